@@ -1,0 +1,81 @@
+"""The one tree of errors. Every message says what was met, what was expected, and what to do next."""
+
+from __future__ import annotations
+
+
+class SanderlingError(Exception):
+    """Root of every error that Sanderling raises on purpose."""
+
+
+class BundleError(SanderlingError):
+    """A bundle cannot be used as it stands."""
+
+
+class ManifestError(BundleError):
+    """`bundle.json` is missing, not valid JSON, of a version this reader does not know, or contradictory."""
+
+
+class IntegrityError(BundleError):
+    """A file of a bundle is missing, differs from its hash, is a link, or leads outside the folder."""
+
+
+class GraphError(BundleError):
+    """A graph cannot be loaded by ONNX Runtime, or does not have the inputs and outputs the manifest states."""
+
+
+class InputError(SanderlingError):
+    """What the caller handed over cannot be an input of this model."""
+
+
+class TextError(InputError):
+    """A text cannot be encoded: a lone surrogate, or the tokenizer itself failed on it."""
+
+
+class ImageError(InputError):
+    """An image cannot be read: not an image, truncated, too large, or an array of the wrong dtype or rank."""
+
+
+class ProviderError(SanderlingError):
+    """The execution provider asked for is not there, or did not take the session."""
+
+
+class ModelClosedError(SanderlingError):
+    """The model was closed; load it again."""
+
+
+class InferenceError(SanderlingError):
+    """ONNX Runtime failed while running a graph."""
+
+
+class StorageError(SanderlingError):
+    """Writing failed: a full disk, missing rights. What was there before is still there."""
+
+
+class MissingExtraError(SanderlingError):
+    """An optional package is missing; the message has the exact `pip install` line."""
+
+    def __init__(self, purpose: str, extra: str, missing: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package {missing!r}, which is not installed. "
+            f'Install it with: pip install "sanderling[{extra}]"'
+        )
+
+
+class ExportError(SanderlingError):
+    """A checkpoint cannot be exported as asked."""
+
+
+class RecipeError(ExportError):
+    """A recipe is not valid TOML, or lacks or contradicts a field."""
+
+
+class CheckpointError(ExportError):
+    """A checkpoint cannot be found or read, or does not say what the export has to know."""
+
+
+class DriftError(ExportError):
+    """A variant answers too far from the original checkpoint to be written."""
+
+
+class BenchError(SanderlingError):
+    """A measurement cannot be made as asked."""

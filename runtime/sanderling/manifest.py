@@ -1,0 +1,371 @@
+"""The schema of `bundle.json`, version 1: frozen structs, decoded and bounded by msgspec.
+
+`docs/bundle-format.md` specifies the same byte by byte; a field added here is added there.
+Unknown fields within major version 1 are ignored, so that later fields break no reader.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from sanderling.errors import ManifestError
+
+FORMAT = "sanderling-bundle"
+MAJOR_VERSION = 1
+MINOR_VERSION = 0
+MANIFEST_NAME = "bundle.json"
+MAX_MANIFEST_BYTES = 16 * 2**20
+
+# Relative POSIX path of portable segments: no empty, hidden or dot-dot segment, no drive, no backslash.
+BundlePath = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$", max_length=240)
+]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", max_length=120)]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Side = Literal["left", "right"]
+Resample = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+Dtype = Literal[
+    "float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool", "float64", "uint16", "string"
+]
+Task = Literal["feature-extraction", "text-classification", "image-classification"]
+Family = Literal["general", "embedding", "multimodal"]
+
+
+class FileEntry(Struct, frozen=True):
+    """Size in bytes and SHA-256 of one file of the bundle."""
+
+    size: Count
+    sha256: Sha256
+
+
+class TensorSpec(Struct, frozen=True):
+    """One graph input or output. A string in `shape` names a dimension that changes from run to run."""
+
+    name: str
+    dtype: Dtype
+    shape: tuple[Count | str, ...]
+
+
+class Form(Struct, frozen=True):
+    """One way to run a variant's weights: a graph, and the external data files it reads."""
+
+    graph: BundlePath
+    data: tuple[BundlePath, ...] = ()
+
+
+class Distances(Struct, frozen=True):
+    """Cosine similarity over samples: mean, 1st percentile (null under 100 samples) and minimum."""
+
+    samples: Count
+    mean: float
+    min: float
+    p01: float | None = None
+
+
+class Drift(Struct, frozen=True):
+    """Distance of a variant from the original checkpoint in its original library.
+
+    `cosine` compares embeddings, or logits of a classifier; `max_abs` is the largest absolute difference
+    of any element; `agreement` is the share of samples whose first label is the reference's.
+    """
+
+    cosine: Distances
+    max_abs: float
+    agreement: float | None = None
+
+
+class Invariance(Struct, frozen=True):
+    """How far an answer moves, as minimum cosine to the same input answered alone and unpadded.
+
+    `batch` is among other batch mates; `padding` maps a count of added padding tokens to that minimum.
+    """
+
+    batch: float
+    padding: dict[str, float] = {}
+
+
+class Tolerance(Struct, frozen=True):
+    """What `verify` demands of each golden sample: a minimum cosine and, if given, a largest absolute difference."""
+
+    min_cosine: Annotated[float, Meta(ge=-1.0, le=1.0)]
+    max_abs: Annotated[float, Meta(ge=0.0)] | None = None
+
+
+class Variant(Struct, frozen=True):
+    """One set of weights in one precision, in one or more forms that share them."""
+
+    forms: Annotated[dict[Name, Form], Meta(min_length=1)]
+    tolerance: Tolerance
+    drift: Drift | None = None
+    invariance: Invariance | None = None
+
+
+class Component(Struct, frozen=True):
+    """One graph of a model, in all its variants. Inputs and outputs are the same in each."""
+
+    inputs: Annotated[tuple[TensorSpec, ...], Meta(min_length=1)]
+    outputs: Annotated[tuple[TensorSpec, ...], Meta(min_length=1)]
+    variants: Annotated[dict[Name, Variant], Meta(min_length=1)]
+
+
+class TextPreprocessing(Struct, frozen=True):
+    """Text to `input_ids`. Truncation and padding are stated here, never taken from the tokenizer file.
+
+    `max_tokens` counts special tokens too. `prompts` are prefixes by name, put before the text;
+    `strip` and `lowercase` act on the text (after the prompt is put before it).
+    """
+
+    tokenizer: BundlePath
+    max_tokens: Annotated[int, Meta(ge=1, le=1_000_000)]
+    pad_token_id: Count = 0
+    pad_token_type_id: Count = 0
+    padding_side: Side = "right"
+    truncation_side: Side = "right"
+    strip: bool = False
+    lowercase: bool = False
+    prompts: dict[str, str] = {}
+    default_prompt: str | None = None
+
+
+class Resize(Struct, frozen=True, tag_field="op", tag="resize"):
+    """Resize to exactly `height` x `width`, ignoring the aspect."""
+
+    height: Annotated[int, Meta(ge=1, le=16384)]
+    width: Annotated[int, Meta(ge=1, le=16384)]
+    resample: Resample
+
+
+class ResizeShortest(Struct, frozen=True, tag_field="op", tag="resize_shortest"):
+    """Resize so that the shorter side is `size`; the longer becomes `int(size * longer / shorter)`."""
+
+    size: Annotated[int, Meta(ge=1, le=16384)]
+    resample: Resample
+
+
+class CenterCrop(Struct, frozen=True, tag_field="op", tag="center_crop"):
+    """Cut `height` x `width` from the middle; a smaller image is padded with zeros first.
+
+    The upper left corner is `(h - height) / 2`, rounded down ("floor", as transformers)
+    or to the nearest even ("half_even", as torchvision).
+    """
+
+    height: Annotated[int, Meta(ge=1, le=16384)]
+    width: Annotated[int, Meta(ge=1, le=16384)]
+    rounding: Literal["floor", "half_even"] = "floor"
+
+
+class Rescale(Struct, frozen=True, tag_field="op", tag="rescale"):
+    """Multiply by `factor` in float64 and round to float32 (as transformers), or divide by `divisor` in float32
+    (as torchvision). Exactly one of the two is given."""
+
+    factor: float | None = None
+    divisor: float | None = None
+
+
+class Normalize(Struct, frozen=True, tag_field="op", tag="normalize"):
+    """Subtract `mean`, then divide by `std`, a channel, in float32."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+ImageStep = Resize | ResizeShortest | CenterCrop | Rescale | Normalize
+
+
+class ImagePreprocessing(Struct, frozen=True):
+    """Image to `pixel_values` (NCHW float32), by steps in this order, after the canonical step
+    (EXIF orientation applied, alpha composited on white, 8-bit RGB)."""
+
+    steps: Annotated[tuple[ImageStep, ...], Meta(min_length=1, max_length=16)]
+    channels: Literal["RGB", "BGR"] = "RGB"
+
+
+class Preprocessing(Struct, frozen=True):
+    """What stands before the graphs, by modality."""
+
+    text: TextPreprocessing | None = None
+    image: ImagePreprocessing | None = None
+
+
+class EmbeddingOutput(Struct, frozen=True, tag_field="type", tag="embedding"):
+    """`output` to one vector of `dimension` float32 an input.
+
+    `pooling` works over the tokens that are not padding; `none` takes an output that is already pooled.
+    `normalize` divides by the Euclidean norm (clamped below at 1e-12, as torch's `normalize`).
+    """
+
+    output: str
+    pooling: Literal["mean", "cls", "last", "max", "mean_sqrt_len", "weighted_mean", "none"]
+    normalize: bool
+    dimension: Annotated[int, Meta(ge=1, le=1_000_000)]
+
+
+class ClassificationOutput(Struct, frozen=True, tag_field="type", tag="classification"):
+    """`output` (n, labels) to scores: softmax over the labels, sigmoid of each, or as it is (none)."""
+
+    output: str
+    activation: Literal["softmax", "sigmoid", "none"]
+    labels: Annotated[tuple[str, ...], Meta(min_length=1, max_length=1_000_000)]
+
+
+Postprocessing = EmbeddingOutput | ClassificationOutput
+
+
+class GoldenFiles(Struct, frozen=True):
+    """Where the golden samples are: `samples` a JSON list, `tensors` a safetensors file."""
+
+    samples: BundlePath
+    tensors: BundlePath
+
+
+class Provenance(Struct, frozen=True):
+    """Where the weights came from, under which licence, and what exported them."""
+
+    checkpoint: str
+    checkpoint_sha256: Sha256
+    license: str
+    license_file: BundlePath | None = None
+    versions: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
+
+
+class Manifest(Struct, frozen=True):
+    """The whole of `bundle.json`."""
+
+    format: str
+    version: str
+    name: Name
+    family: Family
+    task: Task
+    default_variant: Name
+    components: Annotated[dict[Name, Component], Meta(min_length=1)]
+    preprocessing: Preprocessing
+    postprocessing: Postprocessing
+    golden: GoldenFiles
+    provenance: Provenance
+    files: dict[BundlePath, FileEntry]
+    space: Sha256 | None = None
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The variants every component has, in the manifest's order."""
+        first, *others = self.components.values()
+        return tuple(name for name in first.variants if all(name in c.variants for c in others))
+
+
+class _Header(Struct, frozen=True):
+    format: str
+    version: str
+
+
+def decode(raw: bytes, where: str) -> Manifest:
+    """Decode and check the bytes of a `bundle.json`; `where` names it in errors.
+
+    Raises ManifestError: not JSON, of another format, of a future major version, of wrong types, contradictory.
+    """
+    if len(raw) > MAX_MANIFEST_BYTES:
+        raise ManifestError(
+            f"{where} has {len(raw):,} bytes; a manifest has at most {MAX_MANIFEST_BYTES:,}. Export the bundle again."
+        )
+    try:
+        header = msgspec.json.decode(raw, type=_Header)
+        _check_version(header, where)
+        manifest = msgspec.json.decode(raw, type=Manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ManifestError(
+            f"{where} is no valid manifest: {error}. "
+            "Copy the bundle again from where it came from, or export it again."
+        ) from error
+    _check_consistency(manifest, where)
+    return manifest
+
+
+def encode(manifest: Manifest) -> bytes:
+    """The bytes of a `bundle.json`: indented JSON, UTF-8, ending in a newline."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
+
+
+def _check_version(header: _Header, where: str) -> None:
+    if header.format != FORMAT:
+        raise ManifestError(f"{where} has the format {header.format[:80]!r}, expected {FORMAT!r}.")
+    major, dot, minor = header.version.partition(".")
+    if not (dot and major.isascii() and major.isdigit() and minor.isascii() and minor.isdigit()) or len(major) > 9:
+        raise ManifestError(f'{where} has the version {header.version[:80]!r}, expected "MAJOR.MINOR" like "1.0".')
+    if int(major) != MAJOR_VERSION:
+        raise ManifestError(
+            f"{where} has format version {header.version}; this Sanderling reads version {MAJOR_VERSION}.x. "
+            + ("Update it: pip install -U sanderling" if int(major) > MAJOR_VERSION else "Export the bundle again.")
+        )
+
+
+def _check_consistency(manifest: Manifest, where: str) -> None:
+    folded: dict[str, str] = {}
+    for path in manifest.files:
+        other = folded.setdefault(path.lower(), path)
+        if other != path:
+            raise ManifestError(f"{where} lists both {other!r} and {path!r}, one file where case does not count.")
+    for path, user in _references(manifest):
+        if path not in manifest.files:
+            raise ManifestError(f"{where}: {user} names the file {path!r}, which is not in its list of files.")
+    if manifest.default_variant not in manifest.variants:
+        raise ManifestError(
+            f"{where}: the default variant {manifest.default_variant!r} is not among the variants that every "
+            f"component has ({', '.join(manifest.variants) or 'none'})."
+        )
+    _check_steps(manifest, where)
+    _check_task(manifest, where)
+
+
+def _references(manifest: Manifest) -> list[tuple[str, str]]:
+    found = [(manifest.golden.samples, "golden"), (manifest.golden.tensors, "golden")]
+    if manifest.provenance.license_file:
+        found.append((manifest.provenance.license_file, "provenance"))
+    if manifest.preprocessing.text:
+        found.append((manifest.preprocessing.text.tokenizer, "preprocessing.text"))
+    for component_name, component in manifest.components.items():
+        for variant_name, variant in component.variants.items():
+            for form in variant.forms.values():
+                user = f"component {component_name!r}, variant {variant_name!r}"
+                found += [(path, user) for path in (form.graph, *form.data)]
+    return found
+
+
+def _check_steps(manifest: Manifest, where: str) -> None:
+    if manifest.preprocessing.image is None:
+        return
+    on_floats = False
+    for step in manifest.preprocessing.image.steps:
+        if isinstance(step, Rescale):
+            if (step.factor is None) == (step.divisor is None) or step.divisor == 0:
+                raise ManifestError(f"{where}: a rescale step takes either a factor or a divisor other than 0.")
+            on_floats = True
+        elif isinstance(step, Normalize):
+            if 0.0 in step.std:
+                raise ManifestError(f"{where}: a normalize step has a std of 0.")
+            on_floats = True
+        elif on_floats:
+            raise ManifestError(f"{where}: resize and crop steps stand before rescale and normalize.")
+
+
+def _check_task(manifest: Manifest, where: str) -> None:
+    modality = "image" if manifest.task.startswith("image") else "text"
+    wants_embedding = manifest.task == "feature-extraction"
+    if wants_embedding and manifest.preprocessing.text is None:
+        modality = "image"
+    if getattr(manifest.preprocessing, modality) is None:
+        raise ManifestError(f"{where}: the task {manifest.task} needs preprocessing.{modality}.")
+    if wants_embedding != isinstance(manifest.postprocessing, EmbeddingOutput):
+        expected = "embedding" if wants_embedding else "classification"
+        raise ManifestError(f"{where}: the task {manifest.task} needs a postprocessing of type {expected!r}.")
+    if wants_embedding and manifest.space is None:
+        raise ManifestError(f"{where}: an embedding model needs the fingerprint of its space in `space`.")
+    outputs = {spec.name for component in manifest.components.values() for spec in component.outputs}
+    if manifest.postprocessing.output not in outputs:
+        raise ManifestError(
+            f"{where}: postprocessing reads the output {manifest.postprocessing.output!r}; "
+            f"the graphs have {', '.join(sorted(outputs))}."
+        )
