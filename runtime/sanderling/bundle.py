@@ -14,7 +14,14 @@ from msgspec import Struct
 
 from sanderling import cache, graph
 from sanderling.errors import BundleError, IntegrityError, ManifestError, StorageError
-from sanderling.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, FileEntry, Manifest, decode, encode
+from sanderling.manifest import (
+    MANIFEST_NAME,
+    MAX_MANIFEST_BYTES,
+    FileEntry,
+    Manifest,
+    decode,
+    encode,
+)
 from sanderling.storage import sync_file, sync_folder, write_atomic
 
 Integrity = Literal["stamp", "full"]

@@ -4,8 +4,8 @@ ONNX Runtime follows whatever path a graph names for external data, and loads bl
 Both are checked here before it parses the file. Field numbers are those of onnx.proto (ONNX 1.x):
 ModelProto.graph = 7, .functions = 25; GraphProto.node = 1, .initializer = 5, .sparse_initializer = 15;
 NodeProto.op_type = 4, .attribute = 5; AttributeProto.t = 5, .g = 6, .tensors = 10, .graphs = 11,
-.sparse_tensor = 22, .sparse_tensors = 23; TensorProto.external_data = 13; FunctionProto.node = 7, .attribute_proto = 11;
-SparseTensorProto.values = 1, .indices = 2; StringStringEntryProto.key = 1, .value = 2.
+.sparse_tensor = 22, .sparse_tensors = 23; TensorProto.external_data = 13;
+FunctionProto.node = 7, .attribute_proto = 11; SparseTensorProto.values = 1, .indices = 2; StringStringEntryProto.key = 1, .value = 2.
 """
 
 from __future__ import annotations
@@ -49,9 +49,7 @@ def check(path: Path, allowed_data: set[str]) -> None:
                 raise GraphError(f"{path} holds an EPContext node, which loads a provider's binary; bundles may not.")
 
 
-def _walk(
-    data: mmap.mmap, start: int, end: int, kind: str, path: Path, depth: int
-) -> Iterator[tuple[str, str]]:
+def _walk(data: mmap.mmap, start: int, end: int, kind: str, path: Path, depth: int) -> Iterator[tuple[str, str]]:
     if depth > _MAX_DEPTH:
         raise GraphError(f"{path} nests graphs deeper than {_MAX_DEPTH}.")
     leads = _SCHEMA[kind]

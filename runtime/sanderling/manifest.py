@@ -21,7 +21,8 @@ MAX_MANIFEST_BYTES = 16 * 2**20
 
 # Relative POSIX path of portable segments: no empty, hidden or dot-dot segment, no drive, no backslash.
 BundlePath = Annotated[
-    str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$", max_length=240)
+    str,
+    Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$", max_length=240),
 ]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", max_length=120)]
@@ -29,7 +30,17 @@ Count = Annotated[int, Meta(ge=0, le=2**53)]
 Side = Literal["left", "right"]
 Resample = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 Dtype = Literal[
-    "float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool", "float64", "uint16", "string"
+    "float32",
+    "float16",
+    "int64",
+    "int32",
+    "int16",
+    "int8",
+    "uint8",
+    "bool",
+    "float64",
+    "uint16",
+    "string",
 ]
 Task = Literal["feature-extraction", "text-classification", "image-classification"]
 Family = Literal["general", "embedding", "multimodal"]
@@ -277,8 +288,7 @@ def decode(raw: bytes, where: str) -> Manifest:
         manifest = msgspec.json.decode(raw, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ManifestError(
-            f"{where} is no valid manifest: {error}. "
-            "Copy the bundle again from where it came from, or export it again."
+            f"{where} is no valid manifest: {error}. Copy the bundle again from where it came from, or export it again."
         ) from error
     _check_consistency(manifest, where)
     return manifest

@@ -6,7 +6,7 @@ Nothing is lost silently: each answer carries a report of what was done to its i
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar, overload
 
 import numpy as np
@@ -64,6 +64,10 @@ class ImageReport:
     frames_dropped: bool = False
     depth_reduced: bool = False
     cropped: float = 0.0
+
+    def with_cropped(self, share: float) -> ImageReport:
+        """The same report with the share of the area that was cut away."""
+        return replace(self, cropped=share)
 
 
 InputReport = TextReport | ImageReport

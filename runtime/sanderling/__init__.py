@@ -1,0 +1,94 @@
+"""Sanderling: small models, sealed and quantized, running anywhere without PyTorch.
+
+The public names are those of `__all__`; each is loaded when it is first used, so that `import sanderling` is light.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sanderling.bundle import Bundle, open_bundle
+    from sanderling.errors import (
+        BundleError,
+        GraphError,
+        ImageError,
+        InferenceError,
+        InputError,
+        IntegrityError,
+        ManifestError,
+        MissingExtraError,
+        ModelClosedError,
+        ProviderError,
+        SanderlingError,
+        StorageError,
+        TextError,
+    )
+    from sanderling.loading import load
+    from sanderling.model import Model
+    from sanderling.results import (
+        Classification,
+        Classifications,
+        Embedding,
+        Embeddings,
+        ImageReport,
+        TextReport,
+        Timing,
+    )
+    from sanderling.tasks.classification import Classifier
+    from sanderling.tasks.feature_extraction import EmbeddingModel
+    from sanderling.verify import verify
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "sanderling.bundle": ("Bundle", "open_bundle"),
+    "sanderling.errors": (
+        "BundleError",
+        "GraphError",
+        "ImageError",
+        "InferenceError",
+        "InputError",
+        "IntegrityError",
+        "ManifestError",
+        "MissingExtraError",
+        "ModelClosedError",
+        "ProviderError",
+        "SanderlingError",
+        "StorageError",
+        "TextError",
+    ),
+    "sanderling.loading": ("load",),
+    "sanderling.model": ("Model",),
+    "sanderling.results": (
+        "Classification",
+        "Classifications",
+        "Embedding",
+        "Embeddings",
+        "ImageReport",
+        "TextReport",
+        "Timing",
+    ),
+    "sanderling.tasks.classification": ("Classifier",),
+    "sanderling.tasks.feature_extraction": ("EmbeddingModel",),
+    "sanderling.verify": ("verify",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "__version__",
+    *sorted(_HOME_OF),
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'sanderling' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,118 @@
+"""What stands before the graphs, by modality: a caller's inputs to batches of feeds, and a report of each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sanderling import schedule
+from sanderling.errors import ImageError, InputError, TextError
+from sanderling.manifest import ImagePreprocessing
+from sanderling.preprocess.text import Encoded, TextEncoder, pad
+from sanderling.results import InputReport
+from sanderling.session import Arrays
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    ImageInput: TypeAlias = str | os.PathLike[str] | bytes | Image | NDArray[np.uint8]
+    Input: TypeAlias = str | ImageInput
+
+# Images a run: enough to keep the cores busy, few enough to stay in the caches.
+_IMAGES_A_RUN = 8
+
+
+class Front(Protocol):
+    """The way of one modality's inputs to the graphs."""
+
+    modality: str
+
+    def items(self, inputs: Any) -> tuple[list[Any], bool]:
+        """The inputs as a list, and whether it was a single one that was handed over."""
+        ...
+
+    def prepare(self, items: list[Any], prompt: str | None) -> list[Any]:
+        """What can and must be known of all inputs before they are batched."""
+        ...
+
+    def batches(self, prepared: Sequence[Any]) -> Iterator[list[int]]:
+        """The indices of the inputs of each run."""
+        ...
+
+    def feeds(self, batch: Sequence[Any]) -> tuple[Arrays, list[InputReport]]:
+        """One run's graph inputs, and each input's report."""
+        ...
+
+
+class TextFront:
+    """Texts, sorted by length and batched under a token budget."""
+
+    modality = "text"
+
+    def __init__(self, encoder: TextEncoder, input_names: Sequence[str]) -> None:
+        self._encoder = encoder
+        self._input_names = input_names
+
+    def items(self, inputs: Any) -> tuple[list[Any], bool]:
+        if isinstance(inputs, str):
+            return [inputs], True
+        if isinstance(inputs, bytes) or not isinstance(inputs, Iterable):
+            raise TextError(
+                f"The input is of type {type(inputs).__name__}; a text (str) or a list of texts was expected."
+            )
+        return list(inputs), False
+
+    def prepare(self, items: list[Any], prompt: str | None) -> list[Encoded]:
+        return self._encoder.encode(items, prompt)
+
+    def batches(self, prepared: Sequence[Encoded]) -> Iterator[list[int]]:
+        return schedule.batches([encoded.length for encoded in prepared], schedule.TOKEN_BUDGET)
+
+    def feeds(self, batch: Sequence[Encoded]) -> tuple[Arrays, list[InputReport]]:
+        return pad(batch, self._encoder.settings, self._input_names), [encoded.report for encoded in batch]
+
+
+class ImageFront:
+    """Images, in input order; each is decoded only when its run is due, so that memory does not grow with the list."""
+
+    modality = "image"
+
+    def __init__(self, settings: ImagePreprocessing, input_name: str) -> None:
+        # Pillow is loaded only for models that see: text models start without it.
+        from sanderling.preprocess.image import ImagePipeline, canonical
+
+        self._canonical = canonical
+        self._pipeline = ImagePipeline(settings)
+        self._input_name = input_name
+
+    def items(self, inputs: Any) -> tuple[list[Any], bool]:
+        if isinstance(inputs, str | bytes | os.PathLike | np.ndarray) or hasattr(inputs, "getbands"):
+            return [inputs], True
+        if not isinstance(inputs, Iterable):
+            raise ImageError(
+                f"The input is of type {type(inputs).__name__}; "
+                "a file, bytes, a PIL image, an array, or a list of these was expected."
+            )
+        return list(inputs), False
+
+    def prepare(self, items: list[Any], prompt: str | None) -> list[Any]:
+        if prompt is not None:
+            raise InputError(f"A prompt ({prompt!r}) goes with texts; this model takes images.")
+        return items
+
+    def batches(self, prepared: Sequence[Any]) -> Iterator[list[int]]:
+        count = len(prepared)
+        return (list(range(i, min(i + _IMAGES_A_RUN, count))) for i in range(0, count, _IMAGES_A_RUN))
+
+    def feeds(self, batch: Sequence[Any]) -> tuple[Arrays, list[InputReport]]:
+        pixels, reports = [], []
+        for image in batch:
+            rgb, report = self._canonical(image)
+            values, cropped = self._pipeline(rgb)
+            pixels.append(values)
+            reports.append(report.with_cropped(cropped))
+        return {self._input_name: np.stack(pixels)}, reports

@@ -1,0 +1,106 @@
+"""Golden samples: inputs kept in the bundle with the original's preprocessed tensors and answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+from msgspec import Meta, Struct
+from numpy.typing import NDArray
+
+from sanderling.bundle import Bundle
+from sanderling.errors import ManifestError
+from sanderling.manifest import BundlePath, Name
+
+# The dtypes of the safetensors format that a golden tensor can have, little-endian.
+_DTYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2",
+    "I8": "<i1", "U8": "<u1", "U16": "<u2", "BOOL": "?",
+}  # fmt: skip
+_MAX_HEADER = 2**20
+_MAX_SAMPLES = 10_000
+
+Extent = Annotated[int, Meta(ge=0, le=2**40)]
+
+
+class GoldenSample(Struct, frozen=True, omit_defaults=True):
+    """One input: a text, or the path of an image in the bundle."""
+
+    id: Name
+    text: str | None = None
+    image: BundlePath | None = None
+
+
+class _TensorEntry(Struct, frozen=True):
+    dtype: str
+    shape: tuple[Extent, ...]
+    data_offsets: tuple[Extent, Extent]
+
+
+@dataclass(frozen=True)
+class Golden:
+    """All golden samples of a bundle, read and checked."""
+
+    samples: tuple[GoldenSample, ...]
+    tensors: dict[str, NDArray[Any]]
+
+    def output(self, sample: GoldenSample) -> NDArray[np.float32]:
+        """The original's answer: the final embedding (d,), or logits (labels,), float32."""
+        return self.tensors[f"{sample.id}.output"].astype(np.float32, copy=False)
+
+    def inputs(self, sample: GoldenSample) -> dict[str, NDArray[Any]]:
+        """The original's preprocessed tensors by graph input, without the batch dimension."""
+        prefix = f"{sample.id}.input."
+        return {name.removeprefix(prefix): t for name, t in self.tensors.items() if name.startswith(prefix)}
+
+
+def read_golden(bundle: Bundle) -> Golden:
+    """The golden samples of a bundle. Raises BundleError where a file is damaged or a sample has no answer."""
+    files = bundle.manifest.golden
+    where = bundle.path / files.samples
+    try:
+        samples = msgspec.json.decode(bundle.read(files.samples), type=tuple[GoldenSample, ...])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ManifestError(f"{where} is no valid list of golden samples: {error}.") from error
+    tensors = read_safetensors(bundle.read(files.tensors), str(bundle.path / files.tensors))
+    if not 1 <= len(samples) <= _MAX_SAMPLES or len({sample.id for sample in samples}) != len(samples):
+        raise ManifestError(f"{where} needs 1 to {_MAX_SAMPLES:,} golden samples, each with an id of its own.")
+    for sample in samples:
+        if (sample.text is None) == (sample.image is None):
+            raise ManifestError(f"{where}: sample {sample.id!r} needs either a text or an image.")
+        if f"{sample.id}.output" not in tensors:
+            raise ManifestError(f"{where}: sample {sample.id!r} has no reference output among the tensors.")
+    return Golden(samples, tensors)
+
+
+def read_safetensors(raw: bytes, where: str) -> dict[str, NDArray[Any]]:
+    """Tensors of a safetensors file: 8 bytes of header length, a JSON header, the data.
+
+    Raises ManifestError where the header contradicts the file.
+    """
+    length = int.from_bytes(raw[:8], "little")
+    if len(raw) < 8 or not 2 <= length <= min(_MAX_HEADER, len(raw) - 8):
+        raise ManifestError(f"{where} is no safetensors file, or only a part of one.")
+    try:
+        header = msgspec.json.decode(raw[8 : 8 + length], type=dict[str, msgspec.Raw])
+        header.pop("__metadata__", None)
+        entries = {name: msgspec.json.decode(entry, type=_TensorEntry) for name, entry in header.items()}
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ManifestError(f"{where} has no valid safetensors header: {error}.") from error
+    data = memoryview(raw)[8 + length :]
+    return {name: _tensor(name, entry, data, where) for name, entry in entries.items()}
+
+
+def _tensor(name: str, entry: _TensorEntry, data: memoryview, where: str) -> NDArray[Any]:
+    start, end = entry.data_offsets
+    if entry.dtype not in _DTYPES:
+        raise ManifestError(f"{where}: the tensor {name[:80]!r} has the dtype {entry.dtype[:20]!r}.")
+    dtype = np.dtype(_DTYPES[entry.dtype])
+    count = 1
+    for extent in entry.shape:
+        count *= extent
+    if not start <= end <= len(data) or count * dtype.itemsize != end - start or len(entry.shape) > 16:
+        raise ManifestError(f"{where}: the tensor {name[:80]!r} does not fit its place in the file.")
+    return np.frombuffer(data[start:end], dtype).reshape(entry.shape)

@@ -1,0 +1,74 @@
+"""Graph outputs to one row an input: pooling and normalization of embeddings, logits of classifiers."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sanderling.errors import GraphError
+from sanderling.manifest import ClassificationOutput, EmbeddingOutput
+from sanderling.session import Arrays
+
+# As torch.nn.functional.normalize, so that a zero vector stays zero.
+_MIN_NORM = 1e-12
+
+
+def embed(outputs: Arrays, feeds: Arrays, head: EmbeddingOutput) -> NDArray[np.float32]:
+    """Vectors of the shape (batch, dimension), float32, pooled over the tokens whose `attention_mask` is 1."""
+    hidden = outputs[head.output].astype(np.float32, copy=False)
+    vectors = hidden if head.pooling == "none" else _pool(hidden, _mask(hidden, feeds), head.pooling)
+    if vectors.ndim != 2 or vectors.shape[1] != head.dimension:
+        raise GraphError(
+            f"The graph's output {head.output!r} pooled to the shape {vectors.shape}; "
+            f"the manifest says a dimension of {head.dimension}."
+        )
+    if head.normalize:
+        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _MIN_NORM)
+    return np.ascontiguousarray(vectors)
+
+
+def classify(outputs: Arrays, head: ClassificationOutput) -> NDArray[np.float32]:
+    """Logits of the shape (batch, labels), float32."""
+    logits = outputs[head.output].astype(np.float32, copy=False)
+    if logits.ndim != 2 or logits.shape[1] != len(head.labels):
+        raise GraphError(
+            f"The graph's output {head.output!r} has the shape {logits.shape}; "
+            f"the manifest names {len(head.labels)} labels."
+        )
+    return logits
+
+
+def scores(logits: NDArray[np.float32], head: ClassificationOutput) -> NDArray[np.float32]:
+    """Logits (batch, labels) to scores of the same shape: softmax, sigmoid, or as they are."""
+    result = logits
+    if head.activation == "softmax":
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        result = exponentials / exponentials.sum(axis=1, keepdims=True)
+    elif head.activation == "sigmoid":
+        # exp(-|x|) never overflows; both halves are the same function.
+        decay = np.exp(-np.abs(logits))
+        result = np.where(logits >= 0, np.float32(1), decay) / (1 + decay)
+    return result
+
+
+def _mask(hidden: NDArray[np.float32], feeds: Arrays) -> NDArray[np.float32]:
+    if "attention_mask" in feeds:
+        return feeds["attention_mask"].astype(np.float32)
+    return np.ones(hidden.shape[:2], np.float32)
+
+
+def _pool(hidden: NDArray[np.float32], mask: NDArray[np.float32], how: str) -> NDArray[np.float32]:
+    """(batch, tokens, d) to (batch, d). The definitions are those of sentence-transformers' Pooling."""
+    rows = np.arange(len(hidden))
+    pooled: NDArray[np.float32]
+    if how == "cls":
+        pooled = hidden[rows, mask.argmax(axis=1)]
+    elif how == "last":
+        pooled = hidden[rows, mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)]
+    elif how == "max":
+        pooled = np.where(mask[:, :, None] > 0, hidden, np.float32(-np.inf)).max(axis=1)
+    else:
+        weights = mask * np.arange(1, mask.shape[1] + 1, dtype=np.float32) if how == "weighted_mean" else mask
+        count = np.maximum(weights.sum(axis=1, keepdims=True), np.float32(1e-9))
+        pooled = np.matmul(weights[:, None, :], hidden)[:, 0] / (np.sqrt(count) if how == "mean_sqrt_len" else count)
+    return pooled

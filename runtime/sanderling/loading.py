@@ -1,0 +1,103 @@
+"""From a bundle on disk to a model that answers."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from sanderling import cores
+from sanderling.bundle import Bundle, Integrity, open_bundle
+from sanderling.errors import BundleError, InputError
+from sanderling.fronts import Front, ImageFront, TextFront
+from sanderling.manifest import ClassificationOutput, Component, EmbeddingOutput, Form
+from sanderling.model import Background
+from sanderling.session import Session
+
+if TYPE_CHECKING:
+    from sanderling.tasks.classification import Classifier
+    from sanderling.tasks.feature_extraction import EmbeddingModel
+
+_MAX_THREADS = 1024
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    variant: str | None = None,
+    provider: str | None = None,
+    threads: int | None = None,
+    integrity: Integrity = "stamp",
+) -> EmbeddingModel | Classifier:
+    """Load the bundle in the folder `path`.
+
+    `variant` is one of the bundle's (default: the one its manifest names), `provider` an execution provider
+    (default "cpu"), `threads` the cores a run may use (default: all that this process was granted).
+    With integrity "full" every file that is read is hashed, also if it was verified before.
+
+    Raises BundleError: not a bundle, damaged, or without that variant; ProviderError: no such provider here.
+    """
+    bundle = open_bundle(path, integrity=integrity)
+    chosen = choose_variant(bundle, variant)
+    if threads is None:
+        threads = cores.granted()
+    elif isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= _MAX_THREADS:
+        raise InputError(f"threads is {threads!r}; a whole number from 1 to {_MAX_THREADS} was expected.")
+    return assemble(bundle, chosen, provider or "cpu", threads)
+
+
+def choose_variant(bundle: Bundle, variant: str | None) -> str:
+    """The variant asked for, or the manifest's default. Raises BundleError if the bundle has no such variant."""
+    manifest = bundle.manifest
+    if variant is None:
+        return manifest.default_variant
+    if variant not in manifest.variants:
+        raise BundleError(f"{bundle.path} has no variant {variant!r}; it has {', '.join(manifest.variants)}.")
+    return variant
+
+
+def assemble(bundle: Bundle, variant: str, provider: str, threads: int) -> EmbeddingModel | Classifier:
+    """The task's model over one variant: files verified, session built, preprocessing read."""
+    manifest = bundle.manifest
+    component = _only_component(bundle)
+    form = _form(component, variant)
+    graph, *_ = bundle.require([form.graph, *form.data])
+    session = Background(lambda: Session(graph, component, provider=provider, threads=threads))
+    front = _front(bundle, component)
+    engine = session.result()
+    head = manifest.postprocessing
+    if isinstance(head, EmbeddingOutput):
+        from sanderling.tasks.feature_extraction import EmbeddingModel
+
+        assert manifest.space is not None  # decode() refuses an embedding model without one
+        return EmbeddingModel(bundle, variant, front, engine, head, manifest.space)
+    from sanderling.tasks.classification import Classifier
+
+    assert isinstance(head, ClassificationOutput)
+    return Classifier(bundle, variant, front, engine, head)
+
+
+def _only_component(bundle: Bundle) -> Component:
+    if len(bundle.manifest.components) != 1:
+        names = ", ".join(bundle.manifest.components)
+        raise BundleError(
+            f"{bundle.path} has the components {names}; the task {bundle.manifest.task} runs a single one. "
+            "Update Sanderling: pip install -U sanderling"
+        )
+    return next(iter(bundle.manifest.components.values()))
+
+
+def _form(component: Component, variant: str) -> Form:
+    forms = component.variants[variant].forms
+    return forms.get("padded") or next(iter(forms.values()))
+
+
+def _front(bundle: Bundle, component: Component) -> Front:
+    preprocessing = bundle.manifest.preprocessing
+    if preprocessing.text is not None:
+        from sanderling.preprocess.text import TextEncoder
+
+        settings = preprocessing.text
+        encoder = TextEncoder(bundle.read(settings.tokenizer), settings, str(bundle.path / settings.tokenizer))
+        return TextFront(encoder, [spec.name for spec in component.inputs])
+    assert preprocessing.image is not None  # decode() refuses a manifest without either
+    return ImageFront(preprocessing.image, component.inputs[0].name)

@@ -1,0 +1,1 @@
+"""Inputs to arrays, by modality: pure functions of what the manifest says."""

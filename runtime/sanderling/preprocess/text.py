@@ -1,0 +1,147 @@
+"""Text to token ids: the tokenizer of the bundle, with truncation and padding as the manifest states them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Encoding, Tokenizer
+
+from sanderling.errors import BundleError, TextError
+from sanderling.manifest import TextPreprocessing
+from sanderling.results import TextReport
+
+# A text is read in growing pieces until it has given more tokens than the model takes. The first piece is long
+# enough that ordinary texts are read whole; the last bounds time: a million characters take about a second.
+_FIRST_READ = 64 * 1024
+_LAST_READ = 1024 * 1024
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_NO_IDS: NDArray[np.int64] = np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One text as the model sees it: `ids` and `type_ids` of the shape (tokens,), int64, special tokens included."""
+
+    ids: NDArray[np.int64]
+    type_ids: NDArray[np.int64]
+    report: TextReport
+
+    @property
+    def length(self) -> int:
+        return len(self.ids)
+
+
+class TextEncoder:
+    """Encodes texts as the manifest's `preprocessing.text` says. Safe to use from many threads."""
+
+    def __init__(self, tokenizer_json: bytes, settings: TextPreprocessing, where: str) -> None:
+        self.settings = settings
+        self._where = where
+        try:
+            self._tokenizer = Tokenizer.from_buffer(tokenizer_json)
+        except BaseException as error:
+            raise _translated(
+                error, BundleError(f"{where} is no tokenizer: {error}. Export the bundle again.")
+            ) from error
+        # Never what happens to stand in tokenizer.json: all-MiniLM's pads every text to 128.
+        self._tokenizer.no_padding()
+        if settings.max_tokens <= self._tokenizer.num_special_tokens_to_add(False):
+            raise BundleError(f"{where}: max_tokens is {settings.max_tokens}, no more than the special tokens alone.")
+        self._tokenizer.enable_truncation(settings.max_tokens, direction=settings.truncation_side)
+
+    def encode(self, texts: Sequence[str], prompt: str | None = None) -> list[Encoded]:
+        """Encode each text, truncated to `max_tokens`.
+
+        `prompt` names one of the manifest's prompts (default: its `default_prompt`).
+        Raises TextError: not a string, a lone surrogate, an unknown prompt, a failure inside the tokenizer.
+        """
+        prefix = self._prompt(prompt)
+        prepared = [self._prepare(text, index, prefix) for index, text in enumerate(texts)]
+        heads = [self._head(text) for text in prepared]
+        return [
+            self._finish(encoding, head, text)
+            for encoding, head, text in zip(self._encode(heads), heads, prepared, strict=True)
+        ]
+
+    def _prompt(self, name: str | None) -> str:
+        name = self.settings.default_prompt if name is None else name
+        if name is None:
+            return ""
+        if name not in self.settings.prompts:
+            known = ", ".join(map(repr, self.settings.prompts)) or "none"
+            raise TextError(f"This model has no prompt named {name!r}; it has {known}.")
+        return self.settings.prompts[name]
+
+    def _prepare(self, text: object, index: int, prefix: str) -> str:
+        if not isinstance(text, str):
+            raise TextError(f"Input {index} is of type {type(text).__name__}; a text (str) was expected.")
+        if not text.isascii() and (found := _SURROGATE.search(text)):
+            raise TextError(
+                f"Text {index} holds a lone surrogate, U+{ord(found[0]):04X}, at position {found.start()}, so it is no "
+                "valid Unicode. Decode its source with errors='replace', or clean it with "
+                "text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')."
+            )
+        text = prefix + text
+        if self.settings.strip:
+            text = text.strip()
+        return text.lower() if self.settings.lowercase else text
+
+    def _head(self, text: str) -> str:
+        return text[-_LAST_READ:] if self.settings.truncation_side == "left" else text[:_FIRST_READ]
+
+    def _finish(self, encoding: Encoding, head: str, text: str) -> Encoded:
+        read = len(head)
+        while read < min(len(text), _LAST_READ) and not encoding.overflowing:
+            read = min(4 * read, _LAST_READ)
+            encoding = self._encode([text[:read]])[0]
+        unread = max(0, len(text) - read)
+        lost = sum(len(piece) - sum(piece.special_tokens_mask) for piece in encoding.overflowing)
+        ids = np.array(encoding.ids, np.int64) if len(encoding) else _NO_IDS
+        type_ids = np.array(encoding.type_ids, np.int64) if len(encoding) else _NO_IDS
+        return Encoded(ids, type_ids, TextReport(len(ids), lost, unread))
+
+    def _encode(self, texts: list[str]) -> list[Encoding]:
+        try:
+            if len(texts) == 1:
+                return [self._tokenizer.encode(texts[0])]
+            return list(self._tokenizer.encode_batch(texts))
+        except BaseException as error:
+            raise _translated(error, TextError(f"The tokenizer {self._where} failed on a text: {error}")) from error
+
+
+def pad(
+    batch: Sequence[Encoded],
+    settings: TextPreprocessing,
+    names: Sequence[str],
+    length: int | None = None,
+) -> dict[str, NDArray[np.int64]]:
+    """Stack encoded texts to the graph inputs `names`, each of the shape (batch, length), int64.
+
+    `length` (default: the longest text's) must be no less than that. Padded positions have the manifest's padding ids
+    and an `attention_mask` of 0.
+    """
+    longest = max(encoded.length for encoded in batch) if length is None else length
+    shape = (len(batch), max(longest, 1))
+    arrays = {
+        "input_ids": np.full(shape, settings.pad_token_id, np.int64),
+        "attention_mask": np.zeros(shape, np.int64),
+        "token_type_ids": np.full(shape, settings.pad_token_type_id, np.int64),
+    }
+    for row, encoded in enumerate(batch):
+        span = slice(0, encoded.length) if settings.padding_side == "right" else slice(shape[1] - encoded.length, None)
+        arrays["input_ids"][row, span] = encoded.ids
+        arrays["attention_mask"][row, span] = 1
+        arrays["token_type_ids"][row, span] = encoded.type_ids
+    return {name: arrays[name] for name in names if name in arrays}
+
+
+def _translated(error: BaseException, replacement: Exception) -> BaseException:
+    """A panic inside the tokenizer (Rust) derives from BaseException alone; it and ordinary errors are translated."""
+    if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+        return replacement
+    return error

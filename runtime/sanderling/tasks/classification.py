@@ -1,0 +1,67 @@
+"""`text-classification` and `image-classification`: one input to labels with scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sanderling import heads
+from sanderling.bundle import Bundle
+from sanderling.fronts import Front
+from sanderling.manifest import ClassificationOutput
+from sanderling.model import Answers, Model, check_top_k
+from sanderling.results import Classification, Classifications
+from sanderling.session import Arrays, Engine
+
+if TYPE_CHECKING:
+    from sanderling.fronts import ImageInput, Input
+
+
+class Classifier(Model):
+    """Decides which label an input has."""
+
+    def __init__(self, bundle: Bundle, variant: str, front: Front, engine: Engine, head: ClassificationOutput) -> None:
+        super().__init__(bundle, variant, front, engine, len(head.labels))
+        self._head = head
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels, in the order of the logits."""
+        return self._head.labels
+
+    @overload
+    def __call__(self, inputs: str | ImageInput, *, top_k: int = 5) -> Classification: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, inputs: Iterable[Input], *, top_k: int = 5) -> Classifications: ...
+    def __call__(self, inputs: Input | Iterable[Input], *, top_k: int = 5) -> Classification | Classifications:
+        """Classify one input, or each of a list, and give the `top_k` best labels with their scores.
+
+        One input gives a Classification (`.label`, `.score`, `.labels`, `.scores`), a list gives Classifications,
+        which can be indexed. Raises InputError for what is no input of this model.
+        """
+        top_k = check_top_k(top_k)
+        items, single = self.front.items(inputs)
+        answers = self.answer(items)
+        decided = tuple(self._decisions(answers, top_k))
+        return decided[0] if single else Classifications(decided, answers.rows, answers.timing)
+
+    def _decisions(self, answers: Answers, top_k: int) -> Iterable[Classification]:
+        scores = heads.scores(answers.rows, self._head)
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :top_k]
+        for index, report in enumerate(answers.reports):
+            chosen = best[index]
+            yield Classification(
+                labels=tuple(self._head.labels[i] for i in chosen),
+                scores=tuple(float(scores[index, i]) for i in chosen),
+                report=report,
+                variant=self.variant,
+                timing=answers.timing,
+                logits=answers.rows[index],
+            )
+
+    def _reduce(self, outputs: Arrays, feeds: Arrays) -> NDArray[np.float32]:
+        del feeds
+        return heads.classify(outputs, self._head)

@@ -1,0 +1,61 @@
+"""`feature-extraction`: texts to vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sanderling import heads
+from sanderling.bundle import Bundle
+from sanderling.fronts import Front
+from sanderling.manifest import EmbeddingOutput
+from sanderling.model import Model
+from sanderling.results import Embedding, Embeddings
+from sanderling.session import Arrays, Engine
+
+if TYPE_CHECKING:
+    from sanderling.fronts import ImageInput, Input
+
+
+class EmbeddingModel(Model):
+    """Turns inputs into vectors of one embedding space."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        variant: str,
+        front: Front,
+        engine: Engine,
+        head: EmbeddingOutput,
+        space: str,
+    ) -> None:
+        super().__init__(bundle, variant, front, engine, head.dimension)
+        self._head = head
+        self.space = space
+
+    @property
+    def dimension(self) -> int:
+        """Length of each vector."""
+        return self._head.dimension
+
+    @overload
+    def __call__(self, inputs: str | ImageInput, *, prompt: str | None = None) -> Embedding: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, inputs: Iterable[Input], *, prompt: str | None = None) -> Embeddings: ...
+    def __call__(self, inputs: Input | Iterable[Input], *, prompt: str | None = None) -> Embedding | Embeddings:
+        """Embed one input, or each of a list.
+
+        `prompt` names one of the model's prompts ("query", "passage"), for models that have them.
+        One input gives an Embedding (`.embedding` of the shape (d,), float32), a list gives Embeddings
+        (`.embeddings` of the shape (n, d)). Raises InputError for what is no input of this model.
+        """
+        items, single = self.front.items(inputs)
+        answers = self.answer(items, prompt)
+        batch = Embeddings(answers.rows, answers.reports, self.space, self.variant, answers.timing)
+        return batch[0] if single else batch
+
+    def _reduce(self, outputs: Arrays, feeds: Arrays) -> NDArray[np.float32]:
+        return heads.embed(outputs, feeds, self._head)
