@@ -1,0 +1,61 @@
+"""What a fresh process does to be measured: run as a script, it imports Sanderling alone and times itself.
+
+Arguments: `cold` or `memory`, the bundle, the variant, the provider, the threads, `text` or `image`. Standard input
+brings the inputs, each led by its length as 8 little-endian bytes. `cold` answers the first input and prints the
+seconds of import, load and answer; `memory` answers each input, then all at once, and prints the peak in bytes.
+"""
+
+import sys
+from time import perf_counter
+
+
+def main() -> None:
+    mode, path, variant, provider, threads, kind = sys.argv[1:]
+    inputs = _inputs(sys.stdin.buffer.read(), kind)
+    begin = perf_counter()
+    import sanderling
+
+    imported = perf_counter()
+    model = sanderling.load(path, variant=variant, provider=provider, threads=int(threads))
+    loaded = perf_counter()
+    model(inputs[0])
+    answered = perf_counter()
+    if mode == "cold":
+        print(imported - begin, loaded - imported, answered - loaded, flush=True)  # noqa: T201
+        return
+    for item in inputs:
+        model(item)
+    model(inputs)
+    print(_peak(), flush=True)  # noqa: T201
+
+
+def _inputs(raw: bytes, kind: str) -> list[str | bytes]:
+    found: list[str | bytes] = []
+    position = 0
+    while position < len(raw):
+        start = position + 8
+        position = start + int.from_bytes(raw[position:start], "little")
+        item = raw[start:position]
+        found.append(item.decode() if kind == "text" else item)
+    return found
+
+
+def _peak() -> int:
+    """The most memory this process had resident, in bytes."""
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    if sys.platform == "linux":
+        # Not ru_maxrss: on Linux it starts at the size of the process that spawned this one (it outlives exec).
+        with open("/proc/self/status", encoding="ascii", errors="replace") as status:  # noqa: PTH123
+            for line in status:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+if __name__ == "__main__":
+    main()

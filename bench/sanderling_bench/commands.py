@@ -1,0 +1,94 @@
+"""The command `sanderling bench`."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sanderling.errors import BenchError, MissingExtraError
+
+
+class ScenarioChoice(StrEnum):
+    """What `--scenario` takes."""
+
+    single_stream = "single-stream"
+    offline = "offline"
+    both = "both"
+
+
+def register(app: typer.Typer) -> None:
+    """Add `bench` to the command line."""
+    app.command("bench")(bench)
+
+
+def bench(
+    bundle: Annotated[Path, typer.Argument(help="The folder of the bundle.", show_default=False)],
+    variant: Annotated[
+        list[str] | None, typer.Option("--variant", help="A variant to measure; again for more. Default: all.")
+    ] = None,
+    scenario: Annotated[
+        ScenarioChoice, typer.Option(help="Inputs one after another, all at once, or both.")
+    ] = ScenarioChoice.both,
+    provider: Annotated[str, typer.Option(help="The execution provider.")] = "cpu",
+    threads: Annotated[int | None, typer.Option(help="Threads a run may use. Default: the cores granted.")] = None,
+    inputs: Annotated[
+        list[Path] | None,
+        typer.Option("--input", help="A file of texts (one a line), an image, or a folder of them; again for more."),
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Single calls of each variant; p90 needs 64 of them, p99 662.")] = 662,
+    rounds: Annotated[int, typer.Option(help="Rounds in which the variants alternate.")] = 7,
+    cold_starts: Annotated[
+        int, typer.Option(help="Fresh processes of each variant; 0 leaves out cold start and peak memory.")
+    ] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record, raw samples and all, as JSON.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write the record to this file.", show_default=False)
+    ] = None,
+) -> None:
+    """Measure a bundle on this machine: latency, throughput, stages, cold start, memory, drift from fp32."""
+    for package in ("psutil", "rich"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError("sanderling bench", "bench", package)
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as ProgressBar
+
+    from sanderling.bundle import open_bundle
+    from sanderling_bench import record
+    from sanderling_bench.inputs import inputs_for
+    from sanderling_bench.measure import SCENARIOS, Plan, measure
+    from sanderling_bench.table import show
+
+    if output is not None and output.is_dir():
+        raise BenchError(f"{output} is a folder; give a file for the record.")
+    opened = open_bundle(bundle)
+    plan = Plan(
+        variants=tuple(variant or ()),
+        scenarios=tuple(name for name in SCENARIOS if scenario.value in (name, "both")),
+        provider=provider,
+        threads=threads,
+        rounds=rounds,
+        samples=samples,
+        cold_starts=cold_starts,
+    )
+    given = inputs_for(opened, inputs or ())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with ProgressBar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"loading {opened.manifest.name}", total=None)
+
+        def progress(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total)
+
+        measured = measure(opened, given, plan, progress)
+    if output is not None:
+        record.write(measured, output)
+    if as_json:
+        sys.stdout.buffer.write(record.encode(measured))
+        sys.stdout.buffer.flush()
+    else:
+        show(measured, Console())

@@ -1,0 +1,123 @@
+"""What a bundle is measured on: the user's own files, else inputs that are at hand without a network."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sanderling.bundle import Bundle
+from sanderling.errors import BenchError
+from sanderling.golden import read_golden
+from sanderling_bench.record import Modality
+
+# Enough for a batch that is worth scheduling, few enough for a round of seconds.
+DEFAULT_TEXTS = 64
+_MAX_FILE_BYTES = 256 * 2**20
+_IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Texts (str) or images (the bytes of their files, so that decoding them is measured), and where they are from."""
+
+    modality: Modality
+    items: tuple[str, ...] | tuple[bytes, ...]
+    source: str
+
+    @property
+    def raw(self) -> tuple[bytes, ...]:
+        """Each input as bytes: a text in UTF-8."""
+        return tuple(item.encode() if isinstance(item, str) else item for item in self.items)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the inputs in order, each led by its length as 8 little-endian bytes."""
+        digest = hashlib.sha256()
+        for item in self.raw:
+            digest.update(len(item).to_bytes(8, "little"))
+            digest.update(item)
+        return digest.hexdigest()
+
+
+def inputs_for(bundle: Bundle, given: Sequence[Path] = ()) -> Inputs:
+    """The files and folders `given`, or the default inputs of the bundle's modality.
+
+    Texts come one a line from text files. Raises BenchError: nothing there that this bundle takes.
+    """
+    modality: Modality = "text" if bundle.manifest.preprocessing.text is not None else "image"
+    if given:
+        items = _texts_of(given) if modality == "text" else _images_of(given)
+        return Inputs(modality, items, ", ".join(map(str, given)))
+    if modality == "text":
+        return Inputs("text", standard_texts(DEFAULT_TEXTS), "paragraphs of the Python documentation")
+    images = tuple(bundle.read(s.image) for s in read_golden(bundle).samples if s.image is not None)
+    if not images:
+        raise BenchError("The bundle has no golden images to measure it on. Name some with: --input FOLDER")
+    return Inputs("image", images, "the bundle's golden samples")
+
+
+def standard_texts(count: int) -> tuple[str, ...]:
+    """`count` paragraphs of English from the documentation that the standard library carries.
+
+    They are taken at even steps of the list of all, sorted by length, then put in an order that mixes short
+    and long: the same for everyone who has the same Python.
+    """
+    from pydoc_data import topics
+
+    paragraphs = {
+        " ".join(paragraph.split())
+        for name in sorted(topics.topics)
+        for paragraph in re.split(r"\n\s*\n", topics.topics[name])
+    }
+    prose = sorted((p for p in paragraphs if len(p) >= 20 and p[0].isalpha()), key=lambda p: (len(p), p))
+    if len(prose) < count:
+        raise BenchError(
+            f"The Python documentation here has only {len(prose)} paragraphs. Name texts with: --input FILE"
+        )
+    chosen = [prose[index * len(prose) // count] for index in range(count)]
+    return tuple(sorted(chosen, key=lambda p: hashlib.sha256(p.encode()).digest()))
+
+
+def _texts_of(paths: Sequence[Path]) -> tuple[str, ...]:
+    texts: list[str] = []
+    for path in _files(paths):
+        try:
+            texts += [line for line in _read(path).decode("utf-8").splitlines() if line.strip()]
+        except UnicodeDecodeError as error:
+            raise BenchError(f"{path} is not text in UTF-8 ({error.reason} at byte {error.start}).") from error
+    if not texts:
+        raise BenchError(f"There is no line of text in {', '.join(map(str, paths))}.")
+    return tuple(texts)
+
+
+def _images_of(paths: Sequence[Path]) -> tuple[bytes, ...]:
+    named = {path for path in paths if path.is_file()}
+    images = tuple(_read(p) for p in _files(paths) if p in named or p.suffix.lower() in _IMAGE_SUFFIXES)
+    if not images:
+        raise BenchError(f"There is no image ({' '.join(sorted(_IMAGE_SUFFIXES))}) in {', '.join(map(str, paths))}.")
+    return images
+
+
+def _files(paths: Sequence[Path]) -> list[Path]:
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found += sorted(child for child in path.rglob("*") if child.is_file() and not child.name.startswith("."))
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise BenchError(f"{path} does not exist; --input takes a file or a folder.")
+    return found
+
+
+def _read(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > _MAX_FILE_BYTES:
+            raise BenchError(f"{path} has {size:,} bytes; an input file has at most {_MAX_FILE_BYTES:,}.")
+        return path.read_bytes()
+    except OSError as error:
+        raise BenchError(f"{path} cannot be read: {error.strerror or error}.") from error

@@ -1,0 +1,238 @@
+"""One run of the bench: every variant of a bundle in every scenario, alternating in rounds, to one record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sanderling.bundle import Bundle
+from sanderling.errors import BenchError
+from sanderling.loading import choose_variant, load
+from sanderling.model import Answers, Model
+from sanderling.results import TextReport, Timing
+from sanderling.verify import cosines
+from sanderling_bench import record
+from sanderling_bench.inputs import Inputs
+from sanderling_bench.machine import this_machine
+from sanderling_bench.process import Child
+from sanderling_bench.record import BundleId, Call, ColdStart, Record, Samples, Scenario, Settings, Stages
+from sanderling_bench.scenario import alternate, null_system, offline, single_stream
+from sanderling_bench.statistics import SEED
+from sanderling_bench.summary import summarize
+
+REFERENCE = "fp32"
+SCENARIOS: tuple[Scenario, ...] = ("single-stream", "offline")
+HARNESS_SAMPLES = 1000
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to measure. `samples` is the fewest single-stream calls of each variant, spread evenly over the rounds.
+
+    Before it is timed in a round, a variant answers `warmup` single inputs that are not counted, so that what the
+    variant before it left in the caches is gone; before all rounds it answers every input once. `cold_starts` of 0
+    leaves the fresh processes out, and with them the peak memory.
+    """
+
+    variants: tuple[str, ...] = ()
+    scenarios: tuple[Scenario, ...] = SCENARIOS
+    provider: str = "cpu"
+    threads: int | None = None
+    rounds: int = 7
+    samples: int = 662
+    warmup: int = 3
+    cold_starts: int = 5
+    seed: int = SEED
+
+
+def measure(bundle: Bundle, inputs: Inputs, plan: Plan, progress: Progress | None = None) -> Record:
+    """Measure the bundle on the inputs. `progress` hears of each step: what, steps done, steps in all.
+
+    Variants answer in the same rounds; the drift is from the same run's fp32, where the bundle has one.
+    Raises BenchError for a plan that cannot be carried out, and what loading and answering raise.
+    """
+    _check(plan)
+    variants = _variants(bundle, plan.variants)
+    with ExitStack() as stack:
+        names = [*variants, *([REFERENCE] if REFERENCE in bundle.manifest.variants else [])]
+        models = {
+            name: stack.enter_context(load(bundle.path, variant=name, provider=plan.provider, threads=plan.threads))
+            for name in dict.fromkeys(names)
+        }
+        threads = models[variants[0]].threads
+        steps = _Steps(progress, plan, len(variants))
+        answers = {name: model.answer(list(inputs.items)) for name, model in models.items()}
+        measured = {name: models[name] for name in variants}
+        streams = _streams(measured, inputs, plan, steps)
+        batches = _batches(measured, inputs, plan, steps)
+    children = {name: Child(bundle.path, name, plan.provider, threads) for name in variants}
+    cold, peaks = _processes(children, inputs, plan, steps)
+    samples = {
+        name: Samples(
+            single_stream=tuple(streams[name]),
+            offline=tuple(batches[name]),
+            cold_start=tuple(cold[name]),
+            peak_memory_bytes=peaks.get(name),
+            tokens=_tokens(answers[name]),
+            **_drift(answers[name], answers.get(REFERENCE), bundle),
+        )
+        for name in variants
+    }
+    sizes = {name: variant_bytes(bundle, name) for name in variants}
+    return Record(
+        format=record.FORMAT,
+        version=record.VERSION,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        bundle=BundleId(bundle.manifest.name, bundle.manifest.task, bundle.digest),
+        machine=this_machine(),
+        versions=record.versions(),
+        settings=_settings(plan, variants, threads, inputs),
+        harness=harness_seconds(inputs.items),
+        samples=samples,
+        summary=summarize(samples, sizes, len(inputs.items), REFERENCE, plan.seed),
+    )
+
+
+def harness_seconds(inputs: Sequence[Any], count: int = HARNESS_SAMPLES) -> tuple[float, ...]:
+    """Seconds of `count` single-stream calls to a system that does nothing: what the harness itself adds to each."""
+    taken = single_stream(null_system, inputs, samples=count, warmup=10, keep=lambda answer: answer)
+    return tuple(sample.seconds for sample in taken)
+
+
+def variant_bytes(bundle: Bundle, variant: str) -> int:
+    """Bytes of the graph and weight files of a variant, each file once."""
+    files = {
+        path
+        for component in bundle.manifest.components.values()
+        for form in component.variants[variant].forms.values()
+        for path in (form.graph, *form.data)
+    }
+    return sum(bundle.manifest.files[path].size for path in files)
+
+
+class _Steps:
+    """Counts the steps of a run for whoever watches it."""
+
+    def __init__(self, progress: Progress | None, plan: Plan, variants: int) -> None:
+        processes = plan.cold_starts + 1 if plan.cold_starts else 0
+        self._progress = progress
+        self._total = variants * (len(plan.scenarios) * plan.rounds + processes)
+        self._done = 0
+
+    def next(self, what: str) -> None:
+        if self._progress is not None:
+            self._progress(what, self._done, self._total)
+        self._done += 1
+
+
+def _streams(models: dict[str, Model], inputs: Inputs, plan: Plan, steps: _Steps) -> dict[str, list[Call]]:
+    calls: dict[str, list[Call]] = {name: [] for name in models}
+    if "single-stream" not in plan.scenarios:
+        return calls
+    per_round = -(-plan.samples // plan.rounds)
+    for number, name in alternate(plan.rounds, list(models)):
+        steps.next(f"{name}: one after another")
+        system: Any = models[name]
+        taken = single_stream(
+            system,
+            inputs.items,
+            samples=per_round,
+            warmup=plan.warmup,
+            start=number * per_round,
+            keep=_stages,
+        )
+        calls[name] += [Call(number, sample.input, sample.seconds, sample.answer) for sample in taken]
+    return calls
+
+
+def _batches(models: dict[str, Model], inputs: Inputs, plan: Plan, steps: _Steps) -> dict[str, list[Call]]:
+    calls: dict[str, list[Call]] = {name: [] for name in models}
+    if "offline" not in plan.scenarios:
+        return calls
+    for number, name in alternate(plan.rounds, list(models)):
+        steps.next(f"{name}: all at once")
+        model: Any = models[name]
+        for item in inputs.items[: plan.warmup]:
+            model(item)
+        sample = offline(model, list(inputs.items), keep=_stages)
+        calls[name].append(Call(number, 0, sample.seconds, sample.answer))
+    return calls
+
+
+def _processes(
+    children: dict[str, Child], inputs: Inputs, plan: Plan, steps: _Steps
+) -> tuple[dict[str, list[ColdStart]], dict[str, int]]:
+    cold: dict[str, list[ColdStart]] = {name: [] for name in children}
+    peaks: dict[str, int] = {}
+    if plan.cold_starts == 0:
+        return cold, peaks
+    for name, child in children.items():
+        # First, so that the files of every variant are in the system's cache before a start is timed.
+        steps.next(f"{name}: peak memory")
+        peaks[name] = child.peak_memory(inputs)
+    for _, name in alternate(plan.cold_starts, list(children)):
+        steps.next(f"{name}: cold start")
+        cold[name].append(children[name].cold_start(inputs))
+    return cold, peaks
+
+
+def _stages(answer: Any) -> Stages:
+    timing: Timing = answer.timing
+    return Stages(timing.preprocess, timing.run, timing.postprocess)
+
+
+def _tokens(answers: Answers) -> int | None:
+    counts = [report.tokens for report in answers.reports if isinstance(report, TextReport)]
+    return sum(counts) if counts else None
+
+
+def _drift(answers: Answers, reference: Answers | None, bundle: Bundle) -> dict[str, Any]:
+    if reference is None:
+        return {}
+    found: dict[str, Any] = {"cosine_to_fp32": tuple(cosines(answers.rows, reference.rows).tolist())}
+    if bundle.manifest.task != "feature-extraction":
+        same = answers.rows.argmax(axis=1) == reference.rows.argmax(axis=1)
+        found["same_label_as_fp32"] = tuple(same.tolist())
+    return found
+
+
+def _variants(bundle: Bundle, asked: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(choose_variant(bundle, name) for name in asked)) or bundle.manifest.variants
+
+
+def _check(plan: Plan) -> None:
+    for name, value, least in (
+        ("rounds", plan.rounds, 1),
+        ("samples", plan.samples, 1),
+        ("warmup", plan.warmup, 0),
+        ("cold_starts", plan.cold_starts, 0),
+    ):
+        if value < least:
+            raise BenchError(f"{name} is {value}; a whole number of at least {least} was expected.")
+    if not plan.scenarios or not set(plan.scenarios) <= set(SCENARIOS):
+        raise BenchError(f"The scenarios are {' and '.join(SCENARIOS)}; met {', '.join(plan.scenarios) or 'none'}.")
+    if plan.threads is not None and plan.threads < 1:
+        raise BenchError(f"threads is {plan.threads}; a whole number of at least 1 was expected.")
+
+
+def _settings(plan: Plan, variants: tuple[str, ...], threads: int, inputs: Inputs) -> Settings:
+    return Settings(
+        variants=variants,
+        scenarios=plan.scenarios,
+        provider=plan.provider,
+        threads=threads,
+        rounds=plan.rounds,
+        samples=plan.samples,
+        warmup=plan.warmup,
+        cold_starts=plan.cold_starts,
+        modality=inputs.modality,
+        inputs=len(inputs.items),
+        inputs_digest=inputs.digest,
+        inputs_from=inputs.source,
+        seed=plan.seed,
+    )
