@@ -1,0 +1,329 @@
+"""Any image to 8-bit RGB, in the same way for every model: the canonical step of the bundle format.
+
+EXIF orientation is applied, transparency laid on white, every pixel format brought to 8-bit RGB. Only formats whose
+decoders run inside the process and are bounded are opened; a file's own name for its format is never asked.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import re
+import stat
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sanderling.errors import ImageError
+from sanderling.results import ImageReport
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+ImageInput: TypeAlias = "str | os.PathLike[str] | bytes | Image | NDArray[Any]"
+
+# An 8-bit image at Pillow's limit of pixels takes about 360 MB uncompressed with four channels.
+MAX_FILE_BYTES = 2**30
+
+# Pillow's name of each format that is opened, and the module that reads it. EPS, WMF and others that call
+# another program stay out, and so do formats that have no signature or are decoded in slow Python.
+_PLUGINS = {
+    "PNG": "PngImagePlugin",
+    "JPEG": "JpegImagePlugin",
+    "WEBP": "WebPImagePlugin",
+    "GIF": "GifImagePlugin",
+    "BMP": "BmpImagePlugin",
+    "TIFF": "TiffImagePlugin",
+    "PPM": "PpmImagePlugin",
+    "AVIF": "AvifImagePlugin",
+}
+_SIGNATURES = (
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), "PNG"),
+    (re.compile(rb"\xff\xd8\xff"), "JPEG"),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), "WEBP"),
+    (re.compile(rb"GIF8[79]a"), "GIF"),
+    (re.compile(rb"BM"), "BMP"),
+    (re.compile(rb"II[*+]\0|MM\0[*+]"), "TIFF"),
+    (re.compile(rb"P[1-6]\s"), "PPM"),
+    (re.compile(rb"....ftypavi[fs]", re.DOTALL), "AVIF"),
+)
+_EXPECTED = "PNG, JPEG, WebP, GIF, BMP, TIFF, PPM or AVIF"
+
+_PLAIN_MODES = {"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"}
+_ALPHA_MODES = {"LA", "PA", "RGBA"}
+_PREMULTIPLIED_MODES = {"La", "RGBa"}
+_DEEP_MODES = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
+
+_ORIENTATION_TAG = 0x0112
+
+
+def canonical(image: ImageInput) -> tuple[Image, ImageReport]:
+    """Bring an image to 8-bit RGB, and report what was done to it.
+
+    `image` is a file's path, a file's bytes, a Pillow image (of several frames, the one it stands at), or an array:
+    uint8 (H, W), (H, W, 1), (H, W, 3) as RGB or (H, W, 4) as RGBA, or the same in uint16.
+
+    Transparency: `c * a + 255 * (1 - a)`, rounded to nearest. 16-bit grey and uint16 arrays: `v / 257`, rounded to
+    nearest; the colour channels of 16-bit files keep their upper byte, as Pillow reads them.
+    An EXIF block that cannot be parsed is taken to say nothing.
+
+    The result may be `image` itself, where it was RGB and upright already. `cropped` of the report stays 0.0.
+    `PIL.Image.MAX_IMAGE_PIXELS` bounds the pixels; it is checked on the header, before anything is decoded.
+
+    Raises ImageError: no such file, no image, damaged, without pixels, too large, or of a kind that has no one
+    meaning as 8-bit RGB, such as floating point.
+    """
+    if isinstance(image, np.ndarray):
+        return _from_array(image)
+    if isinstance(image, str | os.PathLike):
+        return _from_file(image)
+    if isinstance(image, bytes | bytearray | memoryview):
+        return _from_stream(io.BytesIO(image), f"The image of {len(image):,} bytes")
+    from PIL import Image, ImageFile
+
+    if not isinstance(image, Image.Image):
+        raise ImageError(
+            f"The image is of type {type(image).__name__}; a path, bytes, a PIL image, "
+            "or a numpy array of uint8 was expected."
+        )
+    where = f"The PIL image ({image.mode}, {image.width} x {image.height})"
+    # Loading a lazily opened image runs the decoder of its format, whichever that is.
+    known = (*_PLUGINS, "MPO", "DIB", None)
+    if isinstance(image, ImageFile.ImageFile) and image.format not in known:
+        raise ImageError(
+            f'{where} was opened as {image.format}, expected {_EXPECTED}. Decode it first: image.convert("RGB")'
+        )
+    return _guarded(image, where)
+
+
+def _from_file(name: str | os.PathLike[str]) -> tuple[Image, ImageReport]:
+    shown = str(name) if str(name).isprintable() else ascii(str(name))
+    shown = _shortened(shown)
+    try:
+        path = Path(os.fsdecode(name))
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            kind = "folder" if stat.S_ISDIR(status.st_mode) else "pipe or device"
+            raise ImageError(f"{shown} is a {kind}; an image file was expected. Name the file itself.")
+        if status.st_size > MAX_FILE_BYTES:
+            raise ImageError(
+                f"{shown} has {status.st_size:,} bytes; an image file has at most {MAX_FILE_BYTES:,}. "
+                "Decode it yourself and pass the array."
+            )
+        with path.open("rb") as file:
+            return _from_stream(file, shown)
+    except FileNotFoundError:
+        hint = "URLs are not fetched: pass a file or its bytes." if "://" in shown else "Check the path."
+        raise ImageError(f"{shown} does not exist; an image file was expected. {hint}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"{shown} cannot be read: {reason}. Check the path.") from error
+
+
+def _from_stream(stream: IO[bytes], where: str) -> tuple[Image, ImageReport]:
+    head = stream.read(16)
+    found = next((name for pattern, name in _SIGNATURES if pattern.match(head)), None)
+    if found is None:
+        begins = f"begins with {head!r}" if head else "is empty"
+        raise ImageError(
+            f"{where} is no image that can be read: it {begins}; {_EXPECTED} was expected. Convert it first."
+        )
+    from PIL import Image
+
+    try:
+        importlib.import_module(f"PIL.{_PLUGINS[found]}")
+    except ImportError as error:
+        raise ImageError(f"{where} is {found}, which this Pillow cannot read: pip install -U pillow") from error
+    try:
+        opened = Image.open(stream, formats=(found,))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        pixels = re.search(r"\d+", str(error))
+        raise _too_large(where, int(pixels[0]) if pixels else None) from error
+    except Exception as error:
+        raise _damaged(where, error) from error
+    with opened:
+        return _guarded(opened, where)
+
+
+def _from_array(array: NDArray[Any]) -> tuple[Image, ImageReport]:
+    from PIL import Image
+
+    shape = " x ".join(map(str, array.shape)) or "no dimensions"
+    where = f"The array ({shape}, {array.dtype})"
+    if array.dtype.kind != "u" or array.dtype.itemsize > 2:
+        raise ImageError(f"{where} has the wrong dtype; uint8 was expected. Convert it: {_conversion(array)}")
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        chw = array.ndim == 3 and array.shape[0] in (1, 3, 4)
+        hint = (
+            "Put the channels last: array.transpose(1, 2, 0)"
+            if chw
+            else "Pass the images of a batch one by one, in a list."
+        )
+        raise ImageError(
+            f"{where} has the wrong shape; (height, width), (height, width, 1), (height, width, 3) as RGB or "
+            f"(height, width, 4) as RGBA was expected. {hint}"
+        )
+    _check_pixels(array.shape[1], array.shape[0], where)
+    deep = array.dtype.itemsize == 2
+    values = _to_eight_bits(array, 65535) if deep else array
+    if values.ndim == 3 and values.shape[2] == 1:
+        values = values[:, :, 0]
+    image = Image.fromarray(np.ascontiguousarray(values))
+    rgb, composited = _to_rgb(image)
+    report = ImageReport(image.width, image.height, image.mode, False, composited, False, deep)
+    return rgb, report
+
+
+def _conversion(array: NDArray[Any]) -> str:
+    if array.dtype.kind == "b":
+        return 'array.astype("uint8") * 255'
+    if array.dtype.kind == "f":
+        nan = "It holds NaN: np.nan_to_num(array) first, then " if np.isnan(array).any() else ""
+        return f'{nan}(array * 255).round().clip(0, 255).astype("uint8"), if its values go from 0 to 1'
+    if array.dtype.kind in "iu":
+        return 'array.clip(0, 255).astype("uint8"), if its values go from 0 to 255'
+    return 'np.asarray(image.convert("RGB"))'
+
+
+def _guarded(image: Image, where: str) -> tuple[Image, ImageReport]:
+    """Decode; whatever a decoder raises on what it was given leaves as ImageError."""
+    from PIL import Image as Pillow
+
+    tiles = getattr(image, "tile", None)
+    try:
+        return _flattened(image, where)
+    except ImageError:
+        raise
+    except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning) as error:
+        raise _too_large(where, None) from error
+    except Exception as error:
+        # Pillow forgets what it had to decode even where it failed, and would hand out a half-decoded image next.
+        if tiles:
+            image.tile = tiles  # type: ignore[attr-defined]
+        raise _damaged(where, error) from error
+
+
+def _flattened(image: Image, where: str) -> tuple[Image, ImageReport]:
+    from PIL.Image import Transpose
+
+    _check_pixels(image.width, image.height, where)
+    raw_modes = str([tile[3] for tile in getattr(image, "tile", ())])
+    # Pillow turns TIFFs itself while it loads them, and gives their turned size before; ask before that.
+    stored = _orientation(image) if image.format == "TIFF" else 0
+    several = bool(getattr(image, "is_animated", False))
+    image.load()
+    left = _orientation(image)
+    stored = stored or left
+    width, height = image.size if stored < 5 or left >= 5 else image.size[::-1]
+
+    mode = image.mode
+    deep = mode in _DEEP_MODES or ";16" in raw_modes
+    if mode in _DEEP_MODES:
+        image = _shallow(image, 4095 if ";12" in raw_modes else 65535, where)
+    elif mode not in _PLAIN_MODES | _ALPHA_MODES | _PREMULTIPLIED_MODES:
+        raise ImageError(
+            f"{where} has the pixel format {mode!r}, which has no one meaning as 8-bit RGB. "
+            'Scale its values to 0..255 yourself and pass a uint8 array, or image.convert("L").'
+        )
+    rgb, composited = _to_rgb(image)
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    if left in turns:
+        rgb = rgb.transpose(turns[left])
+    return rgb, ImageReport(width, height, mode, stored > 1, composited, several, deep)
+
+
+def _to_rgb(image: Image) -> tuple[Image, bool]:
+    """An 8-bit image to RGB on white, and whether anything of it was transparent."""
+    from PIL import Image as Pillow
+
+    if image.mode in _PREMULTIPLIED_MODES:
+        values = np.asarray(image)
+        white = 255 - values[..., -1:]
+        flat = np.minimum(values[..., :-1].astype(np.uint16) + white, 255).astype(np.uint8)
+        flat = np.broadcast_to(flat, (*flat.shape[:2], 3))
+        return Pillow.fromarray(np.ascontiguousarray(flat)), bool(white.any())
+    if not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB"), False
+    rgba = image.convert("RGBA")
+    alpha = rgba.getchannel("A")
+    if cast("tuple[int, int]", alpha.getextrema())[0] == 255:
+        return rgba.convert("RGB"), False
+    white_sheet = Pillow.new("RGB", rgba.size, (255, 255, 255))
+    white_sheet.paste(rgba, mask=alpha)
+    return white_sheet, True
+
+
+def _shallow(image: Image, full: int, where: str) -> Image:
+    """A grey image of more than 8 bits to "L", or "LA" where one of its values stands for transparency."""
+    from PIL import Image as Pillow
+
+    values = np.asarray(image)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > full:
+        raise ImageError(
+            f"{where} has pixel values from {low:,} to {high:,}; 0 to {full:,} was expected. "
+            "Scale them to 0..255 yourself and pass a uint8 array."
+        )
+    grey = Pillow.fromarray(_to_eight_bits(values, full))
+    transparent = image.info.get("transparency")
+    if not isinstance(transparent, int):
+        return grey
+    alpha = np.where(values == transparent, 0, 255).astype(np.uint8)
+    return Pillow.merge("LA", (grey, Pillow.fromarray(alpha)))
+
+
+def _to_eight_bits(values: NDArray[Any], full: int) -> NDArray[np.uint8]:
+    """`values * 255 / full`, rounded to nearest; both constants in use are odd, so there are no ties."""
+    table = ((np.arange(full + 1, dtype=np.uint32) * 255 + full // 2) // full).astype(np.uint8)
+    eight: NDArray[np.uint8] = table[values]
+    return eight
+
+
+def _orientation(image: Image) -> int:
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # A parser of foreign bytes: other readers show such an image as it is stored.
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _check_pixels(width: int, height: int, where: str) -> None:
+    from PIL import Image
+
+    if width * height == 0:
+        raise ImageError(f"{where} has no pixels: {width} x {height}. Leave it out.")
+    if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
+        raise _too_large(where, width * height)
+
+
+def _too_large(where: str, pixels: int | None) -> ImageError:
+    from PIL import Image
+
+    met = "too many pixels" if pixels is None else f"{pixels:,} pixels"
+    return ImageError(
+        f"{where} has {met}, expected at most {Image.MAX_IMAGE_PIXELS:,}. Shrink it, or raise "
+        "PIL.Image.MAX_IMAGE_PIXELS if you trust its source."
+    )
+
+
+def _damaged(where: str, error: Exception) -> ImageError:
+    from PIL import UnidentifiedImageError
+
+    unread = isinstance(error, UnidentifiedImageError)
+    reason = "its header makes no sense" if unread else _shortened(str(error) or type(error).__name__)
+    return ImageError(f"{where} cannot be decoded: {reason}. It is damaged or only a part of an image; fetch it again.")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:120]}...{text[-60:]}"

@@ -1,0 +1,132 @@
+"""Canonical images to `pixel_values`: the manifest's steps, bit for bit as the original library takes them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sanderling.errors import ImageError, ManifestError
+from sanderling.manifest import (
+    CenterCrop,
+    ImagePreprocessing,
+    ImageStep,
+    Normalize,
+    Rescale,
+    Resize,
+    ResizeShortest,
+)
+from sanderling.preprocess.canonical import ImageInput, canonical
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["ImageInput", "ImagePipeline", "canonical"]
+
+
+class ImagePipeline:
+    """Runs the steps of the manifest's `preprocessing.image`. Safe to use from many threads.
+
+    Resizing is Pillow's on 8-bit pixels, as in transformers' image processors (`use_fast=False`) and in torchvision
+    on Pillow images. What follows works on each of 256 values alone, so it is done once, on a table.
+    `mean` and `std` are in the order of `channels`.
+    """
+
+    def __init__(self, settings: ImagePreprocessing) -> None:
+        self.settings = settings
+        self._spatial = [s for s in settings.steps if not isinstance(s, Rescale | Normalize)]
+        self._order = (0, 1, 2) if settings.channels == "RGB" else (2, 1, 0)
+        self._table = value_table(settings.steps)
+
+    def __call__(self, rgb: Image) -> tuple[NDArray[np.float32], float]:
+        """One canonical image to float32 (3, height, width), and the share of its area that crops cut away.
+
+        Raises ImageError: not RGB, or so long and thin that resizing it would take more pixels than
+        `PIL.Image.MAX_IMAGE_PIXELS`.
+        """
+        if rgb.mode != "RGB":
+            raise ImageError(f"The image has the mode {rgb.mode!r}, expected 'RGB'; call canonical(image) first.")
+        kept = 1.0
+        for step in self._spatial:
+            if isinstance(step, CenterCrop):
+                kept *= min(1.0, step.width / rgb.width) * min(1.0, step.height / rgb.height)
+            rgb = _applied(step, rgb)
+        pixels = np.asarray(rgb)
+        values = np.empty((3, rgb.height, rgb.width), np.float32)
+        for target, source in enumerate(self._order):
+            # Every index is below 256, and only with a mode other than "raise" does numpy write to `out` directly.
+            np.take(self._table[target], pixels[:, :, source], out=values[target], mode="clip")
+        return values, 1.0 - kept
+
+
+def value_table(steps: tuple[ImageStep, ...]) -> NDArray[np.float32]:
+    """What each channel (in the output's order) and 8-bit value becomes: (3, 256) float32.
+
+    The arithmetic is the original's: transformers multiplies by `factor` in float64 and rounds to float32,
+    torchvision's ToTensor divides by 255 in float32, both subtract the mean and divide by std in float32.
+    Raises ManifestError: a value that is not finite.
+    """
+    values = np.broadcast_to(np.arange(256, dtype=np.float32), (3, 256))
+    with np.errstate(all="ignore"):
+        for step in steps:
+            if isinstance(step, Rescale) and step.factor is not None:
+                values = (values.astype(np.float64) * step.factor).astype(np.float32)
+            elif isinstance(step, Rescale) and step.divisor is not None:
+                values = values / np.float32(step.divisor)
+            elif isinstance(step, Normalize):
+                mean, std = np.array(step.mean, np.float32), np.array(step.std, np.float32)
+                values = (values - mean[:, None]) / std[:, None]
+    if not np.isfinite(values).all():
+        raise ManifestError(
+            "The image preprocessing leads to values that are not finite; expected a std, factor and divisor "
+            "of ordinary size. Export the bundle again."
+        )
+    return np.ascontiguousarray(values)
+
+
+def _applied(step: ImageStep, image: Image) -> Image:
+    if isinstance(step, Resize):
+        return _resized(image, step.width, step.height, step.resample)
+    if isinstance(step, ResizeShortest):
+        width, height = image.size
+        longer = int(step.size * max(width, height) / min(width, height))
+        size = (step.size, longer) if width <= height else (longer, step.size)
+        return _resized(image, *size, step.resample)
+    if isinstance(step, CenterCrop):
+        _bound(image, step.width, step.height, step.height)
+        left = _offset(image.width, step.width, step.rounding)
+        top = _offset(image.height, step.height, step.rounding)
+        # Pillow fills what lies outside the image with zeros, as both libraries' padding does.
+        return image.crop((left, top, left + step.width, top + step.height))
+    raise TypeError(f"{type(step).__name__} is no step on pixels")
+
+
+def _resized(image: Image, width: int, height: int, resample: str) -> Image:
+    from PIL.Image import Resampling
+
+    if image.size == (width, height):
+        return image
+    # Pillow resizes across first: in between, the image has its new width and its old height.
+    _bound(image, width, height, max(height, image.height))
+    return image.resize((width, height), Resampling[resample.upper()])
+
+
+def _bound(image: Image, width: int, height: int, rows: int) -> None:
+    from PIL import Image as Pillow
+
+    limit = Pillow.MAX_IMAGE_PIXELS
+    if limit is not None and width * rows > limit:
+        raise ImageError(
+            f"Bringing the image of {image.width:,} x {image.height:,} pixels to {width:,} x {height:,} takes "
+            f"{width * rows:,} pixels in between, expected at most {limit:,} (PIL.Image.MAX_IMAGE_PIXELS). "
+            "Cut it to a less extreme shape first, or raise that limit if you trust its source."
+        )
+
+
+def _offset(size: int, crop: int, rounding: str) -> int:
+    """Where a crop begins in one direction; negative where the image is smaller and padded."""
+    if rounding == "floor":
+        return (size - crop) // 2
+    # torchvision rounds a padding's first half down, and Python's round() takes a tie to the even number.
+    return -((crop - size) // 2) if crop > size else round((size - crop) / 2)
