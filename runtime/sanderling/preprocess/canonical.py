@@ -12,12 +12,22 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.errors import ImageError
+from sanderling.preprocess.pixels import (
+    ALPHA_MODES,
+    DEEP_MODES,
+    PLAIN_MODES,
+    PREMULTIPLIED_MODES,
+    conversion,
+    shallow,
+    to_eight_bits,
+    to_rgb,
+)
 from sanderling.results import ImageReport
 
 if TYPE_CHECKING:
@@ -51,11 +61,6 @@ _SIGNATURES = (
     (re.compile(rb"....ftypavi[fs]", re.DOTALL), "AVIF"),
 )
 _EXPECTED = "PNG, JPEG, WebP, GIF, BMP, TIFF, PPM or AVIF"
-
-_PLAIN_MODES = {"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"}
-_ALPHA_MODES = {"LA", "PA", "RGBA"}
-_PREMULTIPLIED_MODES = {"La", "RGBa"}
-_DEEP_MODES = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
 
 _ORIENTATION_TAG = 0x0112
 
@@ -154,7 +159,7 @@ def _from_array(array: NDArray[Any]) -> tuple[Image, ImageReport]:
     shape = " x ".join(map(str, array.shape)) or "no dimensions"
     where = f"The array ({shape}, {array.dtype})"
     if array.dtype.kind != "u" or array.dtype.itemsize > 2:
-        raise ImageError(f"{where} has the wrong dtype; uint8 was expected. Convert it: {_conversion(array)}")
+        raise ImageError(f"{where} has the wrong dtype; uint8 was expected. Convert it: {conversion(array)}")
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         chw = array.ndim == 3 and array.shape[0] in (1, 3, 4)
         hint = (
@@ -168,24 +173,13 @@ def _from_array(array: NDArray[Any]) -> tuple[Image, ImageReport]:
         )
     _check_pixels(array.shape[1], array.shape[0], where)
     deep = array.dtype.itemsize == 2
-    values = _to_eight_bits(array, 65535) if deep else array
+    values = to_eight_bits(array, 65535) if deep else array
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[:, :, 0]
     image = Image.fromarray(np.ascontiguousarray(values))
-    rgb, composited = _to_rgb(image)
+    rgb, composited = to_rgb(image)
     report = ImageReport(image.width, image.height, image.mode, False, composited, False, deep)
     return rgb, report
-
-
-def _conversion(array: NDArray[Any]) -> str:
-    if array.dtype.kind == "b":
-        return 'array.astype("uint8") * 255'
-    if array.dtype.kind == "f":
-        nan = "It holds NaN: np.nan_to_num(array) first, then " if np.isnan(array).any() else ""
-        return f'{nan}(array * 255).round().clip(0, 255).astype("uint8"), if its values go from 0 to 1'
-    if array.dtype.kind in "iu":
-        return 'array.clip(0, 255).astype("uint8"), if its values go from 0 to 255'
-    return 'np.asarray(image.convert("RGB"))'
 
 
 def _guarded(image: Image, where: str) -> tuple[Image, ImageReport]:
@@ -220,15 +214,15 @@ def _flattened(image: Image, where: str) -> tuple[Image, ImageReport]:
     width, height = image.size if stored < 5 or left >= 5 else image.size[::-1]
 
     mode = image.mode
-    deep = mode in _DEEP_MODES or ";16" in raw_modes
-    if mode in _DEEP_MODES:
-        image = _shallow(image, 4095 if ";12" in raw_modes else 65535, where)
-    elif mode not in _PLAIN_MODES | _ALPHA_MODES | _PREMULTIPLIED_MODES:
+    deep = mode in DEEP_MODES or ";16" in raw_modes
+    if mode in DEEP_MODES:
+        image = shallow(image, 4095 if ";12" in raw_modes else 65535, where)
+    elif mode not in PLAIN_MODES | ALPHA_MODES | PREMULTIPLIED_MODES:
         raise ImageError(
             f"{where} has the pixel format {mode!r}, which has no one meaning as 8-bit RGB. "
             'Scale its values to 0..255 yourself and pass a uint8 array, or image.convert("L").'
         )
-    rgb, composited = _to_rgb(image)
+    rgb, composited = to_rgb(image)
     turns = {
         2: Transpose.FLIP_LEFT_RIGHT,
         3: Transpose.ROTATE_180,
@@ -241,53 +235,6 @@ def _flattened(image: Image, where: str) -> tuple[Image, ImageReport]:
     if left in turns:
         rgb = rgb.transpose(turns[left])
     return rgb, ImageReport(width, height, mode, stored > 1, composited, several, deep)
-
-
-def _to_rgb(image: Image) -> tuple[Image, bool]:
-    """An 8-bit image to RGB on white, and whether anything of it was transparent."""
-    from PIL import Image as Pillow
-
-    if image.mode in _PREMULTIPLIED_MODES:
-        values = np.asarray(image)
-        white = 255 - values[..., -1:]
-        flat = np.minimum(values[..., :-1].astype(np.uint16) + white, 255).astype(np.uint8)
-        flat = np.broadcast_to(flat, (*flat.shape[:2], 3))
-        return Pillow.fromarray(np.ascontiguousarray(flat)), bool(white.any())
-    if not image.has_transparency_data:
-        return image if image.mode == "RGB" else image.convert("RGB"), False
-    rgba = image.convert("RGBA")
-    alpha = rgba.getchannel("A")
-    if cast("tuple[int, int]", alpha.getextrema())[0] == 255:
-        return rgba.convert("RGB"), False
-    white_sheet = Pillow.new("RGB", rgba.size, (255, 255, 255))
-    white_sheet.paste(rgba, mask=alpha)
-    return white_sheet, True
-
-
-def _shallow(image: Image, full: int, where: str) -> Image:
-    """A grey image of more than 8 bits to "L", or "LA" where one of its values stands for transparency."""
-    from PIL import Image as Pillow
-
-    values = np.asarray(image)
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or high > full:
-        raise ImageError(
-            f"{where} has pixel values from {low:,} to {high:,}; 0 to {full:,} was expected. "
-            "Scale them to 0..255 yourself and pass a uint8 array."
-        )
-    grey = Pillow.fromarray(_to_eight_bits(values, full))
-    transparent = image.info.get("transparency")
-    if not isinstance(transparent, int):
-        return grey
-    alpha = np.where(values == transparent, 0, 255).astype(np.uint8)
-    return Pillow.merge("LA", (grey, Pillow.fromarray(alpha)))
-
-
-def _to_eight_bits(values: NDArray[Any], full: int) -> NDArray[np.uint8]:
-    """`values * 255 / full`, rounded to nearest; both constants in use are odd, so there are no ties."""
-    table = ((np.arange(full + 1, dtype=np.uint32) * 255 + full // 2) // full).astype(np.uint8)
-    eight: NDArray[np.uint8] = table[values]
-    return eight
 
 
 def _orientation(image: Image) -> int:
