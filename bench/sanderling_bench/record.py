@@ -207,11 +207,16 @@ def write(record: Record, path: Path) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of what decides an answer and its speed."""
+    homes = metadata.packages_distributions()
     found = {"python": platform.python_version()}
-    for name in ("numpy", "onnxruntime", "tokenizers", "pillow", "sanderling"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            # onnxruntime comes under several names (onnxruntime-gpu ...), of which one is installed.
-            found[name] = "not installed under this name"
+    for module, name in (
+        ("numpy", "numpy"),
+        ("onnxruntime", "onnxruntime"),
+        ("tokenizers", "tokenizers"),
+        ("PIL", "pillow"),
+        ("sanderling", "sanderling"),
+    ):
+        # ONNX Runtime comes under several names (onnxruntime-gpu ...); the module knows which one it is from.
+        distributions = homes.get(module) or [name]
+        found[name] = ", ".join(sorted({metadata.version(distribution) for distribution in distributions}))
     return found
