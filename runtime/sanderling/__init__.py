@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     )
     from sanderling.tasks.classification import Classifier
     from sanderling.tasks.feature_extraction import EmbeddingModel
-    from sanderling.verify import verify
+    from sanderling.verification import verify
 
 __version__ = "0.1.0"
 
@@ -72,7 +72,7 @@ _HOMES = {
     ),
     "sanderling.tasks.classification": ("Classifier",),
     "sanderling.tasks.feature_extraction": ("EmbeddingModel",),
-    "sanderling.verify": ("verify",),
+    "sanderling.verification": ("verify",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

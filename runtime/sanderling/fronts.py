@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from sanderling import schedule
 from sanderling.errors import ImageError, InputError, TextError
 from sanderling.manifest import ImagePreprocessing
-from sanderling.preprocess.text import Encoded, TextEncoder, pad
 from sanderling.results import InputReport
 from sanderling.session import Arrays
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from sanderling.preprocess.text import Encoded, TextEncoder
 
     ImageInput: TypeAlias = str | os.PathLike[str] | bytes | Image | NDArray[np.uint8]
     Input: TypeAlias = str | ImageInput
@@ -73,7 +74,7 @@ class TextFront:
         return schedule.batches([encoded.length for encoded in prepared], schedule.TOKEN_BUDGET)
 
     def feeds(self, batch: Sequence[Encoded]) -> tuple[Arrays, list[InputReport]]:
-        return pad(batch, self._encoder.settings, self._input_names), [encoded.report for encoded in batch]
+        return self._encoder.pad(batch, self._input_names), [encoded.report for encoded in batch]
 
 
 class ImageFront:
@@ -109,7 +110,8 @@ class ImageFront:
         return (list(range(i, min(i + _IMAGES_A_RUN, count))) for i in range(0, count, _IMAGES_A_RUN))
 
     def feeds(self, batch: Sequence[Any]) -> tuple[Arrays, list[InputReport]]:
-        pixels, reports = [], []
+        pixels: list[NDArray[np.float32]] = []
+        reports: list[InputReport] = []
         for image in batch:
             rgb, report = self._canonical(image)
             values, cropped = self._pipeline(rgb)

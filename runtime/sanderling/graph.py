@@ -5,7 +5,8 @@ Both are checked here before it parses the file. Field numbers are those of onnx
 ModelProto.graph = 7, .functions = 25; GraphProto.node = 1, .initializer = 5, .sparse_initializer = 15;
 NodeProto.op_type = 4, .attribute = 5; AttributeProto.t = 5, .g = 6, .tensors = 10, .graphs = 11,
 .sparse_tensor = 22, .sparse_tensors = 23; TensorProto.external_data = 13;
-FunctionProto.node = 7, .attribute_proto = 11; SparseTensorProto.values = 1, .indices = 2; StringStringEntryProto.key = 1, .value = 2.
+FunctionProto.node = 7, .attribute_proto = 11;
+SparseTensorProto.values = 1, .indices = 2; StringStringEntryProto.key = 1, .value = 2.
 """
 
 from __future__ import annotations

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from sanderling import cores
 from sanderling.bundle import Bundle, Integrity, open_bundle
 from sanderling.errors import BundleError, InputError
-from sanderling.fronts import Front, ImageFront, TextFront
 from sanderling.manifest import ClassificationOutput, Component, EmbeddingOutput, Form
-from sanderling.model import Background
 from sanderling.session import Session
 
 if TYPE_CHECKING:
+    from sanderling.fronts import Front
     from sanderling.tasks.classification import Classifier
     from sanderling.tasks.feature_extraction import EmbeddingModel
+
+T = TypeVar("T")
 
 _MAX_THREADS = 1024
 
@@ -61,7 +64,9 @@ def assemble(bundle: Bundle, variant: str, provider: str, threads: int) -> Embed
     component = _only_component(bundle)
     form = _form(component, variant)
     graph, *_ = bundle.require([form.graph, *form.data])
-    session = Background(lambda: Session(graph, component, provider=provider, threads=threads))
+    # ONNX Runtime builds the session without the interpreter's lock: meanwhile the rest is imported and the
+    # tokenizer read, which a cold start feels.
+    session = _Background(lambda: Session(graph, component, provider=provider, threads=threads))
     front = _front(bundle, component)
     engine = session.result()
     head = manifest.postprocessing
@@ -92,6 +97,8 @@ def _form(component: Component, variant: str) -> Form:
 
 
 def _front(bundle: Bundle, component: Component) -> Front:
+    from sanderling.fronts import ImageFront, TextFront
+
     preprocessing = bundle.manifest.preprocessing
     if preprocessing.text is not None:
         from sanderling.preprocess.text import TextEncoder
@@ -101,3 +108,26 @@ def _front(bundle: Bundle, component: Component) -> Front:
         return TextFront(encoder, [spec.name for spec in component.inputs])
     assert preprocessing.image is not None  # decode() refuses a manifest without either
     return ImageFront(preprocessing.image, component.inputs[0].name)
+
+
+class _Background(Generic[T]):
+    """A call that runs in a thread of its own while the caller goes on."""
+
+    def __init__(self, call: Callable[[], T]) -> None:
+        self._value: list[T] = []
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(call,), daemon=True)
+        self._thread.start()
+
+    def _run(self, call: Callable[[], T]) -> None:
+        try:
+            self._value.append(call())
+        except BaseException as error:  # handed to the caller by result()
+            self._error = error
+
+    def result(self) -> T:
+        """Wait for the call; its value, or its error raised here."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._value[0]

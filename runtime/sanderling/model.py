@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +15,6 @@ from sanderling.errors import InputError
 from sanderling.fronts import Front
 from sanderling.results import InputReport, Timing
 from sanderling.session import Arrays, Engine
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,30 +111,6 @@ class Model:
 
     def _reduce(self, outputs: Arrays, feeds: Arrays) -> NDArray[np.float32]:
         raise NotImplementedError
-
-
-class Background(Generic[T]):
-    """A call that runs in a thread of its own while the caller goes on. ONNX Runtime builds a session without the
-    interpreter's lock, so that a tokenizer can be read meanwhile."""
-
-    def __init__(self, call: Callable[[], T]) -> None:
-        self._value: list[T] = []
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(call,), daemon=True)
-        self._thread.start()
-
-    def _run(self, call: Callable[[], T]) -> None:
-        try:
-            self._value.append(call())
-        except BaseException as error:  # handed to the caller by result()
-            self._error = error
-
-    def result(self) -> T:
-        """Wait for the call; its value, or its error raised here."""
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-        return self._value[0]
 
 
 def check_top_k(top_k: int) -> int:

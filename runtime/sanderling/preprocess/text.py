@@ -15,9 +15,9 @@ from sanderling.manifest import TextPreprocessing
 from sanderling.results import TextReport
 
 # A text is read in growing pieces until it has given more tokens than the model takes. The first piece is long
-# enough that ordinary texts are read whole; the last bounds time: a million characters take about a second.
+# enough that ordinary texts are read whole; the last bounds time: half a million characters take half a second.
 _FIRST_READ = 64 * 1024
-_LAST_READ = 1024 * 1024
+_LAST_READ = 512 * 1024
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NO_IDS: NDArray[np.int64] = np.zeros(0, np.int64)
@@ -68,6 +68,30 @@ class TextEncoder:
             for encoding, head, text in zip(self._encode(heads), heads, prepared, strict=True)
         ]
 
+    def pad(
+        self, batch: Sequence[Encoded], names: Sequence[str], length: int | None = None
+    ) -> dict[str, NDArray[np.int64]]:
+        """Stack encoded texts to the graph inputs `names`, each of the shape (batch, length), int64.
+
+        `length` (default: the longest text's) must be no less than that. Padded positions have the manifest's
+        padding ids and an `attention_mask` of 0.
+        """
+        settings = self.settings
+        longest = max(encoded.length for encoded in batch) if length is None else length
+        shape = (len(batch), max(longest, 1))
+        arrays = {
+            "input_ids": np.full(shape, settings.pad_token_id, np.int64),
+            "attention_mask": np.zeros(shape, np.int64),
+            "token_type_ids": np.full(shape, settings.pad_token_type_id, np.int64),
+        }
+        for row, encoded in enumerate(batch):
+            start = 0 if settings.padding_side == "right" else shape[1] - encoded.length
+            span = slice(start, start + encoded.length)
+            arrays["input_ids"][row, span] = encoded.ids
+            arrays["attention_mask"][row, span] = 1
+            arrays["token_type_ids"][row, span] = encoded.type_ids
+        return {name: arrays[name] for name in names if name in arrays}
+
     def _prompt(self, name: str | None) -> str:
         name = self.settings.default_prompt if name is None else name
         if name is None:
@@ -112,32 +136,6 @@ class TextEncoder:
             return list(self._tokenizer.encode_batch(texts))
         except BaseException as error:
             raise _translated(error, TextError(f"The tokenizer {self._where} failed on a text: {error}")) from error
-
-
-def pad(
-    batch: Sequence[Encoded],
-    settings: TextPreprocessing,
-    names: Sequence[str],
-    length: int | None = None,
-) -> dict[str, NDArray[np.int64]]:
-    """Stack encoded texts to the graph inputs `names`, each of the shape (batch, length), int64.
-
-    `length` (default: the longest text's) must be no less than that. Padded positions have the manifest's padding ids
-    and an `attention_mask` of 0.
-    """
-    longest = max(encoded.length for encoded in batch) if length is None else length
-    shape = (len(batch), max(longest, 1))
-    arrays = {
-        "input_ids": np.full(shape, settings.pad_token_id, np.int64),
-        "attention_mask": np.zeros(shape, np.int64),
-        "token_type_ids": np.full(shape, settings.pad_token_type_id, np.int64),
-    }
-    for row, encoded in enumerate(batch):
-        span = slice(0, encoded.length) if settings.padding_side == "right" else slice(shape[1] - encoded.length, None)
-        arrays["input_ids"][row, span] = encoded.ids
-        arrays["attention_mask"][row, span] = 1
-        arrays["token_type_ids"][row, span] = encoded.type_ids
-    return {name: arrays[name] for name in names if name in arrays}
 
 
 def _translated(error: BaseException, replacement: Exception) -> BaseException:

@@ -1,0 +1,44 @@
+"""What the commands share: consoles that fit a terminal or a pipe, and JSON on standard output."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def stdout() -> Console:
+    """A console on standard output; in a pipe it does not wrap tables to 80 columns."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False, soft_wrap=False)
+
+
+def stderr() -> Console:
+    """A console on standard error, for progress and notes."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def print_json(value: object, *, indent: int = 0) -> None:
+    """One JSON value and a newline on standard output, UTF-8; lone surrogates become U+FFFD."""
+    raw = msgspec.json.encode(value, enc_hook=str)
+    if indent:
+        raw = msgspec.json.format(raw, indent=indent)
+    sys.stdout.buffer.write(raw + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def clean(text: str) -> str:
+    """`text` as valid Unicode: what cannot be encoded becomes U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def megabytes(size: int) -> str:
+    """A size in bytes as megabytes (10^6), one decimal."""
+    return f"{size / 1e6:.1f} MB"

@@ -1,0 +1,116 @@
+"""`sanderling inspect`: what a bundle is, in a table a person likes to read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
+from sanderling.bundle import Bundle, open_bundle
+from sanderling.commands.console import megabytes, print_json, stdout
+from sanderling.manifest import ClassificationOutput, EmbeddingOutput, Variant
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def register(app: typer.Typer) -> None:
+    """Add `inspect` to the command line."""
+    app.command("inspect")(inspect)
+
+
+def inspect(
+    bundle: Annotated[Path, typer.Argument(help="The folder of the bundle.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="The whole manifest, with the digest, as JSON.")] = False,
+) -> None:
+    """Show what a bundle is: task, variants, size, drift, provenance."""
+    opened = open_bundle(bundle)
+    if as_json:
+        manifest = msgspec.to_builtins(opened.manifest)
+        print_json({"path": str(opened.path), "digest": opened.digest, **manifest}, indent=1)
+        return
+    console = stdout()
+    console.print(_facts(opened))
+    console.print(_variants(opened))
+    for note in opened.manifest.provenance.notes:
+        console.print(f"[dim]Note: {note}[/]")
+
+
+def variant_size(bundle: Bundle, variant: str) -> int:
+    """Bytes of a variant's graphs and weights, each file counted once."""
+    files = {
+        path
+        for component in bundle.manifest.components.values()
+        for form in component.variants[variant].forms.values()
+        for path in (form.graph, *form.data)
+    }
+    return sum(bundle.manifest.files[path].size for path in files)
+
+
+def _facts(bundle: Bundle) -> Table:
+    from rich.table import Table
+
+    manifest = bundle.manifest
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("name", manifest.name)
+    table.add_row("task", f"{manifest.task} ({manifest.family} model)")
+    for line in _preprocessing(bundle):
+        table.add_row(*line)
+    head = manifest.postprocessing
+    if isinstance(head, EmbeddingOutput):
+        table.add_row("output", f"{head.dimension} numbers, pooling {head.pooling}, normalized: {_yes(head.normalize)}")
+        table.add_row("space", (manifest.space or "")[:16])
+    elif isinstance(head, ClassificationOutput):
+        some = ", ".join(head.labels[:4]) + (", …" if len(head.labels) > 4 else "")
+        table.add_row("output", f"{len(head.labels)} labels ({some}), {head.activation}")
+    table.add_row("checkpoint", manifest.provenance.checkpoint)
+    table.add_row("licence", manifest.provenance.license)
+    table.add_row("format", f"{manifest.version}, digest {bundle.digest[:16]}")
+    table.add_row("size", megabytes(sum(entry.size for entry in manifest.files.values())))
+    return table
+
+
+def _preprocessing(bundle: Bundle) -> list[tuple[str, str]]:
+    lines = []
+    if text := bundle.manifest.preprocessing.text:
+        prompts = f", prompts {', '.join(text.prompts)}" if text.prompts else ""
+        lines.append(("text", f"at most {text.max_tokens} tokens, cut at the {text.truncation_side}{prompts}"))
+    if image := bundle.manifest.preprocessing.image:
+        steps = [msgspec.to_builtins(step) for step in image.steps]
+        described = [f"{s.pop('op')} " + " ".join(f"{v}" for v in s.values() if v is not None) for s in steps]
+        lines.append(("image", f"{image.channels}: " + ", ".join(described)))
+    return lines
+
+
+def _variants(bundle: Bundle) -> Table:
+    from rich.table import Table
+
+    table = Table(title="Variants", title_justify="left")
+    table.add_column("variant", style="bold")
+    for column in ("size", "cosine mean", "min", "agreement", "alone = in a batch", "tolerance"):
+        table.add_column(column, justify="right")
+    for name in bundle.manifest.variants:
+        mark = " (default)" if name == bundle.manifest.default_variant else ""
+        parts = [component.variants[name] for component in bundle.manifest.components.values()]
+        for part in parts:
+            table.add_row(name + mark, megabytes(variant_size(bundle, name)), *_quality(part))
+    return table
+
+
+def _quality(variant: Variant) -> list[str]:
+    drift, invariance = variant.drift, variant.invariance
+    return [
+        f"{drift.cosine.mean:.5f}" if drift else "not measured",
+        f"{drift.cosine.min:.5f}" if drift else "",
+        f"{drift.agreement:.1%}" if drift and drift.agreement is not None else "",
+        f"cosine ≥ {invariance.batch:.5f}" if invariance else "",
+        f"cosine ≥ {variant.tolerance.min_cosine:.5f}",
+    ]
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"

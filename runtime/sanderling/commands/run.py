@@ -1,0 +1,241 @@
+"""`sanderling run`: inputs to answers, as a table or as one JSON object a line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sanderling.commands.console import clean, print_json, stderr, stdout
+from sanderling.errors import InputError, SanderlingError, TextError
+from sanderling.loading import load
+from sanderling.results import Classification, Embedding, ImageReport, TextReport
+
+if TYPE_CHECKING:
+    from sanderling.model import Model
+
+_CHUNK = 64
+_MAX_TEXT_FILE = 64 * 2**20
+_TEXT_SUFFIXES = {".txt", ".md", ".rst", ".text"}
+_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".jp2"}
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One input: what to call it, and what to hand to the model, or the error that kept it from being read."""
+
+    name: str
+    value: Any = None
+    error: str | None = None
+
+
+def register(app: typer.Typer) -> None:
+    """Add `run` to the command line."""
+    app.command("run")(run)
+
+
+def run(
+    bundle: Annotated[Path, typer.Argument(help="The folder of the bundle.", show_default=False)],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Texts, files (one input each), folders (each file in them), - for standard input (one a line).",
+            show_default=False,
+        ),
+    ] = None,
+    text: Annotated[list[str] | None, typer.Option("--text", help="A text, taken literally; again for more.")] = None,
+    image: Annotated[list[str] | None, typer.Option("--image", help="An image file; again for more.")] = None,
+    variant: Annotated[str | None, typer.Option(help="A variant of the bundle. Default: the bundle's own.")] = None,
+    provider: Annotated[str | None, typer.Option(help="The execution provider. Default: cpu.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads a run may use. Default: the cores granted.")] = None,
+    top_k: Annotated[int, typer.Option(min=1, help="Labels to show, best first.")] = 5,
+    prompt: Annotated[str | None, typer.Option(help="The name of one of the model's prompts.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, one an input, in order.")] = False,
+) -> None:
+    """Answer inputs with a bundle."""
+    with load(bundle, variant=variant, provider=provider, threads=threads) as model:
+        items = _items(model, inputs or [], text or [], image or [])
+        first = next(items, None)
+        if first is None:
+            raise InputError(f"Nothing to answer: give a {model.modality}, a file, a folder, or - after the bundle.")
+        failed = 0
+        show = print_json if as_json else _Table(model).show
+        for item, result in _answers(model, chain([first], items), top_k, prompt):
+            failed += isinstance(result, str)
+            show(_record(item, result))
+        if not as_json and failed:
+            stderr().print(f"{failed} input(s) failed.", style="red")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _answers(
+    model: Model, items: Iterator[Item], top_k: int, prompt: str | None
+) -> Iterator[tuple[Item, Embedding | Classification | str]]:
+    size = 1 if sys.stdin.isatty() else _CHUNK
+    while chunk := list(islice(items, size)):
+        readable = [item for item in chunk if item.error is None]
+        try:
+            results = iter(_call(model, [item.value for item in readable], top_k, prompt))
+        except InputError:
+            # One of them is no input of this model: each is asked alone, so that the others are answered.
+            results = iter(_one_by_one(model, readable, top_k, prompt))
+        for item in chunk:
+            yield item, item.error if item.error is not None else next(results)
+
+
+def _one_by_one(
+    model: Model, items: list[Item], top_k: int, prompt: str | None
+) -> Iterator[Embedding | Classification | str]:
+    for item in items:
+        try:
+            yield from _call(model, [item.value], top_k, prompt)
+        except SanderlingError as error:
+            yield str(error)
+
+
+def _call(model: Any, values: list[Any], top_k: int, prompt: str | None) -> Iterable[Any]:
+    if not values:
+        return []
+    if model.family == "embedding":
+        return list(model(values, prompt=prompt))
+    if prompt is not None:
+        raise SanderlingError(f"--prompt goes with embedding models; {model.name} is for {model.task}.")
+    return list(model(values, top_k=top_k))
+
+
+def _items(model: Model, inputs: list[str], texts: list[str], images: list[str]) -> Iterator[Item]:
+    for option, values, modality in (("--text", texts, "text"), ("--image", images, "image")):
+        if values and model.modality != modality:
+            raise InputError(f"{option} was given, but {model.name} takes one {model.modality} an input.")
+    yield from (Item(clean(text), text) for text in texts)
+    yield from (Item(clean(path), path) for path in images)
+    for given in inputs:
+        if given == "-":
+            yield from (_from_line(model, line) for line in sys.stdin.buffer)
+        elif _exists(given) and Path(given).is_dir():
+            yield from _from_folder(model, Path(given))
+        elif model.modality == "text" and _exists(given):
+            yield _from_text_file(Path(given))
+        else:
+            yield Item(clean(given), given)
+
+
+def _exists(given: str) -> bool:
+    try:
+        return given != "" and Path(given).exists()
+    except (OSError, ValueError):  # too long for a path, or with a NUL: a text
+        return False
+
+
+def _from_line(model: Model, line: bytes) -> Item:
+    text = line.rstrip(b"\r\n").decode("utf-8", "surrogateescape")
+    if model.modality == "text" and any("\udc80" <= c <= "\udcff" for c in text):
+        return Item(clean(text), error="This line is no valid UTF-8; convert it first.")
+    return Item(clean(text), text)
+
+
+def _from_folder(model: Model, folder: Path) -> Iterator[Item]:
+    suffixes = _TEXT_SUFFIXES if model.modality == "text" else _IMAGE_SUFFIXES
+    found = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in suffixes and path.is_file() and not _hidden(path.relative_to(folder))
+    ]
+    if not found:
+        yield Item(
+            clean(str(folder)), error=f"No {model.modality} files ({', '.join(sorted(suffixes))}) in this folder."
+        )
+    for path in found:
+        yield _from_text_file(path) if model.modality == "text" else Item(clean(str(path)), str(path))
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _from_text_file(path: Path) -> Item:
+    name = clean(str(path))
+    try:
+        if not path.is_file():
+            raise TextError("This is no regular file.")
+        if path.stat().st_size > _MAX_TEXT_FILE:
+            raise TextError(
+                f"This file has {path.stat().st_size:,} bytes; at most {_MAX_TEXT_FILE:,} are read as a text."
+            )
+        return Item(name, path.read_bytes().decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        return Item(name, error=f"This file is no valid UTF-8 (byte {error.start}); convert it first.")
+    except OSError as error:
+        return Item(name, error=f"This file cannot be read: {error.strerror or error}.")
+    except TextError as error:
+        return Item(name, error=str(error))
+
+
+def _record(item: Item, result: Embedding | Classification | str) -> dict[str, Any]:
+    record: dict[str, Any] = {"input": item.name}
+    if isinstance(result, str):
+        return record | {"error": clean(result)}
+    if isinstance(result, Embedding):
+        record["embedding"] = result.embedding.tolist()
+    else:
+        record |= {"labels": result.labels, "scores": result.scores}
+    if lost := _lost(result.report):
+        record["lost"] = lost
+    return record
+
+
+def _lost(report: TextReport | ImageReport) -> dict[str, Any]:
+    """What the model did not see of its input, or saw changed; empty if nothing."""
+    if isinstance(report, TextReport):
+        names: tuple[str, ...] = ("tokens_lost", "characters_unread")
+    else:
+        names = ("rotated", "alpha_composited", "frames_dropped", "depth_reduced", "cropped")
+    found = {name: getattr(report, name) for name in names}
+    return {name: round(value, 4) if isinstance(value, float) else value for name, value in found.items() if value}
+
+
+class _Table:
+    """Answers for people, a few lines each."""
+
+    def __init__(self, model: Model) -> None:
+        self._console = stdout()
+        self._console.print(f"[bold]{model.name}[/] {model.variant} on {model.provider}, {model.threads} threads")
+
+    def show(self, record: dict[str, Any]) -> None:
+        from rich.markup import escape
+
+        name = " ".join(record["input"].split())
+        name = escape(name if len(name) <= 72 else name[:71] + "…") or "[dim](empty)[/]"
+        if "error" in record:
+            self._console.print(f"{name}\n  [red]{escape(record['error'])}[/]")
+        elif "embedding" in record:
+            vector = record["embedding"]
+            head = " ".join(f"{value:+.4f}" for value in vector[:6])
+            self._console.print(f"{name}\n  {len(vector)} numbers: {head} …")
+        else:
+            self._console.print(name)
+            for label, score in zip(record["labels"], record["scores"], strict=True):
+                self._console.print(f"  {score:7.4f}  {escape(label)}")
+        if lost := record.get("lost"):
+            self._console.print(
+                "  [yellow]" + ", ".join(_in_words(name, value) for name, value in lost.items()) + "[/]"
+            )
+
+
+def _in_words(name: str, value: Any) -> str:
+    words = {
+        "tokens_lost": f"{value} tokens cut from the end that the model takes no more",
+        "characters_unread": f"{value:,} characters not read",
+        "rotated": "rotated as its EXIF orientation says",
+        "alpha_composited": "transparency laid on white",
+        "frames_dropped": "only the first frame seen",
+        "depth_reduced": "brought to 8 bits a channel",
+        "cropped": f"{value:.0%} of the area cropped away",
+    }
+    return words[name]
