@@ -1,0 +1,5 @@
+"""`python -m sanderling`: the command line."""
+
+from sanderling.cli import main
+
+main()
