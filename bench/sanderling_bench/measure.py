@@ -13,7 +13,7 @@ from sanderling.errors import BenchError
 from sanderling.loading import choose_variant, load
 from sanderling.model import Answers, Model
 from sanderling.results import TextReport, Timing
-from sanderling.verify import cosines
+from sanderling.verification import cosines
 from sanderling_bench import record
 from sanderling_bench.inputs import Inputs
 from sanderling_bench.machine import this_machine

@@ -37,7 +37,8 @@ def _head(record: Record) -> Text:
     text.append(f"  {record.bundle.task}\n")
     lines = (
         f"{settings.inputs} {settings.modality}s: {settings.inputs_from}",
-        f"{machine.processor} ({machine.processor_class}), {settings.provider}, {settings.threads} threads, "
+        f"{machine.processor} ({machine.processor_class}), {settings.provider}, "
+        f"{settings.threads} {'thread' if settings.threads == 1 else 'threads'}, "
         f"onnxruntime {record.versions['onnxruntime']}",
     )
     text.append("\n".join(lines) + "\n", style="dim")
