@@ -6,7 +6,6 @@ Losing it costs time, never correctness: a record that is missing, damaged or un
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import sys
 from pathlib import Path
@@ -15,9 +14,6 @@ from typing import TypeVar
 import msgspec
 
 from sanderling.errors import StorageError
-from sanderling.storage import write_atomic
-
-log = logging.getLogger("sanderling")
 
 T = TypeVar("T")
 
@@ -52,15 +48,23 @@ def read(kind: str, record_key: str, record_type: type[T]) -> T | None:
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        log.info("ignoring the cache record %s: %s", path, error)
+        _note("ignoring the cache record %s: %s", path, error)
         return None
 
 
 def write(kind: str, record_key: str, record: object) -> None:
     """Keep a record. A cache that cannot be written is logged, not raised."""
+    from sanderling.storage import write_atomic  # reading, on every start, does without
+
     path = folder() / kind / f"{record_key}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, msgspec.json.encode(record))
     except (OSError, StorageError) as error:
-        log.info("could not write the cache record %s: %s", path, error)
+        _note("could not write the cache record %s: %s", path, error)
+
+
+def _note(message: str, path: Path, error: Exception) -> None:
+    import logging  # only when something is wrong: each start would pay for it
+
+    logging.getLogger("sanderling").info(message, path, error)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from sanderling.bundle import Bundle
@@ -17,8 +17,7 @@ from sanderling.results import InputReport, Timing
 from sanderling.session import Arrays, Engine
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Answers:
+class Answers(Struct, frozen=True, eq=False):
     """Rows of the shape (n, d), float32, in input order, with what became of each input."""
 
     rows: NDArray[np.float32]

@@ -5,18 +5,16 @@ Nothing is lost silently: each answer carries a report of what was done to its i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Generic, TypeVar, overload
+from collections.abc import Iterator
+from typing import overload
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
-R = TypeVar("R")
 
-
-@dataclass(frozen=True, slots=True)
-class Timing:
+class Timing(Struct, frozen=True):
     """Seconds one call spent before the graphs, in them, and after them."""
 
     preprocess: float
@@ -25,11 +23,11 @@ class Timing:
 
     @property
     def total(self) -> float:
+        """The sum of the three."""
         return self.preprocess + self.run + self.postprocess
 
 
-@dataclass(frozen=True, slots=True)
-class TextReport:
+class TextReport(Struct, frozen=True):
     """What became of one text: tokens the model saw (special ones included), and what it did not see.
 
     `tokens_lost` counts the tokens cut by truncation among the characters that were read; a text so long that its
@@ -46,8 +44,7 @@ class TextReport:
         return self.tokens_lost == 0 and self.characters_unread == 0
 
 
-@dataclass(frozen=True, slots=True)
-class ImageReport:
+class ImageReport(Struct, frozen=True):
     """What was done to one image before the model saw it.
 
     `width` and `height` are of the stored image, in pixels; `mode` is Pillow's name for its pixel format.
@@ -73,8 +70,7 @@ class ImageReport:
 InputReport = TextReport | ImageReport
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Embedding:
+class Embedding(Struct, frozen=True, eq=False):
     """One vector. `embedding` has the shape (d,), float32; `space` is the fingerprint of its embedding space."""
 
     embedding: NDArray[np.float32]
@@ -86,11 +82,43 @@ class Embedding:
     @property
     def tokens_lost(self) -> int:
         """Tokens of the text that truncation cut away; 0 for images."""
-        return self.report.tokens_lost if isinstance(self.report, TextReport) else 0
+        return _tokens_lost(self.report)
 
 
-@dataclass(frozen=True, slots=True)
-class Classification:
+class Embeddings(Struct, frozen=True, eq=False):
+    """Vectors of a batch, in input order. `embeddings` has the shape (n, d), float32.
+
+    Its length, its items (Embedding) and its slices are those of a sequence.
+    """
+
+    embeddings: NDArray[np.float32]
+    reports: tuple[InputReport, ...]
+    space: str
+    variant: str
+    timing: Timing
+
+    @property
+    def tokens_lost(self) -> tuple[int, ...]:
+        """For each text, the tokens that truncation cut away."""
+        return tuple(map(_tokens_lost, self.reports))
+
+    def __len__(self) -> int:
+        return len(self.reports)
+
+    @overload
+    def __getitem__(self, index: int) -> Embedding: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Embedding]: ...
+    def __getitem__(self, index: int | slice) -> Embedding | list[Embedding]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return Embedding(self.embeddings[index], self.reports[index], self.space, self.variant, self.timing)
+
+    def __iter__(self) -> Iterator[Embedding]:
+        return (self[i] for i in range(len(self)))
+
+
+class Classification(Struct, frozen=True, eq=False):
     """One decision. `labels` and `scores` are sorted by falling score, `top_k` of them.
 
     `logits` has the shape (all labels,), float32, in the model's own order.
@@ -98,10 +126,10 @@ class Classification:
 
     labels: tuple[str, ...]
     scores: tuple[float, ...]
+    logits: NDArray[np.float32]
     report: InputReport
     variant: str
     timing: Timing
-    logits: NDArray[np.float32] = field(repr=False, compare=False, default_factory=lambda: np.zeros(0, np.float32))
 
     @property
     def label(self) -> str:
@@ -113,53 +141,16 @@ class Classification:
         """The highest score."""
         return self.scores[0]
 
-
-class _Batch(Sequence[R], Generic[R]):
-    """A sequence of answers that builds each on demand."""
-
-    def _at(self, index: int) -> R:
-        raise NotImplementedError
-
-    @overload
-    def __getitem__(self, index: int) -> R: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[R]: ...
-    def __getitem__(self, index: int | slice) -> R | list[R]:
-        if isinstance(index, slice):
-            return [self._at(i) for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"index {index} of a batch of {len(self)} answers")
-        return self._at(index % len(self))
-
-    def __iter__(self) -> Iterator[R]:
-        return (self._at(i) for i in range(len(self)))
+    def __repr__(self) -> str:
+        best = ", ".join(f"{label} {score:.4f}" for label, score in zip(self.labels, self.scores, strict=True))
+        return f"Classification({best})"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Embeddings(_Batch[Embedding]):
-    """Vectors of a batch, in input order. `embeddings` has the shape (n, d), float32."""
+class Classifications(Struct, frozen=True, eq=False):
+    """Decisions of a batch, in input order. `logits` has the shape (n, all labels), float32.
 
-    embeddings: NDArray[np.float32]
-    reports: tuple[InputReport, ...]
-    space: str
-    variant: str
-    timing: Timing
-
-    def __len__(self) -> int:
-        return len(self.reports)
-
-    def _at(self, index: int) -> Embedding:
-        return Embedding(self.embeddings[index], self.reports[index], self.space, self.variant, self.timing)
-
-    @property
-    def tokens_lost(self) -> tuple[int, ...]:
-        """For each text, the tokens that truncation cut away."""
-        return tuple(r.tokens_lost if isinstance(r, TextReport) else 0 for r in self.reports)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Classifications(_Batch[Classification]):
-    """Decisions of a batch, in input order. `logits` has the shape (n, all labels), float32."""
+    Its length, its items (Classification) and its slices are those of a sequence.
+    """
 
     items: tuple[Classification, ...]
     logits: NDArray[np.float32]
@@ -168,5 +159,16 @@ class Classifications(_Batch[Classification]):
     def __len__(self) -> int:
         return len(self.items)
 
-    def _at(self, index: int) -> Classification:
-        return self.items[index]
+    @overload
+    def __getitem__(self, index: int) -> Classification: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Classification]: ...
+    def __getitem__(self, index: int | slice) -> Classification | list[Classification]:
+        return list(self.items[index]) if isinstance(index, slice) else self.items[index]
+
+    def __iter__(self) -> Iterator[Classification]:
+        return iter(self.items)
+
+
+def _tokens_lost(report: InputReport) -> int:
+    return report.tokens_lost if isinstance(report, TextReport) else 0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
@@ -23,8 +23,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _NO_IDS: NDArray[np.int64] = np.zeros(0, np.int64)
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(Struct, frozen=True, eq=False):
     """One text as the model sees it: `ids` and `type_ids` of the shape (tokens,), int64, special tokens included."""
 
     ids: NDArray[np.int64]
