@@ -18,6 +18,7 @@ from sanderling.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, dec
 Integrity = Literal["stamp", "full"]
 
 _CHUNK = 2**20
+_NAME_SURROGATE = 0x20000000  # The bit of a Windows reparse tag that says: this leads to another place.
 
 
 class Stamp(Struct, frozen=True, array_like=True):
@@ -72,7 +73,7 @@ class Bundle:
         entry = self.manifest.files.get(name)
         if entry is None:
             raise IntegrityError(f"{name!r} is not in the list of files of {self.path / MANIFEST_NAME}.")
-        status = _regular_file(self.path, name)
+        status = regular_file(self.path, name)
         if status.st_size != entry.size:
             raise IntegrityError(_differs(self.path / name, f"{status.st_size:,} bytes, expected {entry.size:,}"))
         return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
@@ -108,15 +109,18 @@ def open_bundle(path: str | os.PathLike[str], *, integrity: Integrity = "stamp")
     if integrity not in ("stamp", "full"):
         raise BundleError(f'integrity is {integrity!r}; it takes "stamp" or "full".')
     folder = Path(path).absolute()
-    if not folder.is_dir():
-        found = "is a file" if folder.exists() else "does not exist"
+    try:
+        found = None if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
+    except OSError as error:
+        found = f"cannot be read ({error.strerror or error})"
+    if found is not None:
         raise BundleError(f"{folder} {found}; a bundle is a folder with a {MANIFEST_NAME} in it.")
     if not os.path.lexists(folder / MANIFEST_NAME):
         raise BundleError(
             f"{folder} has no {MANIFEST_NAME}, so it is no bundle. "
             f"Make one with: sanderling export CHECKPOINT -o {folder}"
         )
-    status = _regular_file(folder, MANIFEST_NAME)
+    status = regular_file(folder, MANIFEST_NAME)
     if status.st_size > MAX_MANIFEST_BYTES:
         raise ManifestError(
             f"{folder / MANIFEST_NAME} has {status.st_size:,} bytes; a manifest has at most {MAX_MANIFEST_BYTES:,}."
@@ -141,7 +145,8 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _regular_file(folder: Path, name: str) -> os.stat_result:
+def regular_file(folder: Path, name: str) -> os.stat_result:
+    """The status of a file below `folder`. Raises IntegrityError: missing, no plain file, or reached by a link."""
     path = folder
     status = None
     for part in name.split("/"):
@@ -152,7 +157,7 @@ def _regular_file(folder: Path, name: str) -> os.stat_result:
             raise IntegrityError(_differs(folder / name, "it is missing")) from None
         except OSError as error:
             raise IntegrityError(f"{path} cannot be read: {error.strerror or error}.") from error
-        is_junction = getattr(status, "st_reparse_tag", 0) != 0
+        is_junction = bool(getattr(status, "st_reparse_tag", 0) & _NAME_SURROGATE)
         if stat.S_ISLNK(status.st_mode) or is_junction:
             raise IntegrityError(f"{path} is a link; a bundle holds its own files. Copy the file into its place.")
     assert status is not None

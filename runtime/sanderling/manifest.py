@@ -19,13 +19,15 @@ MINOR_VERSION = 0
 MANIFEST_NAME = "bundle.json"
 MAX_MANIFEST_BYTES = 16 * 2**20
 
-# Relative POSIX path of portable segments: no empty, hidden or dot-dot segment, no drive, no backslash.
+# Relative POSIX path of portable segments: no empty, hidden or dot-dot segment, no final dot (Windows drops it), no
+# drive, no backslash. `\Z` and not `$`, which matches before a final newline as well.
+_SEGMENT = "[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_-])?"
 BundlePath = Annotated[
     str,
-    Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$", max_length=240),
+    Meta(pattern=rf"^{_SEGMENT}(/{_SEGMENT})*\Z", max_length=240),
 ]
-Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", max_length=120)]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*\Z", max_length=120)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Side = Literal["left", "right"]
 Resample = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
@@ -44,6 +46,9 @@ Dtype = Literal[
 ]
 Task = Literal["feature-extraction", "text-classification", "image-classification"]
 Family = Literal["general", "embedding", "multimodal"]
+
+# Names that mean a device on Windows, whatever follows their first dot.
+_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
 
 
 class FileEntry(Struct, frozen=True):
@@ -189,7 +194,7 @@ ImageStep = Resize | ResizeShortest | CenterCrop | Rescale | Normalize
 
 class ImagePreprocessing(Struct, frozen=True):
     """Image to `pixel_values` (NCHW float32), by steps in this order, after the canonical step
-    (EXIF orientation applied, alpha composited on white, 8-bit RGB)."""
+    (EXIF orientation applied, alpha composited on white, 8-bit RGB). Mean and std are in the order of `channels`."""
 
     steps: Annotated[tuple[ImageStep, ...], Meta(min_length=1, max_length=16)]
     channels: Literal["RGB", "BGR"] = "RGB"
@@ -268,7 +273,9 @@ class Manifest(Struct, frozen=True):
         return tuple(name for name in first.variants if all(name in c.variants for c in others))
 
 
-class _Header(Struct, frozen=True):
+class Header(Struct, frozen=True):
+    """What every version of a manifest has."""
+
     format: str
     version: str
 
@@ -283,15 +290,29 @@ def decode(raw: bytes, where: str) -> Manifest:
             f"{where} has {len(raw):,} bytes; a manifest has at most {MAX_MANIFEST_BYTES:,}. Export the bundle again."
         )
     try:
-        header = msgspec.json.decode(raw, type=_Header)
-        _check_version(header, where)
+        _check_version(read_header(raw, where), where)
         manifest = msgspec.json.decode(raw, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ManifestError(
-            f"{where} is no valid manifest: {error}. Copy the bundle again from where it came from, or export it again."
-        ) from error
+        raise _invalid(where, error) from error
     _check_consistency(manifest, where)
     return manifest
+
+
+def read_header(raw: bytes, where: str) -> Header:
+    """Format and version of a `bundle.json` of any version. Raises ManifestError: not JSON, or of another format."""
+    try:
+        header = msgspec.json.decode(raw, type=Header)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise _invalid(where, error) from error
+    if header.format != FORMAT:
+        raise ManifestError(f"{where} has the format {header.format[:80]!r}, expected {FORMAT!r}.")
+    return header
+
+
+def _invalid(where: str, error: Exception) -> ManifestError:
+    return ManifestError(
+        f"{where} is no valid manifest: {error}. Copy the bundle again from where it came from, or export it again."
+    )
 
 
 def encode(manifest: Manifest) -> bytes:
@@ -299,9 +320,7 @@ def encode(manifest: Manifest) -> bytes:
     return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
 
 
-def _check_version(header: _Header, where: str) -> None:
-    if header.format != FORMAT:
-        raise ManifestError(f"{where} has the format {header.format[:80]!r}, expected {FORMAT!r}.")
+def _check_version(header: Header, where: str) -> None:
     major, dot, minor = header.version.partition(".")
     if not (dot and major.isascii() and major.isdigit() and minor.isascii() and minor.isdigit()) or len(major) > 9:
         raise ManifestError(f'{where} has the version {header.version[:80]!r}, expected "MAJOR.MINOR" like "1.0".')
@@ -318,9 +337,25 @@ def _check_consistency(manifest: Manifest, where: str) -> None:
         other = folded.setdefault(path.lower(), path)
         if other != path:
             raise ManifestError(f"{where} lists both {other!r} and {path!r}, one file where case does not count.")
+        if any(segment.partition(".")[0] in _DEVICES for segment in path.lower().split("/")):
+            raise ManifestError(f"{where} lists {path!r}, which is the name of a device on Windows.")
+    if MANIFEST_NAME in folded:
+        raise ManifestError(f"{where} lists {folded[MANIFEST_NAME]!r}, itself, among its files.")
     for path, user in _references(manifest):
         if path not in manifest.files:
             raise ManifestError(f"{where}: {user} names the file {path!r}, which is not in its list of files.")
+    # Another ending means another format to ONNX Runtime, one that is not checked for what it refers to.
+    for component in manifest.components.values():
+        for variant in component.variants.values():
+            for form in variant.forms.values():
+                if not form.graph.endswith(".onnx"):
+                    raise ManifestError(f"{where} names the graph {form.graph!r}; a graph's name ends in .onnx.")
+    text = manifest.preprocessing.text
+    if text is not None and text.default_prompt is not None and text.default_prompt not in text.prompts:
+        raise ManifestError(
+            f"{where}: the default prompt {text.default_prompt!r} is not among the prompts "
+            f"({', '.join(map(repr, text.prompts)) or 'none'})."
+        )
     if manifest.default_variant not in manifest.variants:
         raise ManifestError(
             f"{where}: the default variant {manifest.default_variant!r} is not among the variants that every "

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sanderling.errors import StorageError
 
 _LOCK_NAME = ".lock"
+_TIME_TO_LOCK = 60.0  # seconds
+
+# What ends the name of a staging folder, and of the folder that was built in it.
+TOKEN = re.compile("[0-9a-f]{8}")
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -27,18 +33,27 @@ def write_atomic(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-        sync_folder(path.parent)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise StorageError(
             f"Could not write {path}: {error.strerror or error}. What stood there before is unchanged; "
             "free some space or choose another folder."
+        ) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+    try:
+        sync_folder(path.parent)
+    except OSError as error:
+        raise StorageError(
+            f"{path} is written, but the system did not confirm that it would outlast a loss of power: "
+            f"{error.strerror or error}. Check the disk, and write it again."
         ) from error
 
 
 def sync_file(path: Path) -> None:
     """Flush a file that another library wrote to the disk."""
-    with path.open("rb+") as file:
+    # Windows flushes only what is open for writing; elsewhere a read-only file is flushed too.
+    with path.open("rb+" if sys.platform == "win32" else "rb") as file:
         os.fsync(file.fileno())
 
 
@@ -60,28 +75,48 @@ def staging_folder(target: Path) -> Iterator[Path]:
     Folders that a killed process left beside the same target are swept first: a living process holds
     the lock inside its own.
     """
-    prefix = f".{target.name}.staging-"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in target.parent.glob(f"{prefix}*"):
-            _sweep(leftover)
-        folder = target.parent / f"{prefix}{secrets.token_hex(4)}"
+        for leftover in target.parent.iterdir():
+            token = leftover.name.removeprefix(f".{target.name}.staging-")
+            if TOKEN.fullmatch(token) and leftover == _staging(target, token):
+                _sweep(leftover)
+        folder = _staging(target, secrets.token_hex(4))
         folder.mkdir()
         lock = FileLock(folder / _LOCK_NAME)
+        lock.acquire()
     except OSError as error:
         raise StorageError(
             f"Could not write beside {target}: {error.strerror or error}. Choose another folder."
         ) from error
     try:
-        lock.acquire()
         yield folder
     finally:
         lock.release()
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def is_staged(target: Path, token: str) -> bool:
+    """Whether a living process is building for `target` in the staging folder whose name ends in `token`."""
+    lock_file = _staging(target, token) / _LOCK_NAME
+    if not lock_file.is_file():
+        return False
+    lock = FileLock(lock_file)
+    free = lock.acquire()
+    lock.release()
+    return not free
+
+
+def _staging(target: Path, token: str) -> Path:
+    return target.parent / f".{target.name}.staging-{token}"
+
+
 def _sweep(leftover: Path) -> None:
     if leftover.is_symlink() or not leftover.is_dir():
+        return
+    # One without a lock was made this moment by a process that has yet to take it, or by one that was killed then.
+    fresh = time.time() - leftover.stat().st_mtime < _TIME_TO_LOCK
+    if fresh and not (leftover / _LOCK_NAME).exists():
         return
     lock = FileLock(leftover / _LOCK_NAME)
     if lock.acquire():
