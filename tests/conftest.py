@@ -1,0 +1,74 @@
+"""What all tests share: a cache of their own, tiny bundles, and the data that is not part of the repository."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import tiny_bundles
+
+ROOT = Path(__file__).parents[1]
+
+CopyBundle = Callable[[Path], Path]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fixtures that live for a session never touch the user's own cache either."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SANDERLING_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache for each test."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("SANDERLING_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository's folder."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def embedding_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny-embedding`, not to be changed: see `copy_bundle`."""
+    return tiny_bundles.embedding_bundle(tmp_path_factory.mktemp("bundles") / "tiny-embedding")
+
+
+@pytest.fixture(scope="session")
+def text_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny-sentiment`, not to be changed: see `copy_bundle`."""
+    return tiny_bundles.text_classification_bundle(tmp_path_factory.mktemp("bundles") / "tiny-sentiment")
+
+
+@pytest.fixture(scope="session")
+def image_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny-shore`, not to be changed: see `copy_bundle`."""
+    return tiny_bundles.image_classification_bundle(tmp_path_factory.mktemp("bundles") / "tiny-shore")
+
+
+@pytest.fixture
+def copy_bundle(tmp_path: Path) -> CopyBundle:
+    """A copy of a bundle for one test to change."""
+
+    def copy(bundle: Path) -> Path:
+        return Path(shutil.copytree(bundle, tmp_path / bundle.name))
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The data for development and tests: `SANDERLING_DATA`, or `shared/data` beside the repository."""
+    folder = Path(os.environ.get("SANDERLING_DATA") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no data at {folder}; set SANDERLING_DATA")
+    return folder
