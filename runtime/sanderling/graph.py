@@ -2,7 +2,8 @@
 
 ONNX Runtime follows whatever path a graph names for external data, and loads blobs that an `EPContext` node names.
 Both are checked here before it parses the file. Field numbers are those of onnx.proto (ONNX 1.x):
-ModelProto.graph = 7, .functions = 25; GraphProto.node = 1, .initializer = 5, .sparse_initializer = 15;
+ModelProto.graph = 7, .training_info = 20, .functions = 25; TrainingInfoProto.initialization = 1, .algorithm = 2;
+GraphProto.node = 1, .initializer = 5, .sparse_initializer = 15;
 NodeProto.op_type = 4, .attribute = 5; AttributeProto.t = 5, .g = 6, .tensors = 10, .graphs = 11,
 .sparse_tensor = 22, .sparse_tensors = 23; TensorProto.external_data = 13;
 FunctionProto.node = 7, .attribute_proto = 11;
@@ -22,7 +23,8 @@ _MAX_DEPTH = 32
 
 # For each kind of message, the fields that lead on: number -> kind of message, or a leaf's name.
 _SCHEMA: dict[str, dict[int, str]] = {
-    "model": {7: "graph", 25: "function"},
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
     "graph": {1: "node", 5: "tensor", 15: "sparse"},
     "function": {7: "node", 11: "attribute"},
     "node": {4: "op_type", 5: "attribute"},
