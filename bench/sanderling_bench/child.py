@@ -26,7 +26,7 @@ def main() -> None:
     for item in inputs:
         model(item)
     model(inputs)
-    print(_peak(), flush=True)  # noqa: T201
+    print(peak_memory(), flush=True)  # noqa: T201
 
 
 def _inputs(raw: bytes, kind: str) -> list[str | bytes]:
@@ -40,7 +40,7 @@ def _inputs(raw: bytes, kind: str) -> list[str | bytes]:
     return found
 
 
-def _peak() -> int:
+def peak_memory() -> int:
     """The most memory this process had resident, in bytes."""
     if sys.platform == "win32":
         import psutil

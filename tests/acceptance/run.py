@@ -1,0 +1,163 @@
+"""The long checks of what must hold, issue by issue: `make acceptance`, or `python tests/acceptance/run.py`.
+
+Prints one table and exits with status 1 if a bound did not hold. `--only NAME` runs the checks whose names hold NAME.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import rich.box
+from checks import Check, Context, NotCheckableError, Row, registry
+from rich.console import Console
+from rich.table import Table
+
+from sanderling_bench.machine import this_machine
+
+# Each file registers its checks as it is imported; the order here is the order of the table.
+import same_answers  # isort: skip
+import int8  # isort: skip
+import without_torch  # isort: skip
+import cold_start  # isort: skip
+import checkpoints  # isort: skip
+import bad_input  # isort: skip
+import direction  # isort: skip
+
+THEMES = (same_answers, int8, without_torch, cold_start, checkpoints, bad_input, direction)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one check: its rows, or why there are none."""
+
+    check: Check
+    rows: tuple[Row, ...]
+    seconds: float
+    failure: str = ""
+    not_checked: str = ""
+
+    @property
+    def held(self) -> bool:
+        return not self.failure and all(row.held for row in self.rows)
+
+
+def main() -> int:
+    arguments = _arguments()
+    chosen = [c for c in registry.checks if not arguments.only or any(word in c.name for word in arguments.only)]
+    if arguments.list or not chosen:
+        for check in registry.checks:
+            print(f"issue {check.issue}  {check.name}")
+        return 0 if arguments.list else 2
+    progress = Console(stderr=True)
+    outcomes = []
+    for number, check in enumerate(chosen, start=1):
+        progress.print(f"[{number}/{len(chosen)}] issue {check.issue}: {check.name}", markup=False, highlight=False)
+        outcomes.append(carry_out(check, progress))
+    Console().print(table(outcomes))
+    Console().print(summary(outcomes), markup=False, highlight=False)
+    if arguments.json:
+        arguments.json.write_text(as_json(outcomes), encoding="utf-8")
+    return 0 if all(outcome.held for outcome in outcomes) else 1
+
+
+def carry_out(check: Check, progress: Console) -> Outcome:
+    """Run one check so that whatever it does, the next one runs too."""
+    begin = time.perf_counter()
+    folder = Path(tempfile.mkdtemp(prefix="sanderling-acceptance-"))
+
+    def say(what: str) -> None:
+        progress.print(f"    {what} ({time.perf_counter() - begin:.0f} s)", markup=False, highlight=False)
+
+    try:
+        rows = tuple(check.measure(Context(folder, say)))
+        return Outcome(check, rows, time.perf_counter() - begin)
+    except NotCheckableError as reason:
+        return Outcome(check, (), time.perf_counter() - begin, not_checked=str(reason))
+    except Exception as error:
+        traceback.print_exc()
+        failure = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+        return Outcome(check, (), time.perf_counter() - begin, failure=failure)
+    finally:
+        with contextlib.suppress(OSError):
+            shutil.rmtree(folder)
+
+
+def table(outcomes: list[Outcome]) -> Table:
+    """All rows beside their bounds."""
+    shown = Table(box=rich.box.SIMPLE_HEAD, title="What must hold", title_justify="left", title_style="bold")
+    for column in ("issue", "check", "figure", "spread", "bound", "held"):
+        shown.add_column(column, justify="right" if column == "figure" else "left", overflow="fold")
+    for outcome in outcomes:
+        issue = str(outcome.check.issue)
+        for row in outcome.rows:
+            held = "[green]yes[/]" if row.held else "[bold red]NO[/]"
+            shown.add_row(issue, *map(_plain, (row.what, row.figure, row.spread, row.bound)), held)
+        if outcome.failure:
+            shown.add_row(issue, outcome.check.name, "–", _plain(outcome.failure), "to be measured", "[bold red]NO[/]")
+        if outcome.not_checked:
+            shown.add_row(issue, outcome.check.name, "–", _plain(outcome.not_checked), "–", "not checked")
+    return shown
+
+
+def summary(outcomes: list[Outcome]) -> str:
+    """The counts, and the machine they were counted on."""
+    rows = [row for outcome in outcomes for row in outcome.rows]
+    failed = sum(not row.held for row in rows) + sum(bool(outcome.failure) for outcome in outcomes)
+    skipped = sum(bool(outcome.not_checked) for outcome in outcomes)
+    machine = this_machine()
+    known = ", ".join(
+        f"{name} {'unknown' if has is None else 'yes' if has else 'no'}" for name, has in machine.features.items()
+    )
+    return (
+        f"{len(rows) - sum(not row.held for row in rows)} held, {failed} did not, {skipped} not checked; "
+        f"{sum(outcome.seconds for outcome in outcomes) / 60:.1f} minutes.\n"
+        f"Processor: {machine.processor}, {machine.cores} cores granted; {known}; {machine.system}"
+    )
+
+
+def as_json(outcomes: list[Outcome]) -> str:
+    machine = this_machine()
+    return json.dumps(
+        {
+            "machine": {"processor": machine.processor, "features": machine.features, "cores": machine.cores},
+            "checks": [
+                {
+                    "issue": outcome.check.issue,
+                    "name": outcome.check.name,
+                    "held": outcome.held,
+                    "seconds": round(outcome.seconds, 1),
+                    "failure": outcome.failure,
+                    "not_checked": outcome.not_checked,
+                    "rows": [asdict(row) for row in outcome.rows],
+                }
+                for outcome in outcomes
+            ],
+        },
+        indent=1,
+        ensure_ascii=False,
+    )
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="only the checks whose names hold one of these")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to this file as well")
+    parser.add_argument("--list", action="store_true", help="list the checks")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""Issue 2: the wheel, alone in a new environment, runs both bundles without PyTorch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import photographs
+from checks import ROOT, Context, Row, at_most, built, registry, true
+
+FORBIDDEN = ("torch", "transformers", "onnx", "optimum", "sentence_transformers", "onnxscript", "huggingface_hub")
+SCRIPT = """
+import importlib.metadata, json, pathlib, sys
+import sanderling
+
+texts, images, photograph = sys.argv[1:]
+answered = []
+for variant in sanderling.open_bundle(texts).manifest.variants:
+    with sanderling.load(texts, variant=variant) as model:
+        answered.append(model("a bird at the edge").embedding.shape == (384,))
+for variant in sanderling.open_bundle(images).manifest.variants:
+    with sanderling.load(images, variant=variant) as model:
+        answered.append(len(model(photograph).labels) == 5)
+verified = [sanderling.verify(path).held for path in (texts, images)]
+
+def size(distribution):
+    files = distribution.files or []
+    places = [pathlib.Path(distribution.locate_file(file)) for file in files]
+    return sum(place.stat().st_size for place in places if place.is_file())
+
+sizes = {d.metadata["Name"].lower(): size(d) for d in importlib.metadata.distributions()}
+print(json.dumps({"answered": answered, "verified": verified, "modules": sorted(sys.modules), "sizes": sizes,
+                  "home": sanderling.__file__}))
+"""
+
+
+@registry.check(2, "no-pytorch")
+def no_pytorch(context: Context) -> list[Row]:
+    texts, images = built("all-minilm-l6-v2"), built("efficientnet-lite0")
+    context.say("the wheel is built")
+    # Isolated from this environment's packages, as pip builds it for a user.
+    _python(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(context.folder), str(ROOT))
+    wheel = next(context.folder.glob("sanderling-*.whl"))
+    environment = context.folder / "environment"
+    venv.create(environment, with_pip=True)
+    python = str(environment / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python"))
+    context.say("and installed with its five dependencies in a new environment")
+    _python(python, "-m", "pip", "install", "--quiet", "--no-compile", str(wheel))
+    photograph = photographs.photographs()["chelsea.png"]
+    found = json.loads(_python(python, "-c", SCRIPT, str(texts), str(images), str(photograph), cwd=context.folder))
+    assert Path(found["home"]).is_relative_to(environment), found["home"]
+    heavy = sorted({name.partition(".")[0] for name in found["modules"]} & set(FORBIDDEN))
+    own = found["sizes"]["sanderling"]
+    total = sum(size for name, size in found["sizes"].items() if name not in ("pip", "setuptools", "wheel"))
+    others = sorted(set(found["sizes"]) - {"sanderling", "pip", "setuptools", "wheel"})
+    return [
+        true(
+            "wheel alone in a new environment: variants that answer",
+            all(found["answered"]),
+            f"{sum(found['answered'])} of {len(found['answered'])}",
+            "all",
+            spread="MiniLM and EfficientNet-Lite0",
+        ),
+        true(
+            "the same: golden samples replayed",
+            all(found["verified"]),
+            f"{sum(found['verified'])} of {len(found['verified'])}",
+            "all",
+            spread="bundles verified",
+        ),
+        true(
+            "the same: modules of the training stack",
+            not heavy,
+            str(len(heavy)),
+            "0",
+            spread=", ".join(heavy) or f"{len(found['modules'])} modules in all",
+        ),
+        at_most(
+            "Sanderling itself, installed",
+            own / 1e6,
+            1.5,
+            digits=2,
+            unit=" MB",
+            spread=f"{total / 1e6:.0f} MB with {', '.join(others)}",
+        ),
+    ]
+
+
+def _python(*command: str, cwd: Path | None = None) -> str:
+    quiet = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    done = subprocess.run(
+        command, capture_output=True, text=True, encoding="utf-8", check=False, cwd=cwd, env=quiet, timeout=1800
+    )
+    if done.returncode:
+        raise AssertionError(f"{' '.join(command[:4])} failed: {done.stderr.strip()[-400:]}")
+    return done.stdout
