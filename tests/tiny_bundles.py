@@ -85,6 +85,7 @@ def tokenizer() -> Tokenizer:
     made.normalizer = BertNormalizer(lowercase=True)
     made.pre_tokenizer = BertPreTokenizer()
     made.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    made.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]"])
     made.enable_padding(length=32)
     made.enable_truncation(7)
     return made

@@ -14,10 +14,14 @@ from sanderling.errors import BundleError, TextError
 from sanderling.manifest import TextPreprocessing
 from sanderling.results import TextReport
 
-# A text is read in growing pieces until it has given more tokens than the model takes. The first piece is long
-# enough that ordinary texts are read whole; the last bounds time: half a million characters take half a second.
+# A text is read in two steps, from the side that is kept, until it has given more tokens than the model takes. The
+# first is long enough that ordinary texts are read whole; the second bounds time: it takes about half a second.
 _FIRST_READ = 64 * 1024
-_LAST_READ = 512 * 1024
+_LAST_READ = 256 * 1024
+# Where tokens are so long, or a model takes so many, that the second step would not fill it, more is read.
+_CHARACTERS_A_TOKEN = 16
+# The word at which the reading stopped may be cut through and give other tokens: none this near to it is kept.
+_MARGIN = 4 * 1024
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NO_IDS: NDArray[np.int64] = np.zeros(0, np.int64)
@@ -52,6 +56,7 @@ class TextEncoder:
         if settings.max_tokens <= self._tokenizer.num_special_tokens_to_add(False):
             raise BundleError(f"{where}: max_tokens is {settings.max_tokens}, no more than the special tokens alone.")
         self._tokenizer.enable_truncation(settings.max_tokens, direction=settings.truncation_side)
+        self._last_read = max(_LAST_READ, _CHARACTERS_A_TOKEN * settings.max_tokens)
 
     def encode(self, texts: Sequence[str], prompt: str | None = None) -> list[Encoded]:
         """Encode each text, truncated to `max_tokens`.
@@ -61,10 +66,10 @@ class TextEncoder:
         """
         prefix = self._prompt(prompt)
         prepared = [self._prepare(text, index, prefix) for index, text in enumerate(texts)]
-        heads = [self._head(text) for text in prepared]
+        pieces = [self._piece(text, _FIRST_READ) for text in prepared]
         return [
-            self._finish(encoding, head, text)
-            for encoding, head, text in zip(self._encode(heads), heads, prepared, strict=True)
+            self._finish(encoding, piece, text)
+            for encoding, piece, text in zip(self._encode(pieces), pieces, prepared, strict=True)
         ]
 
     def pad(
@@ -114,19 +119,28 @@ class TextEncoder:
             text = text.strip()
         return text.lower() if self.settings.lowercase else text
 
-    def _head(self, text: str) -> str:
-        return text[-_LAST_READ:] if self.settings.truncation_side == "left" else text[:_FIRST_READ]
+    def _piece(self, text: str, length: int) -> str:
+        return text[-length:] if self.settings.truncation_side == "left" else text[:length]
 
-    def _finish(self, encoding: Encoding, head: str, text: str) -> Encoded:
-        read = len(head)
-        while read < min(len(text), _LAST_READ) and not encoding.overflowing:
-            read = min(4 * read, _LAST_READ)
-            encoding = self._encode([text[:read]])[0]
-        unread = max(0, len(text) - read)
-        lost = sum(len(piece) - sum(piece.special_tokens_mask) for piece in encoding.overflowing)
+    def _finish(self, encoding: Encoding, piece: str, text: str) -> Encoded:
+        if len(piece) < len(text) and not self._settled(encoding, len(piece)):
+            piece = self._piece(text, self._last_read)
+            encoding = self._encode([piece])[0]
+        lost = sum(len(cut) - sum(cut.special_tokens_mask) for cut in encoding.overflowing)
         ids = np.array(encoding.ids, np.int64) if len(encoding) else _NO_IDS
         type_ids = np.array(encoding.type_ids, np.int64) if len(encoding) else _NO_IDS
-        return Encoded(ids, type_ids, TextReport(len(ids), lost, unread))
+        return Encoded(ids, type_ids, TextReport(len(ids), lost, len(text) - len(piece)))
+
+    def _settled(self, encoding: Encoding, read: int) -> bool:
+        """Whether reading on would leave the kept tokens as they are."""
+        if not encoding.overflowing:
+            return False
+        spans = [
+            span for span, special in zip(encoding.offsets, encoding.special_tokens_mask, strict=True) if not special
+        ]
+        if self.settings.truncation_side == "left":
+            return min(start for start, _ in spans) >= _MARGIN
+        return max(end for _, end in spans) <= read - _MARGIN
 
     def _encode(self, texts: list[str]) -> list[Encoding]:
         try:
