@@ -21,16 +21,26 @@ _MAX_RECORD_BYTES = 4 * 2**20
 
 
 def folder() -> Path:
-    """The cache folder: `SANDERLING_CACHE` if set, else the platform's usual place."""
+    """The cache folder: `SANDERLING_CACHE` if set, else the platform's usual place.
+
+    Raises StorageError for a user without a home folder.
+    """
     if chosen := os.environ.get("SANDERLING_CACHE"):
         return Path(chosen)
     if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
+        base = os.environ.get("LOCALAPPDATA") or str(_home() / "AppData" / "Local")
     elif sys.platform == "darwin":
-        base = str(Path.home() / "Library" / "Caches")
+        base = str(_home() / "Library" / "Caches")
     else:
-        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        base = os.environ.get("XDG_CACHE_HOME") or str(_home() / ".cache")
     return Path(base) / "sanderling"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise StorageError(f"No folder for a cache: {error} Name one in SANDERLING_CACHE.") from error
 
 
 def key(*parts: str) -> str:
@@ -40,15 +50,15 @@ def key(*parts: str) -> str:
 
 def read(kind: str, record_key: str, record_type: type[T]) -> T | None:
     """The record of this kind and key, or None where there is none that can be read."""
-    path = folder() / kind / f"{record_key}.json"
     try:
+        path = folder() / kind / f"{record_key}.json"
         if path.stat().st_size > _MAX_RECORD_BYTES:
             return None
         return msgspec.json.decode(path.read_bytes(), type=record_type)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        _note("ignoring the cache record %s: %s", path, error)
+    except (OSError, StorageError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        _note("ignoring the cache record %s/%s: %s", kind, record_key, error)
         return None
 
 
@@ -56,15 +66,15 @@ def write(kind: str, record_key: str, record: object) -> None:
     """Keep a record. A cache that cannot be written is logged, not raised."""
     from sanderling.storage import write_atomic  # reading, on every start, does without
 
-    path = folder() / kind / f"{record_key}.json"
     try:
+        path = folder() / kind / f"{record_key}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, msgspec.json.encode(record))
     except (OSError, StorageError) as error:
-        _note("could not write the cache record %s: %s", path, error)
+        _note("could not write the cache record %s/%s: %s", kind, record_key, error)
 
 
-def _note(message: str, path: Path, error: Exception) -> None:
+def _note(message: str, *values: object) -> None:
     import logging  # only when something is wrong: each start would pay for it
 
-    logging.getLogger("sanderling").info(message, path, error)
+    logging.getLogger("sanderling").info(message, *values)

@@ -11,6 +11,8 @@ from sanderling.session import Arrays
 
 # As torch.nn.functional.normalize, so that a zero vector stays zero.
 _MIN_NORM = 1e-12
+# As sentence-transformers: an input of padding alone gives numbers that are finite.
+_LEAST = np.float32(-1e9)
 
 
 def embed(outputs: Arrays, feeds: Arrays, head: EmbeddingOutput) -> NDArray[np.float32]:
@@ -66,7 +68,7 @@ def _pool(hidden: NDArray[np.float32], mask: NDArray[np.float32], how: str) -> N
     elif how == "last":
         pooled = hidden[rows, mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)]
     elif how == "max":
-        pooled = np.where(mask[:, :, None] > 0, hidden, np.float32(-np.inf)).max(axis=1)
+        pooled = np.where(mask[:, :, None] > 0, hidden, _LEAST).max(axis=1)
     else:
         weights = mask * np.arange(1, mask.shape[1] + 1, dtype=np.float32) if how == "weighted_mean" else mask
         count = np.maximum(weights.sum(axis=1, keepdims=True), np.float32(1e-9))
