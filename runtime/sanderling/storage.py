@@ -7,7 +7,6 @@ import re
 import secrets
 import shutil
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +14,6 @@ from pathlib import Path
 from sanderling.errors import StorageError
 
 _LOCK_NAME = ".lock"
-_TIME_TO_LOCK = 60.0  # seconds
 
 # What ends the name of a staging folder, and of the folder that was built in it.
 TOKEN = re.compile("[0-9a-f]{8}")
@@ -80,11 +78,9 @@ def staging_folder(target: Path) -> Iterator[Path]:
         for leftover in target.parent.iterdir():
             token = leftover.name.removeprefix(f".{target.name}.staging-")
             if TOKEN.fullmatch(token) and leftover == _staging(target, token):
-                _sweep(leftover)
-        folder = _staging(target, secrets.token_hex(4))
-        folder.mkdir()
-        lock = FileLock(folder / _LOCK_NAME)
-        lock.acquire()
+                with suppress(OSError):  # Another user's: theirs to sweep.
+                    _sweep(leftover)
+        folder, lock = _locked_folder(target)
     except OSError as error:
         raise StorageError(
             f"Could not write beside {target}: {error.strerror or error}. Choose another folder."
@@ -111,17 +107,33 @@ def _staging(target: Path, token: str) -> Path:
     return target.parent / f".{target.name}.staging-{token}"
 
 
+def _locked_folder(target: Path) -> tuple[Path, FileLock]:
+    while True:
+        folder = _staging(target, secrets.token_hex(4))
+        folder.mkdir()
+        lock = FileLock(folder / _LOCK_NAME)
+        # Another process may sweep the folder before the lock is there: then make another.
+        with suppress(FileNotFoundError):
+            lock.acquire()
+            if (folder / _LOCK_NAME).exists():
+                return folder, lock
+        lock.release()
+
+
 def _sweep(leftover: Path) -> None:
     if leftover.is_symlink() or not leftover.is_dir():
         return
-    # One without a lock was made this moment by a process that has yet to take it, or by one that was killed then.
-    fresh = time.time() - leftover.stat().st_mtime < _TIME_TO_LOCK
-    if fresh and not (leftover / _LOCK_NAME).exists():
+    names = [child.name for child in leftover.iterdir()]
+    if not names:
+        leftover.rmdir()
         return
+    # The lock comes first into a folder: one without it is what an interrupted sweeping left.
     lock = FileLock(leftover / _LOCK_NAME)
-    if lock.acquire():
-        lock.release()
+    if _LOCK_NAME not in names or lock.acquire():
+        if sys.platform == "win32":  # It deletes no file that is open.
+            lock.release()
         shutil.rmtree(leftover, ignore_errors=True)
+        lock.release()
 
 
 class FileLock:

@@ -47,7 +47,7 @@ GOOD: dict[str, Any] = {
     },
     "space": "5" * 64,
 }
-IMAGE_STEPS = [
+IMAGE_STEPS: list[dict[str, Any]] = [
     {"op": "resize", "height": 4, "width": 4, "resample": "bilinear"},
     {"op": "rescale", "factor": 0.5},
     {"op": "normalize", "mean": [0, 0, 0], "std": [1, 1, 1]},
