@@ -30,9 +30,10 @@ import without_torch  # isort: skip
 import cold_start  # isort: skip
 import checkpoints  # isort: skip
 import bad_input  # isort: skip
+import interrupted  # isort: skip
 import direction  # isort: skip
 
-THEMES = (same_answers, int8, without_torch, cold_start, checkpoints, bad_input, direction)
+THEMES = (same_answers, int8, without_torch, cold_start, checkpoints, bad_input, interrupted, direction)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_bundles
 import typer
 from click.testing import Result
 from rich.console import Console
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 
 from sanderling.bundle import Bundle, open_bundle
 from sanderling.errors import BenchError, BundleError, MissingExtraError, SanderlingError
+from sanderling.golden import read_golden
 from sanderling_bench import commands, record, table
 from sanderling_bench.inputs import DEFAULT_TEXTS, inputs_for, standard_texts
 from sanderling_bench.measure import Plan, measure
@@ -26,15 +28,15 @@ QUICK = Plan(rounds=2, samples=8, cold_starts=2, threads=1)
 NO_PROCESSES = Plan(rounds=2, samples=8, cold_starts=0, threads=1)
 
 
-def test_texts_are_measured_in_every_way(text_bundle: Path) -> None:
-    bundle = open_bundle(text_bundle)
+def test_texts_are_measured_in_every_way(embedding_bundle: Path) -> None:
+    bundle = open_bundle(embedding_bundle)
     steps: list[tuple[str, int, int]] = []
     made = measure(bundle, inputs_for(bundle), QUICK, lambda *step: steps.append(step))
 
     assert made.bundle.digest == bundle.digest
     assert made.settings.inputs == DEFAULT_TEXTS
-    assert set(made.samples) == set(made.summary) == {"fp32", "coarse"}
-    for name in ("fp32", "coarse"):
+    assert set(made.samples) == set(made.summary) == {"fp32", "int8-dynamic"}
+    for name in ("fp32", "int8-dynamic"):
         samples = made.samples[name]
         assert [call.round for call in samples.single_stream] == [0] * 4 + [1] * 4
         assert [call.input for call in samples.single_stream] == list(range(8))
@@ -49,26 +51,26 @@ def test_texts_are_measured_in_every_way(text_bundle: Path) -> None:
         assert 20e6 < samples.peak_memory_bytes < 2e9
     assert made.summary["fp32"].drift is not None
     assert made.summary["fp32"].drift.cosine_min == pytest.approx(1.0)
-    drift = made.summary["coarse"].drift
+    drift = made.summary["int8-dynamic"].drift
     assert drift is not None
-    assert 0.9 < drift.cosine_min < drift.cosine_mean < 0.99999
-    assert made.summary["coarse"].size_bytes == (bundle.path / _graph(bundle, "coarse")).stat().st_size
+    assert 0.9 < drift.cosine_min < drift.cosine_mean < 1.0
+    assert made.summary["int8-dynamic"].size_bytes == sum(
+        path.stat().st_size for path in _files(bundle, "int8-dynamic")
+    )
     assert [done for _, done, _ in steps] == list(range(len(steps)))
     assert {total for _, _, total in steps} == {len(steps)}
     assert record.decode(record.encode(made), "r") == made
 
 
-def test_images_are_measured_on_the_golden_samples_or_the_users(
-    image_bundle: Path, photographs: list[bytes], tmp_path: Path
-) -> None:
+def test_images_are_measured_on_the_golden_samples_or_the_users(image_bundle: Path, tmp_path: Path) -> None:
     bundle = open_bundle(image_bundle)
     golden = measure(bundle, inputs_for(bundle), NO_PROCESSES)
-    assert golden.settings.inputs == 1
-    assert golden.samples["coarse"].tokens is None
-    assert len(golden.samples["coarse"].same_label_as_fp32) == 1
+    assert golden.settings.inputs == len(read_golden(bundle).samples)
+    assert golden.samples["fp32"].tokens is None
+    assert all(golden.samples["fp32"].same_label_as_fp32)
 
-    for number, photograph in enumerate(photographs):
-        (tmp_path / f"{number}.png").write_bytes(photograph)
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(tiny_bundles.png(tiny_bundles.PICTURE[number:]))
     (tmp_path / "notes.txt").write_text("not an image")
     own = measure(bundle, inputs_for(bundle, [tmp_path]), NO_PROCESSES)
     assert own.settings.inputs == 3
@@ -76,14 +78,14 @@ def test_images_are_measured_on_the_golden_samples_or_the_users(
     assert own.settings.inputs_digest != golden.settings.inputs_digest
 
 
-def test_one_variant_is_still_compared_with_fp32(text_bundle: Path) -> None:
-    bundle = open_bundle(text_bundle)
-    plan = Plan(variants=("coarse", "coarse"), scenarios=("offline",), rounds=1, cold_starts=0, threads=1)
+def test_one_variant_is_still_compared_with_fp32(embedding_bundle: Path) -> None:
+    bundle = open_bundle(embedding_bundle)
+    plan = Plan(variants=("int8-dynamic", "int8-dynamic"), scenarios=("offline",), rounds=1, cold_starts=0, threads=1)
     made = measure(bundle, inputs_for(bundle), plan)
-    assert list(made.samples) == ["coarse"]
-    assert made.samples["coarse"].single_stream == ()
-    assert made.summary["coarse"].drift is not None
-    assert made.summary["coarse"].speedup_offline is None
+    assert list(made.samples) == ["int8-dynamic"]
+    assert made.samples["int8-dynamic"].single_stream == ()
+    assert made.summary["int8-dynamic"].drift is not None
+    assert made.summary["int8-dynamic"].speedup_offline is None
 
 
 @pytest.mark.parametrize(
@@ -98,8 +100,8 @@ def test_one_variant_is_still_compared_with_fp32(text_bundle: Path) -> None:
         (Plan(variants=("int3",)), "no variant 'int3'"),
     ],
 )
-def test_a_plan_that_cannot_be_carried_out_is_refused(text_bundle: Path, plan: Plan, message: str) -> None:
-    bundle = open_bundle(text_bundle)
+def test_a_plan_that_cannot_be_carried_out_is_refused(embedding_bundle: Path, plan: Plan, message: str) -> None:
+    bundle = open_bundle(embedding_bundle)
     with pytest.raises(SanderlingError, match=message):
         measure(bundle, inputs_for(bundle), plan)
 
@@ -116,18 +118,18 @@ def test_standard_texts_are_of_all_lengths_and_always_the_same() -> None:
         standard_texts(10**6)
 
 
-def test_the_users_texts_come_one_a_line(text_bundle: Path, tmp_path: Path) -> None:
-    bundle = open_bundle(text_bundle)
+def test_the_users_texts_come_one_a_line(embedding_bundle: Path, tmp_path: Path) -> None:
+    bundle = open_bundle(embedding_bundle)
     (tmp_path / "a.txt").write_text("a small bird\n\n  \nruns\n", encoding="utf-8")
     (tmp_path / "b.txt").write_text("über den Rand\n", encoding="utf-8")
     (tmp_path / ".hidden").write_text("unseen\n", encoding="utf-8")
     assert inputs_for(bundle, [tmp_path]).items == ("a small bird", "runs", "über den Rand")
 
 
-def test_inputs_that_are_none_have_their_errors(text_bundle: Path, image_bundle: Path, tmp_path: Path) -> None:
+def test_inputs_that_are_none_have_their_errors(embedding_bundle: Path, image_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("\n")
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
-    texts, images = open_bundle(text_bundle), open_bundle(image_bundle)
+    texts, images = open_bundle(embedding_bundle), open_bundle(image_bundle)
     for bundle, path, message in (
         (texts, tmp_path / "none", "does not exist"),
         (texts, tmp_path / "empty.txt", "no line of text"),
@@ -138,8 +140,8 @@ def test_inputs_that_are_none_have_their_errors(text_bundle: Path, image_bundle:
             inputs_for(bundle, [path])
 
 
-def test_the_digest_tells_where_one_input_ends(text_bundle: Path, tmp_path: Path) -> None:
-    bundle = open_bundle(text_bundle)
+def test_the_digest_tells_where_one_input_ends(embedding_bundle: Path, tmp_path: Path) -> None:
+    bundle = open_bundle(embedding_bundle)
     digests = set()
     for number, content in enumerate(("ab\nc\n", "a\nbc\n", "c\nab\n")):
         path = tmp_path / f"{number}.txt"
@@ -148,10 +150,10 @@ def test_the_digest_tells_where_one_input_ends(text_bundle: Path, tmp_path: Path
     assert len(digests) == 3
 
 
-def test_the_peak_is_the_childs_own(text_bundle: Path, tmp_path: Path) -> None:
+def test_the_peak_is_the_childs_own(embedding_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "one.txt").write_text("a small bird\n")
-    inputs = inputs_for(open_bundle(text_bundle), [tmp_path / "one.txt"])
-    child = Child(text_bundle, "fp32", "cpu", 1)
+    inputs = inputs_for(open_bundle(embedding_bundle), [tmp_path / "one.txt"])
+    child = Child(embedding_bundle, "fp32", "cpu", 1)
     before = child.peak_memory(inputs)
     ballast = np.ones(400_000_000, np.uint8)
     after = child.peak_memory(inputs)
@@ -159,7 +161,7 @@ def test_the_peak_is_the_childs_own(text_bundle: Path, tmp_path: Path) -> None:
     assert abs(after - before) < 100e6
 
 
-def test_a_child_imports_sanderling_and_nothing_of_the_bench(text_bundle: Path) -> None:
+def test_a_child_imports_sanderling_and_nothing_of_the_bench(embedding_bundle: Path) -> None:
     script = Path(commands.__file__).with_name("child.py")
     watch = (
         "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__');"
@@ -168,7 +170,7 @@ def test_a_child_imports_sanderling_and_nothing_of_the_bench(text_bundle: Path) 
     )
     text = b"a small bird"
     done = subprocess.run(
-        [sys.executable, "-P", "-c", watch, str(script), "cold", str(text_bundle), "fp32", "cpu", "1", "text"],
+        [sys.executable, "-P", "-c", watch, str(script), "cold", str(embedding_bundle), "fp32", "cpu", "1", "text"],
         input=len(text).to_bytes(8, "little") + text,
         capture_output=True,
         check=True,
@@ -178,18 +180,18 @@ def test_a_child_imports_sanderling_and_nothing_of_the_bench(text_bundle: Path) 
     assert names == "[]"
 
 
-def test_a_child_that_fails_says_why(text_bundle: Path, tmp_path: Path) -> None:
-    inputs = inputs_for(open_bundle(text_bundle))
+def test_a_child_that_fails_says_why(embedding_bundle: Path, tmp_path: Path) -> None:
+    inputs = inputs_for(open_bundle(embedding_bundle))
     with pytest.raises(BenchError, match="has no variant 'int3'"):
-        Child(text_bundle, "int3", "cpu", 1).cold_start(inputs)
+        Child(embedding_bundle, "int3", "cpu", 1).cold_start(inputs)
     with pytest.raises(BenchError, match="did not start"):
         run_child([str(tmp_path / "none")])
     with pytest.raises(BenchError, match="printed nothing"):
         run_child([sys.executable, "-c", "pass"], b"x" * 10**6)
 
 
-def test_the_tables_fit_80_columns(text_bundle: Path, image_bundle: Path) -> None:
-    for path, expected in ((text_bundle, "tokens/s"), (image_bundle, "same label")):
+def test_the_tables_fit_80_columns(embedding_bundle: Path, image_bundle: Path) -> None:
+    for path, expected in ((embedding_bundle, "tokens/s"), (image_bundle, "same label")):
         bundle = open_bundle(path)
         made = measure(bundle, inputs_for(bundle), QUICK)
         console = Console(width=80, file=io.StringIO(), record=True)
@@ -197,27 +199,40 @@ def test_the_tables_fit_80_columns(text_bundle: Path, image_bundle: Path) -> Non
         shown = " ".join(console.export_text().split())
         assert "…" not in shown
         assert expected in shown
-        for words in ("p90 needs 64", "p99 needs 662", "coarse", "One at a time", "All at once", "Cold start"):
+        for words in ("p90 needs 64", "p99 needs 662", "fp32", "One at a time", "All at once", "Cold start"):
             assert words in shown
 
 
-def test_the_command_prints_and_writes_the_record(text_bundle: Path, tmp_path: Path) -> None:
+def test_the_command_prints_and_writes_the_record(embedding_bundle: Path, tmp_path: Path) -> None:
     path = tmp_path / "r.json"
-    arguments = ["bench", str(text_bundle), "--samples", "4", "--rounds", "1", "--cold-starts", "0", "--threads", "1"]
+    arguments = [
+        "bench",
+        str(embedding_bundle),
+        "--samples",
+        "4",
+        "--rounds",
+        "1",
+        "--cold-starts",
+        "0",
+        "--threads",
+        "1",
+    ]
     done = _run([*arguments, "--json", "-o", str(path)])
     assert done.exit_code == 0
     assert json.loads(done.stdout) == json.loads(path.read_bytes())
     only = _run([*arguments, "--scenario", "offline", "--variant", "fp32"])
     assert "All at once" in only.stdout
     assert "One at a time" not in only.stdout
-    assert "coarse" not in only.stdout
+    assert "int8-dynamic" not in only.stdout
 
 
-def test_the_command_raises_typed_errors(text_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_raises_typed_errors(
+    embedding_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert isinstance(_run(["bench", str(tmp_path)]).exception, BundleError)
-    assert isinstance(_run(["bench", str(text_bundle), "-o", str(tmp_path)]).exception, BenchError)
+    assert isinstance(_run(["bench", str(embedding_bundle), "-o", str(tmp_path)]).exception, BenchError)
     monkeypatch.setattr(commands.importlib.util, "find_spec", lambda name: None)
-    missing = _run(["bench", str(text_bundle)]).exception
+    missing = _run(["bench", str(embedding_bundle)]).exception
     assert isinstance(missing, MissingExtraError)
     assert 'pip install "sanderling[bench]"' in str(missing)
 
@@ -229,5 +244,6 @@ def _run(arguments: list[str]) -> Result:
     return CliRunner().invoke(app, arguments)
 
 
-def _graph(bundle: Bundle, variant: str) -> str:
-    return bundle.manifest.components["model"].variants[variant].forms["padded"].graph
+def _files(bundle: Bundle, variant: str) -> list[Path]:
+    form = next(iter(bundle.manifest.components["model"].variants[variant].forms.values()))
+    return [bundle.path / name for name in (form.graph, *form.data)]
