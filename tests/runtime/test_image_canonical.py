@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +234,31 @@ def test_sixteen_bit_grey_with_a_transparent_value() -> None:
     expected = np.where(DEEP == 40_000, 255, scaled(DEEP))
     assert np.array_equal(np.asarray(rgb)[:, :, 0], expected)
     assert report.alpha_composited
+    assert report.depth_reduced
+
+
+@pytest.mark.parametrize("transparent", [False, True])
+def test_sixteen_bit_colour_keeps_the_upper_byte(transparent: bool) -> None:
+    colours = np.array([[[65_535, 0x12FF, 0x80], [0, 255, 256]]], ">u2")
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0))]
+    chunks += [(b"tRNS", colours[0, 0].tobytes())] * transparent
+    chunks += [(b"IDAT", zlib.compress(b"\0" + colours.tobytes())), (b"IEND", b"")]
+    data = b"".join(struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks)
+    rgb, report = canonical(b"\x89PNG\r\n\x1a\n" + data)
+    first = [255, 255, 255] if transparent else [255, 0x12, 0]
+    assert np.asarray(rgb).tolist() == [[first, [0, 0, 1]]]
+    assert report.depth_reduced
+    assert report.alpha_composited == transparent
+
+
+def test_twelve_bits_fill_the_range() -> None:
+    """A TIFF of two pixels, 4095 and 2048, packed into three bytes."""
+    tags = [(256, 2), (257, 1), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, 3)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    pixels_at, tags_at = b"\xff\xf8\x00\0", struct.pack("<I", 12)
+    data = b"II*\0" + tags_at + pixels_at + struct.pack("<H", len(tags)) + entries + bytes(4)
+    rgb, report = canonical(data)
+    assert np.asarray(rgb)[0].tolist() == [[255] * 3, [128] * 3]
     assert report.depth_reduced
 
 

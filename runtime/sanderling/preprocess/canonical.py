@@ -222,6 +222,10 @@ def _flattened(image: Image, where: str) -> tuple[Image, ImageReport]:
             f"{where} has the pixel format {mode!r}, which has no one meaning as 8-bit RGB. "
             'Scale its values to 0..255 yourself and pass a uint8 array, or image.convert("L").'
         )
+    elif mode == "RGB" and deep and "transparency" in image.info:
+        # Of a colour that stands for transparency, as of the pixels, the upper bytes are left.
+        image = image.copy()
+        image.info["transparency"] = tuple(value >> 8 for value in image.info["transparency"])
     rgb, composited = to_rgb(image)
     turns = {
         2: Transpose.FLIP_LEFT_RIGHT,
