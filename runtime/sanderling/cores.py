@@ -1,19 +1,99 @@
-"""How many cores this process was granted: affinity and cgroup quota together."""
+"""The cores this process was granted, and one budget of them for all sessions of the process."""
 
 from __future__ import annotations
 
 import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+
+_MEMBERSHIP = Path("/proc/self/cgroup")
+_ROOT = Path("/sys/fs/cgroup")
+
+_TOPOLOGY = Path("/sys/devices/system/cpu")
 
 
 def granted() -> int:
     """Cores this process may use at once, at least 1.
 
     The least of: the CPU affinity mask, the cgroup's quota (v2 `cpu.max` or v1 `cfs_quota_us`, of this process's group
-    and every group above it, rounded up), and what the system counts.
+    and every group above it, rounded up), and the physical cores among them: two threads on one core's two hyperthreads
+    share its arithmetic units, and gain nothing here.
     """
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([count, *_quotas()]))
+    return max(1, min([count, *_quotas(), _physical() or count]))
+
+
+class Budget:
+    """Cores shared by all runs of a process, first come, first served, so that sessions do not fight over them."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self._free = total
+        self._waiting: deque[object] = deque()
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def use(self, cores: int) -> Iterator[None]:
+        """Hold `cores` of the budget (at most all of it) while the block runs; wait until they are free."""
+        cores = min(cores, self.total)
+        ticket = object()
+        with self._changed:
+            self._waiting.append(ticket)
+            try:
+                while self._waiting[0] is not ticket or self._free < cores:
+                    self._changed.wait()
+            except BaseException:
+                self._waiting.remove(ticket)
+                self._changed.notify_all()
+                raise
+            self._waiting.popleft()
+            self._free -= cores
+            if self._waiting and self._free:
+                self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += cores
+                if self._waiting:
+                    self._changed.notify_all()
+
+
+@lru_cache(maxsize=1)
+def budget() -> Budget:
+    """The budget of this process, as large as what it was granted when it was first asked for."""
+    return Budget(granted())
+
+
+def _physical() -> int | None:
+    """Physical cores among those this process may run on; None where the system does not say."""
+    if sys.platform == "linux":
+        cores = {_core(cpu) for cpu in os.sched_getaffinity(0)}
+        return None if None in cores else len(cores)
+    if sys.platform == "darwin":
+        return _sysctl("hw.physicalcpu")
+    return None
+
+
+def _core(cpu: int) -> str | None:
+    try:
+        return (_TOPOLOGY / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text("ascii").strip()
+    except OSError:
+        return None
+
+
+def _sysctl(name: str) -> int | None:
+    import ctypes
+
+    value = ctypes.c_int(0)
+    size = ctypes.c_size_t(ctypes.sizeof(value))
+    failed = ctypes.CDLL(None).sysctlbyname(name.encode(), ctypes.byref(value), ctypes.byref(size), None, 0)
+    return None if failed else value.value or None
 
 
 def _quotas() -> list[int]:
@@ -32,17 +112,20 @@ def _quotas() -> list[int]:
 def _groups() -> list[tuple[Path, Path]]:
     """This process's groups as (path below the root, root), for cgroup v2 and v1's cpu controller."""
     try:
-        lines = Path("/proc/self/cgroup").read_text("utf-8").splitlines()
+        lines = _MEMBERSHIP.read_text("utf-8", "surrogateescape").splitlines()
     except OSError:
         return []
     groups = []
     for line in lines:
-        _, controllers, path = line.split(":", 2)
+        _, _, membership = line.partition(":")
+        controllers, colon, path = membership.partition(":")
+        if not colon:
+            continue
         relative = Path(path.lstrip("/"))
         if not controllers:
-            groups.append((relative, Path("/sys/fs/cgroup")))
+            groups.append((relative, _ROOT))
         elif "cpu" in controllers.split(","):
-            groups.append((relative, Path("/sys/fs/cgroup/cpu")))
+            groups.append((relative, _ROOT / "cpu"))
     return groups
 
 

@@ -61,6 +61,14 @@ class MissingExtraError(SanderlingError):
         )
 
 
+class CancelledError(SanderlingError):
+    """The call was cancelled before it had its answer."""
+
+
+class DeadlineError(SanderlingError, TimeoutError):
+    """The call's time was up before it had its answer."""
+
+
 class ExportError(SanderlingError):
     """A checkpoint cannot be exported as asked."""
 

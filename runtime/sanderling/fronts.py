@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # Images a run: enough to keep the cores busy, few enough to stay in the caches.
 _IMAGES_A_RUN = 8
 
+_ONE_IMAGE = (str, bytes, bytearray, memoryview, os.PathLike, np.ndarray)
+
 
 class Front(Protocol):
     """The way of one modality's inputs to the graphs."""
@@ -54,9 +56,10 @@ class TextFront:
 
     modality = "text"
 
-    def __init__(self, encoder: TextEncoder, input_names: Sequence[str]) -> None:
+    def __init__(self, encoder: TextEncoder, input_names: Sequence[str], token_budget: int) -> None:
         self._encoder = encoder
         self._input_names = input_names
+        self._token_budget = token_budget
 
     def items(self, inputs: Any) -> tuple[list[Any], bool]:
         if isinstance(inputs, str):
@@ -71,7 +74,7 @@ class TextFront:
         return self._encoder.encode(items, prompt)
 
     def batches(self, prepared: Sequence[Encoded]) -> Iterator[list[int]]:
-        return schedule.batches([encoded.length for encoded in prepared], schedule.TOKEN_BUDGET)
+        return schedule.batches([encoded.length for encoded in prepared], self._token_budget)
 
     def feeds(self, batch: Sequence[Encoded]) -> tuple[Arrays, list[InputReport]]:
         return self._encoder.pad(batch, self._input_names), [encoded.report for encoded in batch]
@@ -91,7 +94,7 @@ class ImageFront:
         self._input_name = input_name
 
     def items(self, inputs: Any) -> tuple[list[Any], bool]:
-        if isinstance(inputs, str | bytes | os.PathLike | np.ndarray) or hasattr(inputs, "getbands"):
+        if isinstance(inputs, _ONE_IMAGE) or hasattr(inputs, "getbands"):
             return [inputs], True
         if not isinstance(inputs, Iterable):
             raise ImageError(

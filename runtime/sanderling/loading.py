@@ -11,6 +11,7 @@ from sanderling import cores
 from sanderling.bundle import Bundle, Integrity, open_bundle
 from sanderling.errors import BundleError, InputError
 from sanderling.manifest import ClassificationOutput, Component, EmbeddingOutput, Form
+from sanderling.plan import MAX_THREADS, Plan, default_plan
 from sanderling.session import Session
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from sanderling.tasks.feature_extraction import EmbeddingModel
 
 T = TypeVar("T")
-
-_MAX_THREADS = 1024
 
 
 def load(
@@ -43,9 +42,9 @@ def load(
     chosen = choose_variant(bundle, variant)
     if threads is None:
         threads = cores.granted()
-    elif isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= _MAX_THREADS:
-        raise InputError(f"threads is {threads!r}; a whole number from 1 to {_MAX_THREADS} was expected.")
-    return assemble(bundle, chosen, provider or "cpu", threads)
+    elif isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
+        raise InputError(f"threads is {threads!r}; a whole number from 1 to {MAX_THREADS} was expected.")
+    return assemble(bundle, default_plan(chosen, provider or "cpu", threads))
 
 
 def choose_variant(bundle: Bundle, variant: str | None) -> str:
@@ -58,27 +57,33 @@ def choose_variant(bundle: Bundle, variant: str | None) -> str:
     return variant
 
 
-def assemble(bundle: Bundle, variant: str, provider: str, threads: int) -> EmbeddingModel | Classifier:
-    """The task's model over one variant: files verified, session built, preprocessing read."""
+def assemble(bundle: Bundle, plan: Plan) -> EmbeddingModel | Classifier:
+    """The task's model as `plan` says: files verified, session built, preprocessing read."""
     manifest = bundle.manifest
     component = _only_component(bundle)
-    form = _form(component, variant)
+    form = _form(component, plan.variant)
     graph, *_ = bundle.require([form.graph, *form.data])
+
+    def build(threads: int) -> Session:
+        return Session(graph, component, provider=plan.provider, threads=threads)
+
     # ONNX Runtime builds the session without the interpreter's lock: meanwhile the rest is imported and the
     # tokenizer read, which a cold start feels.
-    session = _Background(lambda: Session(graph, component, provider=provider, threads=threads))
-    front = _front(bundle, component)
-    engine = session.result()
+    session = _Background(lambda: build(plan.threads))
+    front = _front(bundle, component, plan)
+    from sanderling.engines import Engines
+
+    engines = Engines(session.result(), plan.workers, lambda: build(1))
     head = manifest.postprocessing
     if isinstance(head, EmbeddingOutput):
         from sanderling.tasks.feature_extraction import EmbeddingModel
 
         assert manifest.space is not None  # decode() refuses an embedding model without one
-        return EmbeddingModel(bundle, variant, front, engine, head, manifest.space)
+        return EmbeddingModel(bundle, plan, front, engines, head, manifest.space)
     from sanderling.tasks.classification import Classifier
 
     assert isinstance(head, ClassificationOutput)
-    return Classifier(bundle, variant, front, engine, head)
+    return Classifier(bundle, plan, front, engines, head)
 
 
 def _only_component(bundle: Bundle) -> Component:
@@ -96,7 +101,7 @@ def _form(component: Component, variant: str) -> Form:
     return forms.get("padded") or next(iter(forms.values()))
 
 
-def _front(bundle: Bundle, component: Component) -> Front:
+def _front(bundle: Bundle, component: Component, plan: Plan) -> Front:
     from sanderling.fronts import ImageFront, TextFront
 
     preprocessing = bundle.manifest.preprocessing
@@ -105,7 +110,7 @@ def _front(bundle: Bundle, component: Component) -> Front:
 
         settings = preprocessing.text
         encoder = TextEncoder(bundle.read(settings.tokenizer), settings, str(bundle.path / settings.tokenizer))
-        return TextFront(encoder, [spec.name for spec in component.inputs])
+        return TextFront(encoder, [spec.name for spec in component.inputs], plan.token_budget)
     assert preprocessing.image is not None  # decode() refuses a manifest without either
     return ImageFront(preprocessing.image, component.inputs[0].name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from types import TracebackType
 from typing import Any, Self
@@ -11,8 +12,11 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from sanderling.bundle import Bundle
+from sanderling.cancellation import Cancellation
+from sanderling.engines import Engines
 from sanderling.errors import InputError
 from sanderling.fronts import Front
+from sanderling.plan import Plan
 from sanderling.results import InputReport, Timing
 from sanderling.session import Arrays, Engine
 
@@ -31,11 +35,11 @@ class Model:
     Made by `sanderling.load`; each task's subclass adds the call that its users expect.
     """
 
-    def __init__(self, bundle: Bundle, variant: str, front: Front, engine: Engine, width: int) -> None:
+    def __init__(self, bundle: Bundle, plan: Plan, front: Front, engines: Engines, width: int) -> None:
         self.bundle = bundle
-        self.variant = variant
+        self.plan = plan
         self.front = front
-        self._engine = engine
+        self._engines = engines
         self._width = width
 
     @property
@@ -50,7 +54,7 @@ class Model:
 
     @property
     def family(self) -> str:
-        """ "general", "embedding" or "multimodal"."""
+        """One of "general", "embedding" and "multimodal"."""
         return self.bundle.manifest.family
 
     @property
@@ -59,18 +63,23 @@ class Model:
         return self.front.modality
 
     @property
+    def variant(self) -> str:
+        """The variant that answers."""
+        return self.plan.variant
+
+    @property
     def provider(self) -> str:
         """The execution provider that runs the graph."""
-        return self._engine.provider
+        return self.plan.provider
 
     @property
     def threads(self) -> int:
-        """Threads a run may use."""
-        return self._engine.threads
+        """Threads a call may use."""
+        return self.plan.threads
 
     def close(self) -> None:
         """Free the graph. Calls under way end as they would; later ones raise ModelClosedError."""
-        self._engine.close()
+        self._engines.close()
 
     def __enter__(self) -> Self:
         return self
@@ -86,30 +95,76 @@ class Model:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {self.variant} on {self.provider}, {self.threads} threads>"
 
-    def answer(self, items: list[Any], prompt: str | None = None) -> Answers:
+    def answer(self, items: list[Any], prompt: str | None = None, cancellation: Cancellation | None = None) -> Answers:
         """The rows of a list of inputs: what the task's call and `verify` are made of."""
         started = time.perf_counter()
         prepared = self.front.prepare(items, prompt)
-        rows = np.empty((len(prepared), self._width), np.float32)
-        reports: list[InputReport | None] = [None] * len(prepared)
-        preprocess, run, postprocess = time.perf_counter() - started, 0.0, 0.0
-        for batch in self.front.batches(prepared):
-            begun = time.perf_counter()
-            feeds, batch_reports = self.front.feeds([prepared[i] for i in batch])
-            fed = time.perf_counter()
-            outputs = self._engine.run(feeds)
-            ran = time.perf_counter()
-            rows[batch] = self._reduce(outputs, feeds)
-            for index, report in zip(batch, batch_reports, strict=True):
-                reports[index] = report
-            preprocess += fed - begun
-            run += ran - fed
-            postprocess += time.perf_counter() - ran
-        done = tuple(report for report in reports if report is not None)
-        return Answers(rows, done, Timing(preprocess, run, postprocess))
+        collected = _Collected(len(prepared), self._width)
+        collected.preprocess = time.perf_counter() - started
+        batches = list(self.front.batches(prepared))
+        if len(batches) > 1 and self._engines.workers.count > 1:
+            engine = self._engines.many()
+            # The longest first, so that no worker is left with a long one at the end.
+            self._engines.workers.each(
+                reversed(batches), lambda batch: self._run(engine, prepared, batch, collected, cancellation)
+            )
+        else:
+            for batch in batches:
+                self._run(self._engines.single, prepared, batch, collected, cancellation)
+        return collected.answers(time.perf_counter() - started)
+
+    def _run(
+        self,
+        engine: Engine,
+        prepared: list[Any],
+        batch: list[int],
+        collected: _Collected,
+        cancellation: Cancellation | None,
+    ) -> None:
+        if cancellation is not None:
+            cancellation.check()
+        begun = time.perf_counter()
+        feeds, reports = self.front.feeds([prepared[i] for i in batch])
+        fed = time.perf_counter()
+        outputs = engine.run(feeds, cancellation)
+        ran = time.perf_counter()
+        rows = self._reduce(outputs, feeds)
+        collected.add(batch, rows, reports, (fed - begun, ran - fed, time.perf_counter() - ran))
 
     def _reduce(self, outputs: Arrays, feeds: Arrays) -> NDArray[np.float32]:
         raise NotImplementedError
+
+
+class _Collected:
+    """The answers of one call as they come in, from several workers at once."""
+
+    def __init__(self, count: int, width: int) -> None:
+        self._rows = np.empty((count, width), np.float32)
+        self._reports: list[InputReport | None] = [None] * count
+        self._lock = threading.Lock()
+        self.preprocess = self._run = self._postprocess = 0.0
+
+    def add(
+        self,
+        batch: list[int],
+        rows: NDArray[np.float32],
+        reports: list[InputReport],
+        seconds: tuple[float, float, float],
+    ) -> None:
+        self._rows[batch] = rows
+        for index, report in zip(batch, reports, strict=True):
+            self._reports[index] = report
+        with self._lock:
+            self.preprocess += seconds[0]
+            self._run += seconds[1]
+            self._postprocess += seconds[2]
+
+    def answers(self, elapsed: float) -> Answers:
+        """All answers. Workers' seconds overlap: each stage gets its share of the seconds that really passed."""
+        spent = self.preprocess + self._run + self._postprocess
+        scale = min(1.0, elapsed / spent) if spent else 1.0
+        timing = Timing(self.preprocess * scale, self._run * scale, self._postprocess * scale)
+        return Answers(self._rows, tuple(report for report in self._reports if report is not None), timing)
 
 
 def check_top_k(top_k: int) -> int:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from sanderling import providers
-from sanderling.errors import GraphError, InferenceError, ModelClosedError, ProviderError
+from sanderling import cores, providers
+from sanderling.cancellation import Cancellation
+from sanderling.errors import GraphError, InferenceError, ModelClosedError, ProviderError, SanderlingError
 from sanderling.manifest import Component
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -35,7 +38,7 @@ class Engine(Protocol):
     provider: str
     threads: int
 
-    def run(self, feeds: Arrays) -> dict[str, NDArray[Any]]: ...
+    def run(self, feeds: Arrays, cancellation: Cancellation | None = None) -> dict[str, NDArray[Any]]: ...
 
     def close(self) -> None: ...
 
@@ -47,6 +50,7 @@ class Session:
         self.provider = provider
         self.threads = threads
         self._outputs = [spec.name for spec in component.outputs]
+        self._budget = cores.budget()
         full_name = providers.resolve(provider)
         try:
             session = onnxruntime.InferenceSession(
@@ -64,24 +68,78 @@ class Session:
         _check_signature(graph, "input", component.inputs, session.get_inputs())
         _check_signature(graph, "output", component.outputs, session.get_outputs())
         self._session: onnxruntime.InferenceSession | None = session
+        self._process = os.getpid()
+        _ALIVE.add(self)
 
-    def run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
+    def run(self, feeds: Arrays, cancellation: Cancellation | None = None) -> dict[str, NDArray[Any]]:
         """Run the graph once on the host arrays `feeds`; the outputs by name.
 
-        Raises InferenceError if ONNX Runtime fails, ModelClosedError after `close`.
+        It waits until the process's budget of cores has as many free as the session's threads.
+        Raises InferenceError if ONNX Runtime fails, ModelClosedError after `close` or in a forked child,
+        CancelledError or DeadlineError as `cancellation` says.
         """
+        if os.getpid() != self._process:
+            raise ModelClosedError(
+                "This process was forked after the model was loaded, and its threads stayed behind; "
+                "load the model in the child, or start processes by 'spawn'."
+            )
         session = self._session
         if session is None:
             raise ModelClosedError("This model was closed; load it again.")
         try:
-            values = session.run(self._outputs, feeds)
+            with self._budget.use(self.threads):
+                values = self._run(session, feeds, cancellation)
+        except SanderlingError:
+            raise
         except Exception as error:
             raise InferenceError(f"ONNX Runtime failed on {self.provider}: {_first_line(error)}") from error
         return dict(zip(self._outputs, values, strict=True))
 
+    def _run(
+        self, session: onnxruntime.InferenceSession, feeds: Arrays, cancellation: Cancellation | None
+    ) -> Sequence[NDArray[Any]]:
+        values: Sequence[NDArray[Any]] = ()
+        if cancellation is None:
+            values = session.run(self._outputs, feeds)
+        else:
+            options = onnxruntime.RunOptions()
+            with cancellation.stopping(lambda: setattr(options, "terminate", True)):
+                values = session.run(self._outputs, feeds, options)
+        return values
+
     def close(self) -> None:
         """Let the session go; runs under way in other threads end as they would."""
         self._session = None
+
+    def abandon(self) -> None:
+        """In a forked child: never destroy the session, since that would wait for threads that are not there."""
+        _ABANDONED.append(self._session)
+        self._session = None
+
+
+# Sessions of this process, and those a forked child inherited without their threads.
+_ALIVE: weakref.WeakSet[Session] = weakref.WeakSet()
+_ABANDONED: list[Any] = []
+
+
+def _after_fork() -> None:
+    import ctypes
+
+    cores.budget.cache_clear()
+    for session in list(_ALIVE):
+        session.abandon()
+    # Nor may they be destroyed when the interpreter ends and lets its modules go.
+    for abandoned in _ABANDONED:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(abandoned))
+    if sys.platform == "linux":
+        # ONNX Runtime 1.31 waits at exit for a thread of its own that only the parent has: a forked child would
+        # never end. After Python's own clean-up it leaves at once, with its exit status.
+        libc = ctypes.CDLL(None)
+        libc.on_exit(libc._exit, None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _options(provider: str, threads: int) -> onnxruntime.SessionOptions:
@@ -94,6 +152,8 @@ def _options(provider: str, threads: int) -> onnxruntime.SessionOptions:
     options.enable_mem_pattern = False
     options.enable_cpu_mem_arena = False
     options.add_session_config_entry("optimization.disable_specified_optimizers", _DISABLED_FUSIONS)
+    # Threads spin within a run, where it saves microseconds at each node, and sleep as soon as it is over.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     if provider != "cpu":
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     return options
@@ -114,13 +174,14 @@ def _check_signature(graph: Path, what: str, expected: Sequence[Any], found: Seq
                 f"{graph}: the {what} {spec.name!r} is {dtype} of rank {len(value.shape)}; "
                 f"the manifest says {spec.dtype} of rank {len(spec.shape)}."
             )
+        for dimension, (stated, extent) in enumerate(zip(spec.shape, value.shape, strict=True)):
+            if isinstance(stated, int) and isinstance(extent, int) and stated != extent:
+                raise GraphError(
+                    f"{graph}: the {what} {spec.name!r} has the extent {extent} in dimension {dimension}; "
+                    f"the manifest says {stated}."
+                )
 
 
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return lines[0][:500] if lines else type(error).__name__
-
-
-def as_float32(array: NDArray[Any]) -> NDArray[np.float32]:
-    """`array` as float32, without a copy if it is already."""
-    return array.astype(np.float32, copy=False)

@@ -15,6 +15,7 @@ from sanderling.golden import Golden, GoldenSample, read_golden
 from sanderling.loading import assemble, choose_variant
 from sanderling.manifest import Tolerance
 from sanderling.model import Model
+from sanderling.plan import default_plan
 
 # Preprocessed tensors: whole numbers are equal, floats within the last digits of float32.
 MAX_INPUT_DIFFERENCE = 1e-6
@@ -78,7 +79,7 @@ def verify(
     chosen = [choose_variant(bundle, v) for v in (variants if variants is not None else bundle.manifest.variants)]
     checks: list[Check] = []
     for variant in chosen:
-        with assemble(bundle, variant, provider, threads) as model:
+        with assemble(bundle, default_plan(variant, provider, threads)) as model:
             checks += replay(model, golden, tolerance(bundle, variant))
     tolerances = {variant: tolerance(bundle, variant) for variant in chosen}
     return Report(bundle.manifest.name, bundle.digest, provider, threads, tolerances, tuple(checks))

@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from sanderling import heads
 from sanderling.bundle import Bundle
+from sanderling.cancellation import Cancellation
+from sanderling.engines import Engines
 from sanderling.fronts import Front
 from sanderling.manifest import ClassificationOutput
 from sanderling.model import Answers, Model, check_top_k
+from sanderling.plan import Plan
 from sanderling.results import Classification, Classifications
-from sanderling.session import Arrays, Engine
+from sanderling.session import Arrays
 
 if TYPE_CHECKING:
     from sanderling.fronts import ImageInput, Input
@@ -23,8 +26,8 @@ if TYPE_CHECKING:
 class Classifier(Model):
     """Decides which label an input has."""
 
-    def __init__(self, bundle: Bundle, variant: str, front: Front, engine: Engine, head: ClassificationOutput) -> None:
-        super().__init__(bundle, variant, front, engine, len(head.labels))
+    def __init__(self, bundle: Bundle, plan: Plan, front: Front, engines: Engines, head: ClassificationOutput) -> None:
+        super().__init__(bundle, plan, front, engines, len(head.labels))
         self._head = head
 
     @property
@@ -33,18 +36,25 @@ class Classifier(Model):
         return self._head.labels
 
     @overload
-    def __call__(self, inputs: str | ImageInput, *, top_k: int = 5) -> Classification: ...  # type: ignore[overload-overlap]
+    def __call__(  # type: ignore[overload-overlap]
+        self, inputs: str | ImageInput, *, top_k: int = 5, cancellation: Cancellation | None = None
+    ) -> Classification: ...
     @overload
-    def __call__(self, inputs: Iterable[Input], *, top_k: int = 5) -> Classifications: ...
-    def __call__(self, inputs: Input | Iterable[Input], *, top_k: int = 5) -> Classification | Classifications:
-        """Classify one input, or each of a list, and give the `top_k` best labels with their scores.
+    def __call__(
+        self, inputs: Iterable[Input], *, top_k: int = 5, cancellation: Cancellation | None = None
+    ) -> Classifications: ...
+    def __call__(
+        self, inputs: Input | Iterable[Input], *, top_k: int = 5, cancellation: Cancellation | None = None
+    ) -> Classification | Classifications:
+        """Classify one input, or each of a list, and give the `top_k` best labels with their scores;
+        `cancellation` ends the call early.
 
         One input gives a Classification (`.label`, `.score`, `.labels`, `.scores`), a list gives Classifications,
         which can be indexed. Raises InputError for what is no input of this model.
         """
         top_k = check_top_k(top_k)
         items, single = self.front.items(inputs)
-        answers = self.answer(items)
+        answers = self.answer(items, cancellation=cancellation)
         decided = tuple(self._decisions(answers, top_k))
         return decided[0] if single else Classifications(decided, answers.rows, answers.timing)
 

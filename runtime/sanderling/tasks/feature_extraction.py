@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from sanderling import heads
 from sanderling.bundle import Bundle
+from sanderling.cancellation import Cancellation
+from sanderling.engines import Engines
 from sanderling.fronts import Front
 from sanderling.manifest import EmbeddingOutput
 from sanderling.model import Model
+from sanderling.plan import Plan
 from sanderling.results import Embedding, Embeddings
-from sanderling.session import Arrays, Engine
+from sanderling.session import Arrays
 
 if TYPE_CHECKING:
     from sanderling.fronts import ImageInput, Input
@@ -24,15 +27,9 @@ class EmbeddingModel(Model):
     """Turns inputs into vectors of one embedding space."""
 
     def __init__(
-        self,
-        bundle: Bundle,
-        variant: str,
-        front: Front,
-        engine: Engine,
-        head: EmbeddingOutput,
-        space: str,
+        self, bundle: Bundle, plan: Plan, front: Front, engines: Engines, head: EmbeddingOutput, space: str
     ) -> None:
-        super().__init__(bundle, variant, front, engine, head.dimension)
+        super().__init__(bundle, plan, front, engines, head.dimension)
         self._head = head
         self.space = space
 
@@ -42,18 +39,29 @@ class EmbeddingModel(Model):
         return self._head.dimension
 
     @overload
-    def __call__(self, inputs: str | ImageInput, *, prompt: str | None = None) -> Embedding: ...  # type: ignore[overload-overlap]
+    def __call__(  # type: ignore[overload-overlap]
+        self, inputs: str | ImageInput, *, prompt: str | None = None, cancellation: Cancellation | None = None
+    ) -> Embedding: ...
     @overload
-    def __call__(self, inputs: Iterable[Input], *, prompt: str | None = None) -> Embeddings: ...
-    def __call__(self, inputs: Input | Iterable[Input], *, prompt: str | None = None) -> Embedding | Embeddings:
+    def __call__(
+        self, inputs: Iterable[Input], *, prompt: str | None = None, cancellation: Cancellation | None = None
+    ) -> Embeddings: ...
+    def __call__(
+        self,
+        inputs: Input | Iterable[Input],
+        *,
+        prompt: str | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> Embedding | Embeddings:
         """Embed one input, or each of a list.
 
-        `prompt` names one of the model's prompts ("query", "passage"), for models that have them.
+        `prompt` names one of the model's prompts ("query", "passage"), for models that have them; `cancellation` ends
+        the call early.
         One input gives an Embedding (`.embedding` of the shape (d,), float32), a list gives Embeddings
         (`.embeddings` of the shape (n, d)). Raises InputError for what is no input of this model.
         """
         items, single = self.front.items(inputs)
-        answers = self.answer(items, prompt)
+        answers = self.answer(items, prompt, cancellation)
         batch = Embeddings(answers.rows, answers.reports, self.space, self.variant, answers.timing)
         return batch[0] if single else batch
 
