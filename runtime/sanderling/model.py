@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from msgspec import Struct
@@ -19,6 +21,11 @@ from sanderling.fronts import Front
 from sanderling.plan import Plan
 from sanderling.results import InputReport, Timing
 from sanderling.session import Arrays, Engine
+
+T = TypeVar("T")
+
+# Inputs that a stream holds at a time.
+_STREAM_WINDOW = 1024
 
 
 class Answers(Struct, frozen=True, eq=False):
@@ -165,6 +172,25 @@ class _Collected:
         scale = min(1.0, elapsed / spent) if spent else 1.0
         timing = Timing(self.preprocess * scale, self._run * scale, self._postprocess * scale)
         return Answers(self._rows, tuple(report for report in self._reports if report is not None), timing)
+
+
+def windows(inputs: Iterable[T]) -> Iterator[list[T]]:
+    """The inputs in lists of a bounded length, long enough that sorting each by length leaves little padding."""
+    remaining = iter(inputs)
+    while window := list(islice(remaining, _STREAM_WINDOW)):
+        yield window
+
+
+async def in_thread(call: Callable[[Cancellation], T]) -> T:
+    """Await `call` in a thread of its own; cancelling the awaiting task cancels it."""
+    import asyncio  # only for those who use it: importing it takes longer than a first answer
+
+    cancellation = Cancellation()
+    try:
+        return await asyncio.to_thread(call, cancellation)
+    except asyncio.CancelledError:
+        cancellation.cancel()
+        raise
 
 
 def check_top_k(top_k: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
@@ -14,7 +14,7 @@ from sanderling.cancellation import Cancellation
 from sanderling.engines import Engines
 from sanderling.fronts import Front
 from sanderling.manifest import ClassificationOutput
-from sanderling.model import Answers, Model, check_top_k
+from sanderling.model import Answers, Model, check_top_k, in_thread, windows
 from sanderling.plan import Plan
 from sanderling.results import Classification, Classifications
 from sanderling.session import Arrays
@@ -57,6 +57,21 @@ class Classifier(Model):
         answers = self.answer(items, cancellation=cancellation)
         decided = tuple(self._decisions(answers, top_k))
         return decided[0] if single else Classifications(decided, answers.rows, answers.timing)
+
+    def stream(
+        self, inputs: Iterable[Input], *, top_k: int = 5, cancellation: Cancellation | None = None
+    ) -> Iterator[Classification]:
+        """Classify any iterable, also one without end, in bounded memory: answers in input order as they are ready."""
+        for window in windows(inputs):
+            yield from self(window, top_k=top_k, cancellation=cancellation)
+
+    @overload
+    async def acall(self, inputs: str | ImageInput, *, top_k: int = 5) -> Classification: ...  # type: ignore[overload-overlap]
+    @overload
+    async def acall(self, inputs: Iterable[Input], *, top_k: int = 5) -> Classifications: ...
+    async def acall(self, inputs: Input | Iterable[Input], *, top_k: int = 5) -> Classification | Classifications:
+        """As calling the model, without blocking the event loop; cancelling the task ends the call."""
+        return await in_thread(lambda cancellation: self(inputs, top_k=top_k, cancellation=cancellation))
 
     def _decisions(self, answers: Answers, top_k: int) -> Iterable[Classification]:
         scores = heads.scores(answers.rows, self._head)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
@@ -14,7 +14,7 @@ from sanderling.cancellation import Cancellation
 from sanderling.engines import Engines
 from sanderling.fronts import Front
 from sanderling.manifest import EmbeddingOutput
-from sanderling.model import Model
+from sanderling.model import Model, in_thread, windows
 from sanderling.plan import Plan
 from sanderling.results import Embedding, Embeddings
 from sanderling.session import Arrays
@@ -64,6 +64,21 @@ class EmbeddingModel(Model):
         answers = self.answer(items, prompt, cancellation)
         batch = Embeddings(answers.rows, answers.reports, self.space, self.variant, answers.timing)
         return batch[0] if single else batch
+
+    def stream(
+        self, inputs: Iterable[Input], *, prompt: str | None = None, cancellation: Cancellation | None = None
+    ) -> Iterator[Embedding]:
+        """Embed any iterable, also one without end, in bounded memory: embeddings in input order as they are ready."""
+        for window in windows(inputs):
+            yield from self(window, prompt=prompt, cancellation=cancellation)
+
+    @overload
+    async def acall(self, inputs: str | ImageInput, *, prompt: str | None = None) -> Embedding: ...  # type: ignore[overload-overlap]
+    @overload
+    async def acall(self, inputs: Iterable[Input], *, prompt: str | None = None) -> Embeddings: ...
+    async def acall(self, inputs: Input | Iterable[Input], *, prompt: str | None = None) -> Embedding | Embeddings:
+        """As calling the model, without blocking the event loop; cancelling the task ends the call."""
+        return await in_thread(lambda cancellation: self(inputs, prompt=prompt, cancellation=cancellation))
 
     def _reduce(self, outputs: Arrays, feeds: Arrays) -> NDArray[np.float32]:
         return heads.embed(outputs, feeds, self._head)
