@@ -167,12 +167,7 @@ def _listing(folders: Iterable[Path]) -> set[str]:
 
 
 def _row(what: str, met: Mapping[str, Met]) -> Row:
-    wrong = [
-        f"{case}: {found.error}{f' {found.message}' if not found.typed else ''}"
-        f"{'' if found.bounded else f' ({found.seconds:.1f} s, {found.peak / 1e6:.0f} MB, left {', '.join(found.left)})'}"
-        for case, found in met.items()
-        if not found.refused
-    ]
+    wrong = [_complaint(case, found) for case, found in met.items() if not found.refused]
     slowest = max(found.seconds for found in met.values())
     most = max(found.peak for found in met.values())
     errors = ", ".join(sorted({found.error for found in met.values() if found.refused}))
@@ -180,6 +175,14 @@ def _row(what: str, met: Mapping[str, Met]) -> Row:
     figure = f"{len(met) - len(wrong)} of {len(met)}"
     bound = f"all typed, <= {MAX_SECONDS:g} s, <= {MAX_MEGABYTES} MB"
     return true(what, not wrong, figure, bound, spread=spread)
+
+
+def _complaint(case: str, found: Met) -> str:
+    said = "" if found.typed else f" {found.message}"
+    if found.bounded:
+        return f"{case}: {found.error}{said}"
+    left = ", ".join(found.left) or "nothing"
+    return f"{case}: {found.error}{said} ({found.seconds:.1f} s, {found.peak / 1e6:.0f} MB, left {left})"
 
 
 def _bad_images() -> dict[str, bytes]:
