@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ _DTYPES = {
 }  # fmt: skip
 _MAX_HEADER = 2**20
 _MAX_SAMPLES = 10_000
+_MAX_RANK = 16
 
 Extent = Annotated[int, Meta(ge=0, le=2**40)]
 
@@ -98,9 +100,13 @@ def _tensor(name: str, entry: _TensorEntry, data: memoryview, where: str) -> NDA
     if entry.dtype not in _DTYPES:
         raise ManifestError(f"{where}: the tensor {name[:80]!r} has the dtype {entry.dtype[:20]!r}.")
     dtype = np.dtype(_DTYPES[entry.dtype])
-    count = 1
-    for extent in entry.shape:
-        count *= extent
-    if not start <= end <= len(data) or count * dtype.itemsize != end - start or len(entry.shape) > 16:
+    # Python's whole numbers have no end: the count of extents is bounded before they are multiplied.
+    fits = len(entry.shape) <= _MAX_RANK and start <= end <= len(data)
+    if not fits or math.prod(entry.shape) * dtype.itemsize != end - start or _spread(entry.shape) > 2**48:
         raise ManifestError(f"{where}: the tensor {name[:80]!r} does not fit its place in the file.")
     return np.frombuffer(data[start:end], dtype).reshape(entry.shape)
+
+
+def _spread(shape: tuple[int, ...]) -> int:
+    """The product of the extents that are not 0, which numpy bounds even where another is 0."""
+    return math.prod(extent for extent in shape if extent)
