@@ -1,0 +1,123 @@
+"""The manifest of a new bundle, from what the export knows."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from msgspec.structs import replace
+
+import sanderling
+from sanderling import sealing
+from sanderling.manifest import (
+    FORMAT,
+    MAJOR_VERSION,
+    MINOR_VERSION,
+    Component,
+    EmbeddingOutput,
+    Form,
+    GoldenFiles,
+    Manifest,
+    Preprocessing,
+    Provenance,
+    Tolerance,
+    Variant,
+)
+from sanderling_export.checkpoint import Checkpoint
+from sanderling_export.description import Description
+from sanderling_export.original import TOKENIZER_NAME
+from sanderling_export.plan import Plan
+
+COMPONENT = "model"
+FORM = "padded"
+LICENSE_NAME = "LICENSE.txt"
+
+_VERSIONS = (
+    "torch",
+    "transformers",
+    "sentence-transformers",
+    "optimum",
+    "optimum-onnx",
+    "onnx",
+    "onnxruntime",
+)
+
+
+def draft(
+    plan: Plan,
+    known: Description,
+    component: Component,
+    forms: Mapping[str, Form],
+    files: GoldenFiles,
+    build: Path,
+    staging: Path,
+    notes: Sequence[str],
+) -> Manifest:
+    """The manifest as far as it is known before anything was measured: every tolerance still lets all pass."""
+    prefix = build.relative_to(staging).as_posix()
+    text = known.text
+    if text is not None and known.tokenizer is not None:
+        (build / TOKENIZER_NAME).write_bytes(known.tokenizer)
+        text = replace(text, tokenizer=f"{prefix}/{TOKENIZER_NAME}")
+    license_file = None
+    if plan.license_file is not None:
+        shutil.copyfile(plan.license_file, build / LICENSE_NAME)
+        license_file = f"{prefix}/{LICENSE_NAME}"
+    variants = {name: Variant({FORM: form}, Tolerance(-1.0)) for name, form in forms.items()}
+    embedding = isinstance(known.head, EmbeddingOutput)
+    return Manifest(
+        format=FORMAT,
+        version=f"{MAJOR_VERSION}.{MINOR_VERSION}",
+        name=plan.name,
+        family="embedding" if embedding else "general",
+        task=known.task,
+        default_variant=default_variant(plan, tuple(forms)),
+        components={COMPONENT: replace(component, variants=variants)},
+        preprocessing=Preprocessing(text, known.image),
+        postprocessing=known.head,
+        golden=files,
+        provenance=Provenance(
+            plan.checkpoint.source,
+            plan.checkpoint.sha256,
+            plan.license,
+            license_file,
+            _versions(),
+            tuple(notes),
+        ),
+        files=sealing.list_files(staging),
+        space=space(plan.checkpoint, known) if embedding else None,
+    )
+
+
+def default_variant(plan: Plan, variants: Sequence[str]) -> str:
+    """The recipe's default if it was made, else the last of the variants: the quantized one."""
+    wanted = plan.default_variant
+    return wanted if wanted is not None and wanted in variants else variants[-1]
+
+
+def space(checkpoint: Checkpoint, known: Description) -> str:
+    """The fingerprint of the embedding space: vectors are comparable only where it is the same.
+
+    SHA-256 of canonical JSON (sorted keys, no blanks) of the digest of the original weights, pooling, normalization,
+    dimension and prompts.
+    """
+    head = known.head
+    assert isinstance(head, EmbeddingOutput)
+    content = {
+        "weights": checkpoint.sha256,
+        "pooling": head.pooling,
+        "normalize": head.normalize,
+        "dimension": head.dimension,
+        "prompts": known.text.prompts if known.text else {},
+    }
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    found = {name: importlib.metadata.version(name) for name in _VERSIONS}
+    return {"sanderling": sanderling.__version__, **found}

@@ -1,0 +1,162 @@
+"""`sanderling export`: a recipe or a checkpoint to a bundle, with progress and a table of what was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sanderling.bundle import Bundle, open_bundle
+from sanderling.commands.console import megabytes, print_json, stderr, stdout
+from sanderling.errors import ExportError
+from sanderling_export.extra import load_pipeline
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+
+def register(app: typer.Typer) -> None:
+    """Add `export` to the command line."""
+    app.command("export")(export)
+
+
+def export(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE|CHECKPOINT",
+            help="A recipe (path, or name in models/); or a checkpoint: folder, weight file, "
+            "package:name/path, or name on the Hugging Face hub.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="The bundle's folder. Default for a recipe: bundles/NAME beside it."),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="feature-extraction, text-classification or image-classification.")
+    ] = None,
+    pooling: Annotated[str | None, typer.Option(help="mean, cls, last, max, mean_sqrt_len or weighted_mean.")] = None,
+    normalize: Annotated[
+        bool | None, typer.Option("--normalize/--no-normalize", help="Embeddings of length 1, or as they are.")
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens an input may have.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="A file with one label a line.")] = None,
+    variants: Annotated[str | None, typer.Option(help="fp32, int8-dynamic, int8-static; several with commas.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Samples to calibrate and measure on: texts, one a line, or a folder of images."),
+    ] = None,
+    keep_failing: Annotated[
+        bool, typer.Option("--keep-failing", help="Write variants that are below their floor, too.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Export a checkpoint to a bundle: convert, quantize, measure against the original, verify, seal."""
+    console = stderr()
+    with console.status("load the exporter"):
+        pipeline = load_pipeline()
+    precisions = [_choice(name, _PRECISIONS, "--variants") for name in variants.split(",")] if variants else None
+    with _Stages(console) as stages:
+        path = pipeline.export(
+            source,
+            output,
+            task=_choice(task, _TASKS, "--task"),
+            pooling=_choice(pooling, _POOLINGS, "--pooling"),
+            normalize=normalize,
+            max_tokens=max_tokens,
+            labels=labels,
+            variants=precisions,
+            data=data,
+            keep_failing=keep_failing,
+            progress=stages,
+        )
+    bundle = open_bundle(path)
+    if as_json:
+        variants_found = next(iter(bundle.manifest.components.values())).variants
+        print_json(
+            {
+                "bundle": str(bundle.path),
+                "digest": bundle.digest,
+                "name": bundle.manifest.name,
+                "task": bundle.manifest.task,
+                "default_variant": bundle.manifest.default_variant,
+                "variants": variants_found,
+                "notes": bundle.manifest.provenance.notes,
+            },
+            indent=1,
+        )
+        return
+    out = stdout()
+    out.print(_table(bundle))
+    for note in bundle.manifest.provenance.notes:
+        out.print(f"note: {note}", markup=False)
+    out.print(f"[bold]{bundle.path}[/]: {bundle.manifest.name}, {bundle.manifest.task}", soft_wrap=True)
+
+
+_TASKS = ("feature-extraction", "text-classification", "image-classification")
+_POOLINGS = ("mean", "cls", "last", "max", "mean_sqrt_len", "weighted_mean")
+_PRECISIONS = ("fp32", "int8-dynamic", "int8-static")
+
+
+def _choice(value: str | None, known: tuple[str, ...], option: str) -> str | None:
+    value = value.strip() if value is not None else None
+    if value is not None and value not in known:
+        raise ExportError(f"{option} {value!r} is not known; expected one of {', '.join(known)}.")
+    return value
+
+
+class _Stages:
+    """Progress on standard error: a spinner for the stage under way, a line for each that is done."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status = console.status("")
+        self._stage = ""
+
+    def __enter__(self) -> _Stages:
+        self._status.start()
+        return self
+
+    def __call__(self, stage: str) -> None:
+        self._finish()
+        self._stage = stage
+        self._status.update(stage)
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        self._status.stop()
+        if kind is None:
+            self._finish()
+
+    def _finish(self) -> None:
+        if self._stage:
+            self._console.print(f"[green]done[/] {self._stage}")
+
+
+def _table(bundle: Bundle) -> Table:
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("variant", style="bold")
+    for column in ("size", "samples", "mean cosine", "p01", "minimum", "agreement", "batch mates", "padding"):
+        table.add_column(column, justify="right")
+    (component,) = bundle.manifest.components.values()
+    for name, variant in component.variants.items():
+        files = {f for form in variant.forms.values() for f in (form.graph, *form.data)}
+        size = megabytes(sum(bundle.manifest.files[file].size for file in files))
+        drift, moved = variant.drift, variant.invariance
+        table.add_row(
+            name + (" (default)" if name == bundle.manifest.default_variant else ""),
+            size,
+            str(drift.cosine.samples) if drift else "",
+            f"{drift.cosine.mean:.5f}" if drift else "",
+            f"{drift.cosine.p01:.5f}" if drift and drift.cosine.p01 is not None else "",
+            f"{drift.cosine.min:.5f}" if drift else "",
+            f"{drift.agreement:.1%}" if drift and drift.agreement is not None else "",
+            f"{moved.batch:.5f}" if moved else "",
+            f"{min(moved.padding.values()):.5f}" if moved and moved.padding else "",
+        )
+    return table

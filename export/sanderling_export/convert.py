@@ -1,0 +1,70 @@
+"""A checkpoint in its original library to an fp32 ONNX graph."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import onnx
+import torch
+
+from sanderling.errors import ExportError, SanderlingError
+from sanderling_export import graphs
+from sanderling_export.checkpoint import Checkpoint
+from sanderling_export.original import Original, TorchModule
+
+OPSET = 18
+
+
+def convert(checkpoint: Checkpoint, original: Original) -> onnx.ModelProto:
+    """The fp32 graph with constants and batch normalization folded. Raises ExportError."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        try:
+            if isinstance(original, TorchModule):
+                path = _module(original, folder)
+            else:
+                path = _transformers(checkpoint, original.description.task, folder)
+            return graphs.clean(path, folder / "clean.onnx")
+        except SanderlingError:
+            raise
+        except Exception as error:
+            lines = str(error).strip().splitlines()
+            raise ExportError(
+                f"{checkpoint.path} cannot be converted to ONNX: {lines[0][:300] if lines else type(error).__name__}. "
+                "Its architecture may have no ONNX export in optimum."
+            ) from error
+
+
+def _transformers(checkpoint: Checkpoint, task: str, folder: Path) -> Path:
+    from optimum.exporters.onnx import main_export
+
+    main_export(
+        str(checkpoint.folder),
+        folder,
+        task=task,
+        opset=OPSET,
+        library_name="transformers",
+        framework="pt",
+        do_validation=False,
+        local_files_only=True,
+        trust_remote_code=False,
+    )
+    return folder / "model.onnx"
+
+
+def _module(original: TorchModule, folder: Path) -> Path:
+    path = folder / "module.onnx"
+    torch.onnx.export(
+        original.model,
+        (torch.zeros(2, 3, *original.size),),
+        str(path),
+        input_names=["pixel_values"],
+        output_names=["logits"],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        opset_version=OPSET,
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+    return path

@@ -1,0 +1,155 @@
+"""What a checkpoint is, as far as its own files say: task, limits, labels, licence. The rest is asked for."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from sanderling.errors import CheckpointError, ExportError
+from sanderling.manifest import (
+    ClassificationOutput,
+    EmbeddingOutput,
+    ImagePreprocessing,
+    Task,
+    TextPreprocessing,
+)
+from sanderling_export.checkpoint import Checkpoint, read_json
+from sanderling_export.recipe import Module, Pooling, Precision
+
+# A tokenizer without a limit of its own says 10^30.
+_NO_LIMIT = 1_000_000
+_CARD_LICENSE = re.compile(r"^license:\s*[\"']?([\w.+-]+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the recipe and the command line say of a checkpoint; None leaves it to the checkpoint."""
+
+    task: Task | None = None
+    module: Module | None = None
+    pooling: Pooling | None = None
+    normalize: bool | None = None
+    max_tokens: int | None = None
+    labels: tuple[str, ...] | None = None
+    image: ImagePreprocessing | None = None
+    variants: tuple[Precision, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """All that the runtime has to know to answer as the original does. `tokenizer` is a tokenizer.json."""
+
+    task: Task
+    head: EmbeddingOutput | ClassificationOutput
+    text: TextPreprocessing | None = None
+    tokenizer: bytes | None = None
+    image: ImagePreprocessing | None = None
+    notes: tuple[str, ...] = ()
+
+
+def task_of(checkpoint: Checkpoint, asked: Task | None) -> Task:
+    """The task asked for, or the one that the checkpoint's files say. Raises CheckpointError if they do not."""
+    folder = checkpoint.folder
+    config = read_json(folder / "config.json")
+    if not config:
+        raise CheckpointError(
+            f"{folder} has no config.json, so nothing says what these weights are. Give the folder that "
+            "save_pretrained wrote, or write a recipe with [module] for a plain torch module."
+        )
+    if "auto_map" in config:
+        raise CheckpointError(
+            f"{folder / 'config.json'} names code of its own (auto_map). Sanderling never runs a checkpoint's code "
+            "(trust_remote_code); use a checkpoint of an architecture that transformers has itself."
+        )
+    if asked is not None:
+        return asked
+    if (folder / "modules.json").is_file():
+        return "feature-extraction"
+    listed = config.get("architectures")
+    names = [str(name) for name in listed] if isinstance(listed, list) else []
+    for name in names:
+        if name.endswith("ForSequenceClassification"):
+            return "text-classification"
+        if name.endswith("ForImageClassification"):
+            return "image-classification"
+    encoder = any(name.endswith(("Model", "ForMaskedLM", "ForPreTraining")) for name in names)
+    if encoder and (folder / "tokenizer_config.json").is_file():
+        return "feature-extraction"
+    raise CheckpointError(
+        f"{folder / 'config.json'} does not say which task this checkpoint is for (architectures: "
+        f"{', '.join(names) or 'none'}). Say it: --task {' | '.join(get_args(Task))}"
+    )
+
+
+def token_limit(model: Any, tokenizer: Any, own: int | None, asked: int | None) -> int:
+    """Tokens an input may have: the least of what was asked for, the checkpoint's own limit, and its positions."""
+    positions = _positions(model)
+    if asked is not None and positions is not None and asked > positions:
+        raise ExportError(
+            f"max_tokens is {asked}, but the model has positions for {positions} tokens. Give at most {positions}."
+        )
+    stated = asked or own or tokenizer.model_max_length
+    limits = [n for n in (stated, positions) if n is not None and n < _NO_LIMIT]
+    if not limits:
+        raise CheckpointError(
+            "Neither the tokenizer (model_max_length) nor the model (position embeddings) says how many tokens an "
+            "input may have. Say it: --max-tokens 512"
+        )
+    return int(min(limits))
+
+
+def _positions(model: Any) -> int | None:
+    """Positions that tokens can take; RoBERTa and its kin begin to count behind the padding id."""
+    for name, module in model.named_modules():
+        if name.rpartition(".")[2] == "position_embeddings" and hasattr(module, "num_embeddings"):
+            padding = module.padding_idx
+            return int(module.num_embeddings) - (0 if padding is None else int(padding) + 1)
+    stated = getattr(model.config, "max_position_embeddings", None)
+    return int(stated) if isinstance(stated, int) and stated > 0 else None
+
+
+def labels_of(config: Any, count: int, asked: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The names of the outputs: those given, or the config's id2label (transformers' LABEL_i where it has none)."""
+    if asked is not None:
+        if len(asked) != count:
+            raise ExportError(f"The model has {count:,} outputs, but {len(asked):,} labels were given (--labels).")
+        return asked
+    found = {int(index): str(label) for index, label in (config.id2label or {}).items()}
+    if sorted(found) != list(range(count)):
+        raise CheckpointError(
+            f"The model has {count} outputs, but its config names {len(found)} (id2label). "
+            "Give a file with one label a line: --labels FILE"
+        )
+    return tuple(found[index] for index in range(count))
+
+
+def activation_of(config: Any, count: int) -> str:
+    """How logits become scores, as transformers' pipelines do it."""
+    problem = getattr(config, "problem_type", None)
+    if problem == "regression":
+        return "none"
+    return "sigmoid" if problem == "multi_label_classification" or count == 1 else "softmax"
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """One label a line, UTF-8. Raises ExportError."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ExportError(f"{path} cannot be read as labels: {error}. Expected UTF-8, one label a line.") from error
+    labels = tuple(line.strip() for line in lines if line.strip())
+    if not labels:
+        raise ExportError(f"{path} is empty; expected one label a line.")
+    return labels
+
+
+def license_of(checkpoint: Checkpoint) -> str:
+    """The licence a model card states, else "unknown"."""
+    card = checkpoint.folder / "README.md"
+    if not card.is_file():
+        return "unknown"
+    head = card.read_text(encoding="utf-8", errors="replace")[:4096]
+    found = _CARD_LICENSE.search(head) if head.startswith("---") else None
+    return found[1] if found else "unknown"

@@ -1,0 +1,34 @@
+"""The door to the training stack: what is missing is said before anything is imported."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import Any
+
+from sanderling.errors import MissingExtraError
+
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "sentence_transformers",
+    "optimum",
+    "optimum.exporters.onnx",
+    "onnx",
+    "onnxscript",
+    "safetensors",
+    "huggingface_hub",
+)
+
+
+def load_pipeline() -> Any:
+    """The module `sanderling_export.pipeline`. Raises MissingExtraError naming the first package that is missing."""
+    for package in _PACKAGES:
+        try:
+            found = importlib.util.find_spec(package)
+        except ModuleNotFoundError:
+            found = None
+        if found is None:
+            missing = "optimum-onnx" if package == "optimum.exporters.onnx" else package
+            raise MissingExtraError("Export", "export", missing)
+    return importlib.import_module("sanderling_export.pipeline")

@@ -1,0 +1,40 @@
+"""Writes the golden samples: inputs with the original's preprocessed tensors and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from safetensors.numpy import save_file
+
+from sanderling.golden import GoldenSample
+from sanderling.manifest import GoldenFiles
+from sanderling_export.original import Original
+
+FOLDER = "golden"
+
+
+def write(root: Path, build: Path, original: Original, items: Sequence[Any], inputs: Sequence[str]) -> GoldenFiles:
+    """Write `items` (texts or RGB images) with what the original makes of them; `inputs` are the graph's."""
+    folder = build / FOLDER
+    folder.mkdir()
+    prefix = folder.relative_to(root).as_posix()
+    answers = original.answers(items)
+    samples, tensors = [], {}
+    for index, item in enumerate(items, 1):
+        if isinstance(item, str):
+            sample = GoldenSample(f"text-{index}", text=item)
+        else:
+            item.save(folder / f"photo-{index}.png", optimize=True)
+            sample = GoldenSample(f"photo-{index}", image=f"{prefix}/photo-{index}.png")
+        samples.append(sample)
+        for name, value in original.inputs(item).items():
+            if name in inputs:
+                tensors[f"{sample.id}.input.{name}"] = np.ascontiguousarray(value)
+        tensors[f"{sample.id}.output"] = np.ascontiguousarray(answers[index - 1])
+    (folder / "samples.json").write_bytes(msgspec.json.format(msgspec.json.encode(samples), indent=1))
+    save_file(tensors, str(folder / "tensors.safetensors"))
+    return GoldenFiles(f"{prefix}/samples.json", f"{prefix}/tensors.safetensors")

@@ -1,0 +1,130 @@
+"""ONNX graphs as files: cleaning, saving with external data, and looking at what flows through them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from sanderling.manifest import TensorSpec
+from sanderling_export.errors import unsupported
+
+Array = NDArray[np.generic]
+Feed = Mapping[str, Array]
+
+GRAPH_NAME = "model.onnx"
+WEIGHTS_NAME = "weights.bin"
+
+# Tensors below this many bytes stay in the graph; external data loads by memory mapping, without parsing.
+_EXTERNAL_BYTES = 1024
+_DTYPES = {
+    onnx.TensorProto.FLOAT: "float32",
+    onnx.TensorProto.FLOAT16: "float16",
+    onnx.TensorProto.INT64: "int64",
+    onnx.TensorProto.INT32: "int32",
+    onnx.TensorProto.BOOL: "bool",
+}
+
+
+def clean(source: Path, target: Path) -> onnx.ModelProto:
+    """Fold constants and batch normalization with ONNX Runtime's basic passes, which know no hardware.
+
+    `target` is a scratch file; the cleaned graph is returned in memory.
+    """
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(target)
+    options.log_severity_level = 3
+    ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+    return onnx.load(str(target))
+
+
+def save(model: onnx.ModelProto, folder: Path) -> None:
+    """Write `model` as `model.onnx` with its weights beside it in `weights.bin`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # Saving moves the weights out of the graph it is given.
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    onnx.save_model(
+        copy,
+        str(folder / GRAPH_NAME),
+        save_as_external_data=True,
+        all_tensors_to_one_file=True,
+        location=WEIGHTS_NAME,
+        size_threshold=_EXTERNAL_BYTES,
+        convert_attribute=False,
+    )
+
+
+def session(model: onnx.ModelProto) -> ort.InferenceSession:
+    """A CPU session on a graph in memory (below protobuf's limit of 2 GiB)."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def specs(values: Iterable[onnx.ValueInfoProto]) -> tuple[TensorSpec, ...]:
+    """Names, dtypes and shapes of graph inputs or outputs."""
+    found = []
+    for value in values:
+        tensor = value.type.tensor_type
+        dtype = _DTYPES.get(tensor.elem_type)
+        if dtype is None:
+            kind = onnx.TensorProto.DataType.Name(tensor.elem_type)
+            raise unsupported(f"the graph's tensor {value.name!r} has the type {kind}")
+        shape = tuple(
+            d.dim_value if d.HasField("dim_value") else d.dim_param or f"{value.name}_{axis}"
+            for axis, d in enumerate(tensor.shape.dim)
+        )
+        found.append(TensorSpec(value.name, dtype, shape))  # type: ignore[arg-type]
+    return tuple(found)
+
+
+def weights(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
+    """The graph's initializers by name."""
+    return {tensor.name: tensor for tensor in model.graph.initializer}
+
+
+def array(tensor: onnx.TensorProto) -> NDArray[np.float32]:
+    """The values of an initializer."""
+    values: NDArray[np.float32] = numpy_helper.to_array(tensor)
+    return values
+
+
+def replace(tensor: onnx.TensorProto, values: Array) -> None:
+    """Give an initializer new values under its old name."""
+    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), tensor.name))
+
+
+def prune(model: onnx.ModelProto) -> None:
+    """Drop initializers that no node reads any more."""
+    read = {name for node in model.graph.node for name in node.input}
+    read |= {value.name for value in model.graph.output}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in read]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+
+
+def observe(
+    model: onnx.ModelProto, tensors: Iterable[str], feeds: Iterable[Feed]
+) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """Run the graph on each feed and give the named float32 tensors inside it."""
+    names = sorted(set(tensors))
+    inputs = {value.name for value in model.graph.input}
+    inside = [name for name in names if name not in inputs]
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    present = {value.name for value in watched.graph.output}
+    for name in inside:
+        if name not in present:
+            watched.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    runner = session(watched)
+    for feed in feeds:
+        values = dict(zip(inside, runner.run(inside, dict(feed)), strict=True))
+        values.update({name: np.asarray(feed[name]) for name in names if name in inputs})
+        yield values

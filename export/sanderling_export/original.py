@@ -1,0 +1,367 @@
+"""The original: a checkpoint in its original library, which every variant is measured against."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from sanderling.errors import CheckpointError, ExportError, RecipeError
+from sanderling.manifest import (
+    CenterCrop,
+    ClassificationOutput,
+    EmbeddingOutput,
+    ImagePreprocessing,
+    Normalize,
+    Rescale,
+    Resize,
+    ResizeShortest,
+    Task,
+    TextPreprocessing,
+)
+from sanderling_export import description, images
+from sanderling_export.checkpoint import Checkpoint
+from sanderling_export.description import Description, Options
+from sanderling_export.recipe import Module
+
+Array = NDArray[Any]
+TOKENIZER_NAME = "tokenizer.json"
+
+_POOLINGS = {
+    "mean": "mean",
+    "cls": "cls",
+    "max": "max",
+    "lasttoken": "last",
+    "mean_sqrt_len_tokens": "mean_sqrt_len",
+    "weightedmean": "weighted_mean",
+}
+_PLAIN = "no modules.json: mean pooling without normalization, as sentence-transformers does it"
+
+
+class Original(Protocol):
+    """One checkpoint in its own library. An item is a text, or an RGB image."""
+
+    description: Description
+    model: torch.nn.Module
+
+    def inputs(self, item: Any) -> dict[str, Array]:
+        """What the library's preprocessing makes of one item, by graph input, without the batch dimension."""
+        ...
+
+    def answers(self, items: Sequence[Any]) -> NDArray[np.float32]:
+        """The final answers, (items, d): embeddings pooled and normalized, or logits."""
+        ...
+
+
+def load(checkpoint: Checkpoint, options: Options) -> Original:
+    """Load a checkpoint in its original library. Raises CheckpointError where it says too little or cannot be read."""
+    try:
+        if options.module is not None:
+            return TorchModule(checkpoint, options.module, options)
+        task = description.task_of(checkpoint, options.task)
+        library: Original = _LIBRARIES[task](checkpoint, options)
+        return library
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{checkpoint.path} cannot be loaded: {_first_line(error)}. Check that its files are whole, and that "
+            "transformers knows its architecture."
+        ) from error
+
+
+class TextEmbedder:
+    """A text encoder in sentence-transformers."""
+
+    def __init__(self, checkpoint: Checkpoint, options: Options) -> None:
+        from sentence_transformers import SentenceTransformer
+
+        folder = checkpoint.folder
+        st = SentenceTransformer(str(folder), device="cpu", local_files_only=True, trust_remote_code=False)
+        st = _repooled(st, options)
+        kinds = [type(module).__name__ for module in st]
+        if kinds[:2] != ["Transformer", "Pooling"] or kinds[2:] not in ([], ["Normalize"]):
+            raise CheckpointError(
+                f"{folder / 'modules.json'} stacks {' > '.join(kinds)}; Sanderling exports Transformer > Pooling, "
+                "with or without Normalize."
+            )
+        transformer, pooling = st[0], st[1]
+        pooled = pooling.pooling_mode
+        mode = _POOLINGS.get(pooled if isinstance(pooled, str) else "+".join(pooled))
+        if mode is None:
+            raise CheckpointError(
+                f"The checkpoint pools by {pooled!r}; expected one of {', '.join(_POOLINGS)}. "
+                "Choose another: --pooling mean"
+            )
+        if not pooling.include_prompt:
+            raise CheckpointError(
+                "The checkpoint leaves its prompt's tokens out of the pooling (include_prompt: false), "
+                "which Sanderling does not do yet."
+            )
+        self.model = transformer.model
+        tokenizer = transformer.tokenizer
+        limit = description.token_limit(self.model, tokenizer, st.max_seq_length, options.max_tokens)
+        st.max_seq_length = limit
+        prompts = dict(st.prompts) if any(st.prompts.values()) else {}
+        notes = () if (folder / "modules.json").is_file() or options.pooling else (_PLAIN,)
+        self._st = st
+        self.description = Description(
+            "feature-extraction",
+            EmbeddingOutput(
+                "last_hidden_state",
+                mode,  # type: ignore[arg-type]
+                "Normalize" in kinds,
+                int(pooling.pooling_output_dimension),
+            ),
+            _text(tokenizer, limit, bool(transformer.do_lower_case), prompts, st.default_prompt_name),
+            _tokenizer_json(tokenizer),
+            notes=notes,
+        )
+
+    def inputs(self, item: str) -> dict[str, Array]:
+        text = self.description.text
+        assert text is not None
+        prefix = text.prompts[text.default_prompt] if text.default_prompt else ""
+        features = self._st[0].preprocess([prefix + item])
+        return {name: value[0].numpy() for name, value in features.items() if torch.is_tensor(value)}
+
+    def answers(self, items: Sequence[str]) -> NDArray[np.float32]:
+        rows = self._st.encode(list(items), batch_size=16, convert_to_numpy=True, show_progress_bar=False)
+        return np.asarray(rows, dtype=np.float32)
+
+
+class TextClassifier:
+    """A sequence classifier in transformers."""
+
+    def __init__(self, checkpoint: Checkpoint, options: Options) -> None:
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        folder = str(checkpoint.folder)
+        settings = {"local_files_only": True, "trust_remote_code": False}
+        self.model = AutoModelForSequenceClassification.from_pretrained(folder, **settings).eval()
+        self._tokenizer = AutoTokenizer.from_pretrained(folder, **settings)
+        config = self.model.config
+        limit = description.token_limit(self.model, self._tokenizer, None, options.max_tokens)
+        self._limit = limit
+        self.description = Description(
+            "text-classification",
+            _classification(config, int(config.num_labels), options.labels),
+            _text(self._tokenizer, limit, False, {}, None),
+            _tokenizer_json(self._tokenizer),
+        )
+
+    def inputs(self, item: str) -> dict[str, Array]:
+        return {name: value[0] for name, value in self._tokens(item, "np").items()}
+
+    def answers(self, items: Sequence[str]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            rows = [self.model(**self._tokens(item, "pt")).logits[0].numpy() for item in items]
+        return np.stack(rows).astype(np.float32)
+
+    def _tokens(self, item: str, kind: str) -> Any:
+        return self._tokenizer(item, truncation=True, max_length=self._limit, return_tensors=kind)
+
+
+class ImageClassifier:
+    """An image classifier in transformers, with its numpy image processor (`use_fast=False`)."""
+
+    def __init__(self, checkpoint: Checkpoint, options: Options) -> None:
+        from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+        folder = checkpoint.folder
+        if not (folder / "preprocessor_config.json").is_file():
+            raise CheckpointError(
+                f"{folder} has no preprocessor_config.json, so nothing says how images are brought to the model. "
+                "Fetch it with the checkpoint, or write a recipe with [[image.steps]]."
+            )
+        settings = {"local_files_only": True, "trust_remote_code": False}
+        self.model = AutoModelForImageClassification.from_pretrained(str(folder), **settings).eval()
+        self._processor = AutoImageProcessor.from_pretrained(str(folder), use_fast=False, **settings)
+        config = self.model.config
+        self.description = Description(
+            "image-classification",
+            _classification(config, int(config.num_labels), options.labels),
+            image=images.steps(self._processor),
+        )
+
+    def inputs(self, item: Image.Image) -> dict[str, Array]:
+        return {"pixel_values": self._processor(images=item, return_tensors="np")["pixel_values"][0]}
+
+    def answers(self, items: Sequence[Image.Image]) -> NDArray[np.float32]:
+        pixels = (torch.from_numpy(self.inputs(item)["pixel_values"])[None] for item in items)
+        with torch.inference_mode():
+            return np.concatenate([self.model(pixel_values=p).logits.numpy() for p in pixels])
+
+
+class TorchModule:
+    """A plain torch module from a recipe's factory, with its preprocessing by Pillow and torch."""
+
+    def __init__(self, checkpoint: Checkpoint, module: Module, options: Options) -> None:
+        if options.task != "image-classification" or options.image is None:
+            raise RecipeError("A torch module is exported for image-classification, with image.steps.")
+        if not checkpoint.path.is_file():
+            raise CheckpointError(f"{checkpoint.path} is a folder; a torch module's checkpoint is a weight file.")
+        self.model = _build(module)
+        self.model.load_state_dict(_state(checkpoint), strict=True)
+        self.model.eval()
+        self._settings = options.image
+        self.size = _final_size(options.image)
+        with torch.inference_mode():
+            count = self.model(torch.zeros(1, 3, *self.size)).shape[1]
+        if options.labels is None:
+            raise RecipeError(f"The module has {count} outputs and no names for them; give the recipe a labels file.")
+        if len(options.labels) != count:
+            raise RecipeError(f"The module has {count} outputs, the labels file {len(options.labels)} names.")
+        self.description = Description(
+            "image-classification",
+            ClassificationOutput("logits", "softmax", options.labels),
+            image=options.image,
+        )
+
+    def inputs(self, item: Image.Image) -> dict[str, Array]:
+        return {"pixel_values": torch_preprocess(item, self._settings).numpy()}
+
+    def answers(self, items: Sequence[Image.Image]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            rows = [self.model(torch_preprocess(item, self._settings)[None]).numpy() for item in items]
+        return np.concatenate(rows)
+
+
+def torch_preprocess(image: Image.Image, settings: ImagePreprocessing) -> torch.Tensor:
+    """One RGB image through the steps with Pillow and torch, as torchvision's transforms work: (3, h, w) float32."""
+    for step in settings.steps:
+        if isinstance(step, Resize):
+            image = image.resize((step.width, step.height), Image.Resampling[step.resample.upper()])
+        elif isinstance(step, ResizeShortest):
+            short, long = sorted(image.size)
+            longer = int(step.size * long / short)
+            size = (step.size, longer) if image.width <= image.height else (longer, step.size)
+            image = image.resize(size, Image.Resampling[step.resample.upper()])
+        elif isinstance(step, CenterCrop):
+            left = round((image.width - step.width) / 2)
+            top = round((image.height - step.height) / 2)
+            image = image.crop((left, top, left + step.width, top + step.height))
+    tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().to(torch.float32)
+    if settings.channels == "BGR":
+        tensor = tensor.flip(0)
+    for step in settings.steps:
+        if isinstance(step, Rescale):
+            tensor = tensor.div(step.divisor) if step.divisor else tensor.mul(step.factor or 1.0)
+        elif isinstance(step, Normalize):
+            mean, std = torch.tensor(step.mean), torch.tensor(step.std)
+            tensor = (tensor - mean[:, None, None]) / std[:, None, None]
+    return tensor
+
+
+def _repooled(st: Any, options: Options) -> Any:
+    """The model with the pooling and normalization asked for in place of its own."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Normalize as NormalizeModule
+    from sentence_transformers.sentence_transformer.modules import Pooling as PoolingModule
+
+    if options.pooling is None and options.normalize is None:
+        return st
+    modules = list(st)
+    if options.pooling is not None:
+        wanted = next((theirs for theirs, ours in _POOLINGS.items() if ours == options.pooling), None)
+        if wanted is None:
+            raise ExportError(
+                f"--pooling {options.pooling} is no pooling over tokens; choose {', '.join(_POOLINGS.values())}."
+            )
+        modules[1] = PoolingModule(modules[0].get_embedding_dimension(), pooling_mode=wanted)
+    if options.normalize is not None:
+        modules = [m for m in modules if type(m).__name__ != "Normalize"]
+        modules += [NormalizeModule()] if options.normalize else []
+    return SentenceTransformer(
+        modules=modules, device="cpu", prompts=st.prompts, default_prompt_name=st.default_prompt_name
+    )
+
+
+def _text(
+    tokenizer: Any, limit: int, lowercase: bool, prompts: dict[str, str], default: str | None
+) -> TextPreprocessing:
+    return TextPreprocessing(
+        TOKENIZER_NAME,
+        limit,
+        pad_token_id=tokenizer.pad_token_id or 0,
+        pad_token_type_id=tokenizer.pad_token_type_id or 0,
+        padding_side=tokenizer.padding_side,
+        truncation_side=tokenizer.truncation_side,
+        lowercase=lowercase,
+        prompts=prompts,
+        default_prompt=default if default in prompts else None,
+    )
+
+
+def _tokenizer_json(tokenizer: Any) -> bytes:
+    from tokenizers import Tokenizer
+
+    if not getattr(tokenizer, "is_fast", False):
+        raise CheckpointError(
+            f"The tokenizer {type(tokenizer).__name__} has no tokenizer.json and cannot be converted to one; "
+            "save it with a fast tokenizer first."
+        )
+    fast = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    fast.no_padding()
+    fast.no_truncation()
+    return bytes(fast.to_str().encode())
+
+
+def _classification(config: Any, count: int, asked: tuple[str, ...] | None) -> ClassificationOutput:
+    labels = description.labels_of(config, count, asked)
+    return ClassificationOutput("logits", description.activation_of(config, count), labels)  # type: ignore[arg-type]
+
+
+def _build(module: Module) -> torch.nn.Module:
+    name, _, path = module.factory.partition(":")
+    try:
+        factory: Any = importlib.import_module(name)
+    except ImportError as error:
+        raise RecipeError(
+            f"The recipe's factory needs the package {name!r}, which is not installed. "
+            f"Install it with: pip install {name.partition('.')[0].replace('_', '-')}"
+        ) from error
+    for part in path.split("."):
+        factory = getattr(factory, part, None)
+    if factory is None:
+        raise RecipeError(f"{name!r} has no {path!r}; check the recipe's factory.")
+    built = factory(*module.arguments)
+    if not isinstance(built, torch.nn.Module):
+        raise RecipeError(f"{module.factory} gave a {type(built).__name__}; a torch.nn.Module was expected.")
+    return built
+
+
+def _state(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    if checkpoint.path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        tensors: dict[str, torch.Tensor] = load_file(str(checkpoint.path))
+        return tensors
+    # Never weights_only=False: a pickle may run code.
+    loaded = torch.load(checkpoint.path, map_location="cpu", weights_only=True)
+    for key in ("state_dict", "model"):
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+    return dict(loaded)
+
+
+def _final_size(settings: ImagePreprocessing) -> tuple[int, int]:
+    fixed = [step for step in settings.steps if isinstance(step, Resize | CenterCrop)]
+    if not fixed:
+        raise RecipeError("The recipe's image.steps end in no fixed size; add a resize or a center_crop.")
+    return fixed[-1].height, fixed[-1].width
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
+
+
+_LIBRARIES: dict[Task, Any] = {
+    "feature-extraction": TextEmbedder,
+    "text-classification": TextClassifier,
+    "image-classification": ImageClassifier,
+}

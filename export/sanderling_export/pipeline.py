@@ -1,0 +1,238 @@
+"""The one way of an export: plan -> load -> convert -> quantize -> measure -> verify -> commit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from sanderling import sealing, verification
+from sanderling.bundle import open_bundle
+from sanderling.errors import ExportError, StorageError
+from sanderling.golden import Golden, read_golden
+from sanderling.loading import load
+from sanderling.manifest import (
+    MANIFEST_NAME,
+    ClassificationOutput,
+    Component,
+    Form,
+    Manifest,
+    Task,
+    Tolerance,
+    Variant,
+    encode,
+)
+from sanderling.storage import staging_folder
+from sanderling_export import (
+    assembly,
+    convert,
+    description,
+    drift,
+    golden,
+    graphs,
+    original,
+    quantize,
+    samples,
+)
+from sanderling_export.description import Description, Options
+from sanderling_export.plan import Plan, make_plan
+from sanderling_export.quiet import quiet
+from sanderling_export.recipe import Pooling, Precision
+from sanderling_export.samples import Samples
+
+Progress = Callable[[str], None]
+
+_INVARIANCE_TEXTS = 48
+# fp32 differs from the original, and from processor to processor, in the last digits only.
+_FP32_COSINE, _FP32_MAX_ABS = 0.9999, 1e-3
+# A quantized golden answer may be this many times as far as it was at export, and a little more.
+_MARGIN, _SLACK = 2.0, 2e-3
+
+
+def export(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    task: Task | None = None,
+    pooling: Pooling | None = None,
+    normalize: bool | None = None,
+    max_tokens: int | None = None,
+    labels: str | os.PathLike[str] | None = None,
+    variants: Sequence[Precision] | None = None,
+    data: str | os.PathLike[str] | None = None,
+    keep_failing: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Export a recipe (a path, or a bare name found in `models/`) or a checkpoint to the bundle folder `output`.
+
+    What is given here goes before the recipe, and the recipe before the checkpoint's own files. `data` is a file of
+    texts, one a line, or a folder of images. `progress` is told each stage as it begins.
+
+    Raises RecipeError, CheckpointError, ExportError; DriftError for a variant below its floor, unless `keep_failing`;
+    StorageError where writing fails. Whatever is raised, an older bundle at `output` stands as it was.
+    """
+    asked = Options(
+        task=task,
+        pooling=pooling,
+        normalize=normalize,
+        max_tokens=max_tokens,
+        labels=description.read_labels(Path(labels)) if labels is not None else None,
+        variants=tuple(variants or ()),
+    )
+    tell = progress or _silent
+    tell("resolve the checkpoint")
+    plan = make_plan(os.fspath(source), output, asked, Path(data) if data is not None else None, keep_failing)
+    sealing.check_target(plan.output)
+    try:
+        return _build(plan, tell)
+    except OSError as error:
+        raise StorageError(
+            f"The export to {plan.output} failed: {error.strerror or error}. "
+            "What stood there before is unchanged; free some space or choose another folder."
+        ) from error
+
+
+def _build(plan: Plan, tell: Progress) -> Path:
+    tell("load the original")
+    with quiet():
+        source = original.load(plan.checkpoint, plan.options)
+    tell("gather samples")
+    picked = samples.gather(source.description.task, plan.data, plan.base, plan.own_data)
+    tell("convert to ONNX")
+    with quiet():
+        fp32 = convert.convert(plan.checkpoint, source)
+    component = Component(graphs.specs(fp32.graph.input), graphs.specs(fp32.graph.output), {})
+    variants = _variants(plan, source.description, fp32)
+    tell(f"answer {len(picked.check)} samples with the original")
+    with quiet():
+        expected = source.answers(picked.check)
+    with staging_folder(plan.output) as staging:
+        build = sealing.build_folder(staging)
+        notes = [*plan.notes, *source.description.notes]
+        forms: dict[str, Form] = {}
+        for precision in variants:
+            tell(f"write {precision}" if precision == "fp32" else f"quantize to {precision}")
+            forms[precision], made = _write_variant(staging, build, fp32, precision, source, component, picked)
+            notes += made
+        tell("write golden samples")
+        with quiet():
+            files = golden.write(staging, build, source, picked.golden, [s.name for s in component.inputs])
+        draft = assembly.draft(plan, source.description, component, forms, files, build, staging, notes)
+        sealed = _measured(plan, draft, staging, picked.check, expected, tell)
+        tell("verify")
+        _self_test(staging, sealed, plan.keep_failing)
+        tell("commit")
+        (staging / MANIFEST_NAME).unlink()
+        sealing.commit_bundle(staging, sealed, plan.output)
+    return plan.output
+
+
+def _variants(plan: Plan, known: Description, fp32: onnx.ModelProto) -> tuple[Precision, ...]:
+    chosen = plan.options.variants or ("fp32", quantize.default_precision(fp32))
+    if known.text is not None and "int8-static" in chosen:
+        raise ExportError(
+            "int8-static calibrates convolutions on images; a text model takes fp32 and int8-dynamic (--variants)."
+        )
+    return tuple(dict.fromkeys(chosen))
+
+
+def _write_variant(
+    staging: Path,
+    build: Path,
+    fp32: onnx.ModelProto,
+    precision: Precision,
+    source: original.Original,
+    component: Component,
+    picked: Samples,
+) -> tuple[Form, tuple[str, ...]]:
+    names = {spec.name for spec in component.inputs}
+    with quiet():
+        feeds = [
+            {name: np.asarray(value)[None] for name, value in source.inputs(item).items() if name in names}
+            for item in (picked.calibration if precision != "fp32" else ())
+        ]
+        model, notes = quantize.quantize(fp32, precision, feeds)
+    graphs.save(model, build / precision)
+    files = sorted((build / precision).iterdir())
+    graph, *data = sorted(files, key=lambda file: file.name != graphs.GRAPH_NAME)
+    relative = [file.relative_to(staging).as_posix() for file in (graph, *data)]
+    return Form(relative[0], tuple(relative[1:])), notes
+
+
+def _measured(
+    plan: Plan,
+    draft: Manifest,
+    staging: Path,
+    check: Sequence[object],
+    expected: NDArray[np.float32],
+    tell: Progress,
+) -> Manifest:
+    """The manifest with each variant's drift, invariance and tolerance, measured through the runtime."""
+    (staging / MANIFEST_NAME).write_bytes(encode(draft))
+    component = draft.components[assembly.COMPONENT]
+    stored = read_golden(open_bundle(staging, integrity="full"))
+    measured: dict[str, Variant] = {}
+    failing: dict[str, str] = {}
+    for name, variant in component.variants.items():
+        tell(f"measure {name}")
+        with load(staging, variant=name, integrity="full") as model:
+            rows = model.answer(list(check)).rows
+            replayed = verification.replay(model, stored, variant.tolerance)
+        labels = isinstance(draft.postprocessing, ClassificationOutput)
+        found = drift.measure(rows, expected, labels=labels)
+        short = drift.shortfalls(found, plan.floors[name])
+        if short and not plan.keep_failing:
+            raise drift.refuse(name, short, len(expected))
+        if short:
+            failing[name] = f"{name} is below its floor: {'; '.join(short)}"
+        invariance = None
+        if draft.preprocessing.text is not None:
+            form = variant.forms[assembly.FORM]
+            probe = drift.Probe(staging, form, component, draft.preprocessing.text, draft.postprocessing)
+            invariance = probe.invariance([text for text in check[:_INVARIANCE_TEXTS] if isinstance(text, str)])
+        tolerance = _tolerance(name, replayed, stored)
+        measured[name] = replace(variant, drift=found, invariance=invariance, tolerance=tolerance)
+    sound = [name for name in measured if name not in failing]
+    return replace(
+        draft,
+        components={assembly.COMPONENT: replace(component, variants=measured)},
+        default_variant=assembly.default_variant(plan, sound or list(measured)),
+        provenance=replace(draft.provenance, notes=(*draft.provenance.notes, *failing.values())),
+    )
+
+
+def _tolerance(name: str, replayed: Sequence[verification.Check], stored: Golden) -> Tolerance:
+    """What `verify` will demand of the golden samples wherever the bundle runs."""
+    farthest = 1.0 - min(check.cosine for check in replayed)
+    if name == "fp32":
+        peak = max(float(np.abs(stored.output(sample)).max(initial=0.0)) for sample in stored.samples)
+        return Tolerance(_FP32_COSINE, _FP32_MAX_ABS * max(1.0, peak))
+    return Tolerance(max(-1.0, round(1.0 - _MARGIN * farthest - _SLACK, 6)))
+
+
+def _self_test(staging: Path, sealed: Manifest, keep_failing: bool) -> None:
+    """Replay the golden samples as the user's `verify` will. Raises ExportError for an answer that does not hold."""
+    (staging / MANIFEST_NAME).write_bytes(encode(sealed))
+    report = verification.verify(staging)
+    wrong = [c for c in report.failed if c.input_difference > verification.MAX_INPUT_DIFFERENCE]
+    if wrong:
+        raise ExportError(
+            f"The runtime does not preprocess {wrong[0].sample} as the original does: it differs by "
+            f"{wrong[0].input_difference:.3g}. Nothing was written; please report this checkpoint."
+        )
+    if report.failed and not keep_failing:
+        worst = verification.worst(report.failed)
+        raise ExportError(
+            f"{worst.variant} answers {worst.sample} with cosine {worst.cosine:.6f} and a largest difference of "
+            f"{worst.max_abs:.3g} to the original, beyond its tolerance. Nothing was written; see --keep-failing."
+        )
+
+
+def _silent(stage: str) -> None:
+    """Progress that nobody asked for."""
+    del stage

@@ -1,0 +1,116 @@
+"""What an export is to do: the words of a recipe and of the command line, brought together."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sanderling.errors import ExportError
+from sanderling_export import checkpoint as checkpoints
+from sanderling_export import description, references
+from sanderling_export.checkpoint import Checkpoint
+from sanderling_export.description import Options
+from sanderling_export.recipe import (
+    BUNDLES,
+    DEFAULT_FLOORS,
+    Data,
+    Floor,
+    Precision,
+    Recipe,
+    find_recipe,
+    read_recipe,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is exported, to where. Relative references of `data` start at `base`."""
+
+    name: str
+    checkpoint: Checkpoint
+    options: Options
+    output: Path
+    base: Path
+    data: Data = field(default_factory=Data)
+    own_data: Path | None = None
+    floors: Mapping[str, Floor] = field(default_factory=DEFAULT_FLOORS.copy)
+    default_variant: Precision | None = None
+    license: str = "unknown"
+    license_file: Path | None = None
+    notes: tuple[str, ...] = ()
+    keep_failing: bool = False
+
+
+def make_plan(
+    source: str, output: str | os.PathLike[str] | None, asked: Options, data: Path | None, keep_failing: bool
+) -> Plan:
+    """Find what `source` means (a recipe, else a checkpoint) and bring it together with what was asked for."""
+    if data is not None and not data.exists():
+        raise ExportError(f"{data} is not there; --data takes a file of texts, one a line, or a folder of images.")
+    path = find_recipe(source)
+    if path is not None:
+        return _recipe_plan(path, read_recipe(path), output, asked, data, keep_failing)
+    if output is None:
+        raise ExportError(
+            f"{source} is no recipe, so it has no default place: say where the bundle goes with -o FOLDER."
+        )
+    found = checkpoints.resolve(source)
+    return Plan(
+        name=_name(Path(output).absolute().name),
+        checkpoint=found,
+        options=asked,
+        output=Path(output).absolute(),
+        base=Path.cwd(),
+        own_data=data,
+        license=description.license_of(found),
+        license_file=found.license_file,
+        keep_failing=keep_failing,
+    )
+
+
+def _recipe_plan(
+    path: Path,
+    recipe: Recipe,
+    output: str | os.PathLike[str] | None,
+    asked: Options,
+    data: Path | None,
+    keep_failing: bool,
+) -> Plan:
+    base = path.absolute().parent
+    found = checkpoints.resolve(recipe.checkpoint, base, recipe.distributions)
+    labels = description.read_labels(base / recipe.labels) if recipe.labels else None
+    options = Options(
+        task=asked.task or recipe.task,
+        module=recipe.module,
+        pooling=asked.pooling or recipe.pooling,
+        normalize=recipe.normalize if asked.normalize is None else asked.normalize,
+        max_tokens=asked.max_tokens or recipe.max_tokens,
+        labels=asked.labels or labels,
+        image=recipe.image,
+        variants=asked.variants or tuple(recipe.variants),
+    )
+    text = references.locate(recipe.license_file, base) if recipe.license_file else found.license_file
+    own_floors: dict[str, Floor] = {str(name): floor for name, floor in recipe.variants.items()}
+    return Plan(
+        name=recipe.name,
+        checkpoint=found,
+        options=options,
+        output=Path(output).absolute() if output is not None else base / BUNDLES / path.stem,
+        base=base,
+        data=recipe.data,
+        own_data=data,
+        floors=DEFAULT_FLOORS | own_floors,
+        default_variant=recipe.default_variant,
+        license=recipe.license,
+        license_file=text,
+        notes=recipe.notes,
+        keep_failing=keep_failing,
+    )
+
+
+def _name(wanted: str) -> str:
+    """A manifest's name from a folder's: characters that it cannot have become dashes."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", wanted).strip(".-")[:120] or "model"

@@ -1,0 +1,68 @@
+"""From a clean fp32 graph to a graph in the precision asked for."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import QuantType, quantize_dynamic
+
+from sanderling_export import graphs, smooth, static, tables
+from sanderling_export.graphs import Feed
+from sanderling_export.recipe import Precision
+
+# At least this share of the weights in convolutions: static, else dynamic.
+_CONVOLUTIONAL = 0.5
+
+
+def default_precision(model: onnx.ModelProto) -> Precision:
+    """int8-static for convolutional networks, int8-dynamic for transformers."""
+    constants = graphs.weights(model)
+    sizes = {"Conv": 0, "MatMul": 0, "Gemm": 0}
+    for node in model.graph.node:
+        if node.op_type in sizes and node.input[1] in constants:
+            sizes[node.op_type] += int(np.prod(constants[node.input[1]].dims))
+    # A last Gemm is the head of either kind.
+    body = sizes["Conv"] + sizes["MatMul"]
+    return "int8-static" if body and sizes["Conv"] / body >= _CONVOLUTIONAL else "int8-dynamic"
+
+
+def quantize(
+    model: onnx.ModelProto, precision: Precision, feeds: Sequence[Feed]
+) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """The graph in `precision`, and notes on how it was made. `feeds` are single calibration inputs."""
+    if precision == "fp32":
+        return model, ()
+    if precision == "int8-static":
+        made = static.quantize(model, feeds)
+        kept = f"int8-static: calibrated on {len(feeds)} samples (min-max), weights by channel, bias corrected"
+        in_float = f"; in float: {', '.join(made.kept)}" if made.kept else ""
+        return made.model, (kept + in_float,)
+    return _dynamic(model, feeds)
+
+
+def _dynamic(model: onnx.ModelProto, feeds: Sequence[Feed]) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    smoothed = smooth.smooth(changed, feeds)
+    looked_up = tables.quantize_tables(changed)
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "quantized.onnx"
+        # Seven-bit weights: without VNNI, pairs of u8 x s8 products saturate 16 bits.
+        quantize_dynamic(
+            changed,
+            str(target),
+            op_types_to_quantize=["MatMul"],
+            per_channel=True,
+            reduce_range=True,
+            weight_type=QuantType.QInt8,
+            extra_options={"MatMulConstBOnly": True},
+        )
+        note = (
+            f"int8-dynamic: weights by channel in 7 bits, {smoothed} inputs smoothed on {len(feeds)} samples, "
+            f"{looked_up} embedding tables by row"
+        )
+        return onnx.load(str(target)), (note,)

@@ -1,0 +1,121 @@
+"""A recipe: a TOML file under `models/` that says all about a model which its checkpoint does not say itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from sanderling.errors import RecipeError
+from sanderling.manifest import ImagePreprocessing, Name, Task
+
+Pooling = Literal["mean", "cls", "last", "max", "mean_sqrt_len", "weighted_mean", "none"]
+Precision = Literal["fp32", "int8-dynamic", "int8-static"]
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+Cosine = Annotated[float, Meta(ge=-1.0, le=1.0)]
+
+# Where bare recipe names are looked up, and where bundles go by default: `models` in the current folder.
+MODELS = "models"
+BUNDLES = "bundles"
+
+
+class Floor(Struct, frozen=True, forbid_unknown_fields=True):
+    """The least a variant must reach against the original on the check data, else it is not written."""
+
+    mean_cosine: Cosine = 0.95
+    min_cosine: Cosine = 0.5
+    agreement: Share = 0.0
+
+
+DEFAULT_FLOORS: dict[str, Floor] = {
+    "fp32": Floor(mean_cosine=0.9999, min_cosine=0.999),
+    "int8-dynamic": Floor(),
+    "int8-static": Floor(),
+}
+
+
+class Module(Struct, frozen=True, forbid_unknown_fields=True):
+    """A plain torch module: `factory` is `import_name:qualified.name`, called with `arguments`.
+
+    The factory's code runs at export, so a recipe that names one is trusted as code is.
+    """
+
+    factory: Annotated[str, Meta(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")]
+    arguments: tuple[str | int | float | bool, ...] = ()
+
+
+class Data(Struct, frozen=True, forbid_unknown_fields=True):
+    """Samples: references to images (`package:skimage/data/coffee.png`, or a path beside the recipe).
+
+    `calibration` sets quantization ranges, `check` measures drift; no photograph is in both. From each, `crops`
+    random crops are cut in turn.
+    """
+
+    calibration: tuple[str, ...] = ()
+    check: tuple[str, ...] = ()
+    crops: Annotated[int, Meta(ge=8, le=10_000)] = 240
+
+
+class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
+    """What one TOML file says. Only `checkpoint` and `name` are needed; the rest overrides the checkpoint."""
+
+    name: Name
+    checkpoint: str
+    license: str = "unknown"
+    license_file: str | None = None
+    distributions: tuple[str, ...] = ()
+    task: Task | None = None
+    module: Module | None = None
+    pooling: Pooling | None = None
+    normalize: bool | None = None
+    max_tokens: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    labels: str | None = None
+    image: ImagePreprocessing | None = None
+    default_variant: Precision | None = None
+    variants: dict[Precision, Floor] = {}
+    data: Data = Data()
+    notes: tuple[str, ...] = ()
+
+
+def find_recipe(source: str) -> Path | None:
+    """The recipe that `source` means: a path to a TOML file, or a bare name in `models/`; None if neither."""
+    path = Path(source)
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise RecipeError(f"{path} is not there; give the path of a recipe, or the name of one in {MODELS}/.")
+        return path
+    if path.name == source and not path.exists():
+        named = Path(MODELS) / f"{source}.toml"
+        return named if named.is_file() else None
+    return None
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Decode and check a recipe. Raises RecipeError: not TOML, an unknown field, a wrong type, a contradiction."""
+    try:
+        recipe = msgspec.toml.decode(path.read_bytes(), type=Recipe)
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise RecipeError(f"{path} is no valid recipe: {error}. docs/export.md lists the fields.") from error
+    _check(recipe, path)
+    return recipe
+
+
+def _check(recipe: Recipe, path: Path) -> None:
+    both = sorted(set(recipe.data.calibration) & set(recipe.data.check))
+    if both:
+        raise RecipeError(
+            f"{path}: {both[0]!r} is in both data.calibration and data.check; drift is measured on images that "
+            "calibration never saw. Take it out of one."
+        )
+    if recipe.module is not None and (recipe.task is None or recipe.image is None):
+        raise RecipeError(
+            f"{path}: a torch module says nothing of itself; the recipe needs task and image.steps beside [module]."
+        )
+    if recipe.default_variant and recipe.variants and recipe.default_variant not in recipe.variants:
+        raise RecipeError(
+            f"{path}: default_variant is {recipe.default_variant!r}, but variants has {', '.join(recipe.variants)}."
+        )

@@ -1,0 +1,69 @@
+"""Moves outliers from activations into weights before dynamic quantization, after SmoothQuant (Xiao et al. 2023).
+
+Dynamic quantization gives one scale to a whole activation, so a channel that peaks at 25 costs the others their
+precision. Dividing a channel by s and multiplying the weight's row by s leaves the product as it was. The paper's
+balance of all channels with all weights costs more in 7-bit weights than it gains (MiniLM, mean cosine 0.984, against
+0.990 untouched); dividing the outliers alone gives 0.995.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from sanderling_export import graphs
+from sanderling_export.graphs import Feed
+
+# A channel is an outlier if its peak is more than this many times the median channel's; s is the excess to this power.
+_OUTLIER = 2.0
+_STRENGTH = 0.7
+
+
+def smooth(model: onnx.ModelProto, feeds: Iterable[Feed]) -> int:
+    """Smooth in place the inputs of every MatMul with constant weights; gives how many inputs were smoothed.
+
+    `feeds` are single inputs without padding, so that masked positions move no scale.
+    """
+    constants = graphs.weights(model)
+    users: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+    for node in model.graph.node:
+        if node.op_type != "MatMul" or node.input[0] in constants:
+            continue
+        weight = constants.get(node.input[1])
+        if weight is not None and len(weight.dims) == 2:
+            users[node.input[0]].append(node)
+    peaks = _peaks(model, users, feeds)
+    for tensor, nodes in users.items():
+        scale = _scale(peaks[tensor])
+        for name in {node.input[1] for node in nodes}:
+            graphs.replace(constants[name], graphs.array(constants[name]) * scale[:, None])
+        _divide(model, tensor, nodes, scale)
+    return len(users)
+
+
+def _peaks(model: onnx.ModelProto, tensors: Iterable[str], feeds: Iterable[Feed]) -> dict[str, NDArray[np.float32]]:
+    peaks: dict[str, NDArray[np.float32]] = {}
+    for values in graphs.observe(model, tensors, feeds):
+        for name, value in values.items():
+            peak = np.abs(value).reshape(-1, value.shape[-1]).max(axis=0)
+            peaks[name] = np.maximum(peaks[name], peak) if name in peaks else peak
+    return peaks
+
+
+def _scale(peak: NDArray[np.float32]) -> NDArray[np.float32]:
+    usual = max(float(np.median(peak)) * _OUTLIER, 1e-12)
+    return np.asarray(np.maximum(peak / usual, 1.0) ** _STRENGTH, dtype=np.float32)
+
+
+def _divide(model: onnx.ModelProto, tensor: str, nodes: list[onnx.NodeProto], scale: NDArray[np.float32]) -> None:
+    smoothed, factor = f"{tensor}_smoothed", f"{tensor}_smoothing"
+    model.graph.initializer.append(numpy_helper.from_array(1 / scale, factor))
+    first = next(i for i, node in enumerate(model.graph.node) if any(node is n for n in nodes))
+    model.graph.node.insert(first, helper.make_node("Mul", [tensor, factor], [smoothed], f"{smoothed}_mul"))
+    for node in nodes:
+        node.input[0] = smoothed
