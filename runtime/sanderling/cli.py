@@ -36,7 +36,7 @@ def build_app() -> typer.Typer:
 
     import typer
 
-    from sanderling.commands import inspect, run, trim, verify
+    from sanderling.commands import devices, inspect, run, trim, verify
 
     app = typer.Typer(
         help="Small models, sealed and quantized, running anywhere without PyTorch.",
@@ -46,7 +46,7 @@ def build_app() -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback()(_root)
-    for module in (run, inspect, verify, trim):
+    for module in (run, inspect, verify, trim, devices):
         module.register(app)
     for entry in sorted(entry_points(group=_COMMAND_GROUP), key=lambda entry: entry.name):
         try:

@@ -39,6 +39,10 @@ class ProviderError(SanderlingError):
     """The execution provider asked for is not there, or did not take the session."""
 
 
+class PartialPlacementWarning(UserWarning):
+    """The provider asked for took only a part of the graph; the rest runs elsewhere."""
+
+
 class ModelClosedError(SanderlingError):
     """The model was closed; load it again."""
 

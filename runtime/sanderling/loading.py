@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from sanderling import cores
 from sanderling.bundle import Bundle, Integrity, open_bundle
-from sanderling.errors import BundleError, InputError
+from sanderling.errors import BundleError, InputError, PartialPlacementWarning, ProviderError
 from sanderling.manifest import ClassificationOutput, Component, EmbeddingOutput, Form
 from sanderling.plan import MAX_THREADS, Plan, default_plan
 from sanderling.session import Session
@@ -29,12 +30,14 @@ def load(
     provider: str | None = None,
     threads: int | None = None,
     integrity: Integrity = "stamp",
+    strict: bool = False,
 ) -> EmbeddingModel | Classifier:
     """Load the bundle in the folder `path`.
 
     `variant` is one of the bundle's (default: the one its manifest names), `provider` an execution provider
     (default "cpu"), `threads` the cores a run may use (default: all that this process was granted).
-    With integrity "full" every file that is read is hashed, also if it was verified before.
+    With integrity "full" every file that is read is hashed, also if it was verified before. Where the provider takes
+    only a part of the graph, a PartialPlacementWarning says so; with `strict` it is a ProviderError.
 
     Raises BundleError: not a bundle, damaged, or without that variant; ProviderError: no such provider here.
     """
@@ -44,7 +47,13 @@ def load(
         threads = cores.granted()
     elif isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
         raise InputError(f"threads is {threads!r}; a whole number from 1 to {MAX_THREADS} was expected.")
-    return assemble(bundle, default_plan(chosen, provider or "cpu", threads))
+    model = assemble(bundle, default_plan(chosen, provider or "cpu", threads))
+    if not model.placement.complete:
+        if strict:
+            model.close()
+            raise ProviderError(f"{bundle.path}: {model.placement}; strict=True refuses that. Use another provider.")
+        warnings.warn(f"{bundle.path}: {model.placement}.", PartialPlacementWarning, stacklevel=2)
+    return model
 
 
 def choose_variant(bundle: Bundle, variant: str | None) -> str:

@@ -18,6 +18,7 @@ from sanderling.cancellation import Cancellation
 from sanderling.engines import Engines
 from sanderling.errors import InputError
 from sanderling.fronts import Front
+from sanderling.placement import Placement
 from sanderling.plan import Plan
 from sanderling.results import InputReport, Timing
 from sanderling.session import Arrays, Engine
@@ -83,6 +84,11 @@ class Model:
     def threads(self) -> int:
         """Threads a call may use."""
         return self.plan.threads
+
+    @property
+    def placement(self) -> Placement:
+        """Which provider really has which nodes of the graph."""
+        return self._engines.single.placement
 
     def close(self) -> None:
         """Free the graph. Calls under way end as they would; later ones raise ModelClosedError."""

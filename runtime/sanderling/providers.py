@@ -1,46 +1,162 @@
-"""Execution providers: which there are, under which names, and what to install for those there are not."""
+"""Execution providers: which there are on this machine, and what to install for those there are not.
+
+Two kinds: those built into the installed ONNX Runtime, and plugins, packages of their own beside it that bring a
+library to register. Builds of ONNX Runtime overwrite each other in one environment; plugins do not.
+"""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import threading
+from typing import Any
+
 import onnxruntime
+from msgspec import Struct
 
 from sanderling.errors import ProviderError
 
-# Short names, as users say them, to ONNX Runtime's, with the package that brings each.
+CPU = "cpu"
+
+
+class Provider(Struct, frozen=True):
+    """A provider that Sanderling knows: its short name, ONNX Runtime's, the package that brings it.
+
+    `module` is the plugin's import name; empty for a provider that is part of a build of ONNX Runtime.
+    """
+
+    name: str
+    full_name: str
+    package: str
+    module: str = ""
+
+
+class Device(Struct, frozen=True):
+    """One device a provider can run on here."""
+
+    provider: str
+    kind: str
+    vendor: str
+    description: str
+
+
 _KNOWN = {
-    "cpu": ("CPUExecutionProvider", "onnxruntime"),
-    "cuda": ("CUDAExecutionProvider", "onnxruntime-gpu"),
-    "tensorrt": ("TensorrtExecutionProvider", "onnxruntime-gpu"),
-    "directml": ("DmlExecutionProvider", "onnxruntime-directml"),
-    "coreml": ("CoreMLExecutionProvider", "onnxruntime"),
-    "openvino": ("OpenVINOExecutionProvider", "onnxruntime-openvino"),
-    "qnn": ("QNNExecutionProvider", "onnxruntime-qnn"),
+    provider.name: provider
+    for provider in (
+        Provider(CPU, "CPUExecutionProvider", "onnxruntime"),
+        Provider("openvino", "OpenVINOExecutionProvider", "onnxruntime-ep-openvino", "onnxruntime_ep_openvino"),
+        Provider("webgpu", "WebGpuExecutionProvider", "onnxruntime-ep-webgpu", "onnxruntime_ep_webgpu"),
+        Provider(
+            "tensorrt-rtx",
+            "NvTensorRTRTXExecutionProvider",
+            "onnxruntime-ep-nv-tensorrt-rtx",
+            "onnxruntime_ep_nv_tensorrt_rtx",
+        ),
+        Provider("cuda", "CUDAExecutionProvider", "onnxruntime-gpu"),
+        Provider("tensorrt", "TensorrtExecutionProvider", "onnxruntime-gpu"),
+        Provider("directml", "DmlExecutionProvider", "onnxruntime-directml"),
+        Provider("coreml", "CoreMLExecutionProvider", "onnxruntime"),
+        Provider("qnn", "QNNExecutionProvider", "onnxruntime-qnn"),
+    )
 }
+
+_registered: set[str] = set()
+_lock = threading.Lock()
+
+
+def known() -> tuple[Provider, ...]:
+    """Every provider that can be asked for, installed or not."""
+    return tuple(_KNOWN.values())
 
 
 def available() -> tuple[str, ...]:
-    """Short names of the providers this ONNX Runtime carries, fastest kind first as it lists them."""
-    carried = onnxruntime.get_available_providers()
-    short = {full: name for name, (full, _) in _KNOWN.items()}
-    return tuple(short[full] for full in carried if full in short)
+    """Short names of the providers that can be used here."""
+    return tuple(name for name, provider in _KNOWN.items() if _is_built_in(provider) or _ep_devices(provider))
 
 
-def resolve(name: str) -> str:
-    """ONNX Runtime's name of a provider that is there.
+def devices() -> tuple[Device, ...]:
+    """The devices of every provider that can be used here. Plugins are loaded to ask them."""
+    found = []
+    for provider in _KNOWN.values():
+        plugin_devices = _ep_devices(provider)
+        for device in plugin_devices:
+            kind = str(device.device.type).rpartition(".")[2].lower()
+            metadata = {**device.device.metadata, **device.ep_metadata}
+            description = metadata.get("Description") or metadata.get("ov_device") or metadata.get("version", "")
+            found.append(Device(provider.name, kind, device.device.vendor, description))
+        if not plugin_devices and _is_built_in(provider):
+            found.append(Device(provider.name, "cpu" if provider.name == CPU else "accelerator", "", ""))
+    return tuple(found)
 
-    Raises ProviderError: unknown, or not carried by the ONNX Runtime that is installed (with the install line).
+
+def resolve(name: str) -> Provider:
+    """The provider of this short name.
+
+    Raises ProviderError: unknown, not installed (with the install line), or installed without a device to run on.
     """
-    if name not in _KNOWN:
+    provider = _KNOWN.get(name)
+    if provider is None:
         raise ProviderError(f"There is no provider {name!r}; known are {', '.join(_KNOWN)}.")
-    full, package = _KNOWN[name]
-    if full not in onnxruntime.get_available_providers():
-        hint = (
-            f"Install it with: pip uninstall onnxruntime && pip install {package}"
-            if package != "onnxruntime"
-            else "The onnxruntime built for this platform does not carry it."
-        )
+    if _is_built_in(provider) or _ep_devices(provider):
+        return provider
+    here = ", ".join(available())
+    if provider.module and importlib.util.find_spec(provider.module) is not None:
         raise ProviderError(
-            f"The provider {name!r} is not in the ONNX Runtime installed here, which has "
-            f"{', '.join(available())}. {hint}"
+            f"The provider {name!r} is installed, but found no device on this machine that it can use; "
+            f"usable here: {here}."
         )
-    return full
+    raise ProviderError(f"The provider {name!r} is not installed; usable here: {here}. {install_line(provider)}")
+
+
+def install_line(provider: Provider) -> str:
+    """What to do to have a provider, in one sentence."""
+    if provider.module:
+        return f"Install it with: pip install {provider.package}"
+    if provider.package == "onnxruntime":
+        return "It is part of onnxruntime on the platforms that have it; this is none of them."
+    return f"Install the build that has it with: pip uninstall onnxruntime && pip install {provider.package}"
+
+
+def short_name(full_name: str) -> str:
+    """Our short name for ONNX Runtime's name of a provider, or that name itself."""
+    return next((name for name, provider in _KNOWN.items() if provider.full_name == full_name), full_name)
+
+
+def configure(options: onnxruntime.SessionOptions, provider: Provider) -> list[str]:
+    """Set a session's options for `provider`; the provider names to hand to the session beside them."""
+    if _is_built_in(provider):
+        return [provider.full_name] if provider.name == CPU else [provider.full_name, _KNOWN[CPU].full_name]
+    options.add_provider_for_devices(_ep_devices(provider)[:1], {})
+    return []
+
+
+def _is_built_in(provider: Provider) -> bool:
+    return not provider.module and provider.full_name in onnxruntime.get_available_providers()
+
+
+def _ep_devices(provider: Provider) -> list[Any]:
+    """The plugin's devices on this machine; none if it is not installed, or is not a plugin."""
+    if not provider.module and provider.name != CPU:
+        return []
+    if provider.module and not _register(provider):
+        return []
+    return [device for device in onnxruntime.get_ep_devices() if device.ep_name == provider.full_name]
+
+
+def _register(provider: Provider) -> bool:
+    """Load the plugin's library into ONNX Runtime, once a process; False if its package is not installed."""
+    with _lock:
+        if provider.module in _registered:
+            return True
+        if importlib.util.find_spec(provider.module) is None:
+            return False
+        try:
+            library = importlib.import_module(provider.module).get_library_path()
+            onnxruntime.register_execution_provider_library(provider.module, library)
+        except Exception as error:
+            raise ProviderError(
+                f"The package {provider.package} is installed, but its library cannot be loaded: {error}. "
+                f"Reinstall it with: pip install --force-reinstall {provider.package}"
+            ) from error
+        _registered.add(provider.module)
+        return True

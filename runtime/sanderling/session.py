@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import weakref
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from sanderling import cores, providers
 from sanderling.cancellation import Cancellation
 from sanderling.errors import GraphError, InferenceError, ModelClosedError, ProviderError, SanderlingError
 from sanderling.manifest import Component
+from sanderling.placement import Placement
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -37,6 +39,7 @@ class Engine(Protocol):
 
     provider: str
     threads: int
+    placement: Placement
 
     def run(self, feeds: Arrays, cancellation: Cancellation | None = None) -> dict[str, NDArray[Any]]: ...
 
@@ -51,20 +54,22 @@ class Session:
         self.threads = threads
         self._outputs = [spec.name for spec in component.outputs]
         self._budget = cores.budget()
-        full_name = providers.resolve(provider)
+        chosen = providers.resolve(provider)
+        options = _options(threads)
         try:
-            session = onnxruntime.InferenceSession(
-                str(graph), _options(provider, threads), providers=[full_name], enable_fallback=0
-            )
+            names = providers.configure(options, chosen)
+            session = onnxruntime.InferenceSession(str(graph), options, providers=names, enable_fallback=0)
         except Exception as error:
             raise GraphError(
                 f"ONNX Runtime {onnxruntime.__version__} cannot load {graph} on {provider}: {_first_line(error)}"
             ) from error
-        if full_name not in session.get_providers():
+        if chosen.full_name not in session.get_providers():
             raise ProviderError(
                 f"ONNX Runtime did not take the provider {provider!r} for {graph}: it would run on "
-                f"{', '.join(session.get_providers())} instead. Check its driver, or ask for provider='cpu'."
+                f"{', '.join(map(providers.short_name, session.get_providers()))} instead. "
+                "Check its driver, or ask for provider='cpu'."
             )
+        self.placement = _placement(provider, session)
         _check_signature(graph, "input", component.inputs, session.get_inputs())
         _check_signature(graph, "output", component.outputs, session.get_outputs())
         self._session: onnxruntime.InferenceSession | None = session
@@ -142,7 +147,15 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _options(provider: str, threads: int) -> onnxruntime.SessionOptions:
+def _placement(provider: str, session: onnxruntime.InferenceSession) -> Placement:
+    nodes: dict[str, Counter[str]] = {}
+    for part in session.get_provider_graph_assignment_info():
+        where = nodes.setdefault(providers.short_name(part.ep_name), Counter())
+        where.update(node.op_type for node in part.get_nodes())
+    return Placement(provider, {name: dict(ops) for name, ops in nodes.items()})
+
+
+def _options(threads: int) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -154,8 +167,7 @@ def _options(provider: str, threads: int) -> onnxruntime.SessionOptions:
     options.add_session_config_entry("optimization.disable_specified_optimizers", _DISABLED_FUSIONS)
     # Threads spin within a run, where it saves microseconds at each node, and sleep as soon as it is over.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    if provider != "cpu":
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     return options
 
 
