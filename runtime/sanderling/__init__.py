@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sanderling.bundle import Bundle, open_bundle
+    from sanderling.cancellation import Cancellation
     from sanderling.errors import (
         BundleError,
+        CancelledError,
+        DeadlineError,
         GraphError,
         ImageError,
         InferenceError,
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
         ManifestError,
         MissingExtraError,
         ModelClosedError,
+        PartialPlacementWarning,
         ProviderError,
         SanderlingError,
         StorageError,
@@ -44,8 +48,11 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "sanderling.bundle": ("Bundle", "open_bundle"),
+    "sanderling.cancellation": ("Cancellation",),
     "sanderling.errors": (
         "BundleError",
+        "CancelledError",
+        "DeadlineError",
         "GraphError",
         "ImageError",
         "InferenceError",
@@ -54,6 +61,7 @@ _HOMES = {
         "ManifestError",
         "MissingExtraError",
         "ModelClosedError",
+        "PartialPlacementWarning",
         "ProviderError",
         "SanderlingError",
         "StorageError",
@@ -77,8 +85,38 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Bundle",
+    "BundleError",
+    "Cancellation",
+    "CancelledError",
+    "Classification",
+    "Classifications",
+    "Classifier",
+    "DeadlineError",
+    "Embedding",
+    "EmbeddingModel",
+    "Embeddings",
+    "GraphError",
+    "ImageError",
+    "ImageReport",
+    "InferenceError",
+    "InputError",
+    "IntegrityError",
+    "ManifestError",
+    "MissingExtraError",
+    "Model",
+    "ModelClosedError",
+    "PartialPlacementWarning",
+    "ProviderError",
+    "SanderlingError",
+    "StorageError",
+    "TextError",
+    "TextReport",
+    "Timing",
     "__version__",
-    *sorted(_HOME_OF),
+    "load",
+    "open_bundle",
+    "verify",
 ]
 
 
