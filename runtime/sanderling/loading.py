@@ -43,11 +43,7 @@ def load(
     """
     bundle = open_bundle(path, integrity=integrity)
     chosen = choose_variant(bundle, variant)
-    if threads is None:
-        threads = cores.granted()
-    elif isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
-        raise InputError(f"threads is {threads!r}; a whole number from 1 to {MAX_THREADS} was expected.")
-    model = assemble(bundle, default_plan(chosen, provider or "cpu", threads))
+    model = assemble(bundle, default_plan(chosen, choose_provider(provider), choose_threads(threads)))
     if not model.placement.complete:
         if strict:
             model.close()
@@ -66,6 +62,20 @@ def choose_variant(bundle: Bundle, variant: str | None) -> str:
     return variant
 
 
+def choose_provider(provider: str | None) -> str:
+    """The provider asked for, or "cpu"."""
+    return "cpu" if provider is None else provider
+
+
+def choose_threads(threads: int | None) -> int:
+    """The threads asked for, or as many as the process was granted cores. Raises InputError."""
+    if threads is None:
+        return cores.granted()
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
+        raise InputError(f"threads is {threads!r}; a whole number from 1 to {MAX_THREADS} was expected.")
+    return threads
+
+
 def assemble(bundle: Bundle, plan: Plan) -> EmbeddingModel | Classifier:
     """The task's model as `plan` says: files verified, session built, preprocessing read."""
     manifest = bundle.manifest
@@ -79,7 +89,12 @@ def assemble(bundle: Bundle, plan: Plan) -> EmbeddingModel | Classifier:
     # ONNX Runtime builds the session without the interpreter's lock: meanwhile the rest is imported and the
     # tokenizer read, which a cold start feels.
     session = _Background(lambda: build(plan.threads))
-    front = _front(bundle, component, plan)
+    try:
+        front = _front(bundle, component, plan)
+    except BaseException:
+        # A thread inside ONNX Runtime must not outlive the call: the interpreter may be about to end.
+        session.wait()
+        raise
     from sanderling.engines import Engines
 
     engines = Engines(session.result(), plan.workers, lambda: build(1))
@@ -115,13 +130,24 @@ def _front(bundle: Bundle, component: Component, plan: Plan) -> Front:
 
     preprocessing = bundle.manifest.preprocessing
     if preprocessing.text is not None:
-        from sanderling.preprocess.text import TextEncoder
+        from sanderling.preprocess.text import TEXT_INPUTS, TextEncoder
 
         settings = preprocessing.text
+        _check_inputs(bundle, component, TEXT_INPUTS, "int64")
         encoder = TextEncoder(bundle.read(settings.tokenizer), settings, str(bundle.path / settings.tokenizer))
         return TextFront(encoder, [spec.name for spec in component.inputs], plan.token_budget)
     assert preprocessing.image is not None  # decode() refuses a manifest without either
+    _check_inputs(bundle, component, (component.inputs[0].name,), "float32")
     return ImageFront(preprocessing.image, component.inputs[0].name)
+
+
+def _check_inputs(bundle: Bundle, component: Component, names: tuple[str, ...], dtype: str) -> None:
+    for spec in component.inputs:
+        if spec.name not in names or spec.dtype != dtype:
+            raise BundleError(
+                f"{bundle.path}: the graph takes {spec.name!r} of {spec.dtype}; this Sanderling can give "
+                f"{', '.join(names)}, of {dtype}. Update it: pip install -U sanderling"
+            )
 
 
 class _Background(Generic[T]):
@@ -139,9 +165,13 @@ class _Background(Generic[T]):
         except BaseException as error:  # handed to the caller by result()
             self._error = error
 
+    def wait(self) -> None:
+        """Wait for the call to end in whichever way."""
+        self._thread.join()
+
     def result(self) -> T:
         """Wait for the call; its value, or its error raised here."""
-        self._thread.join()
+        self.wait()
         if self._error is not None:
             raise self._error
         return self._value[0]

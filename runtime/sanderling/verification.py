@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling import cores
 from sanderling.bundle import Bundle, open_bundle
+from sanderling.errors import InputError
 from sanderling.golden import Golden, GoldenSample, read_golden
-from sanderling.loading import assemble, choose_variant
+from sanderling.loading import assemble, choose_provider, choose_threads, choose_variant
 from sanderling.manifest import Tolerance
 from sanderling.model import Model
 from sanderling.plan import default_plan
@@ -69,14 +69,16 @@ def verify(
 ) -> Report:
     """Hash every file of the bundle, then replay its golden samples through `variants` (default: all of them).
 
-    Raises BundleError for a damaged bundle; answers that drifted are in the report, not raised.
+    Raises BundleError for a damaged bundle, InputError for no variants at all or a wrong count of threads. Answers
+    that drifted are in the report, not raised.
     """
     bundle = open_bundle(path, integrity="full")
     bundle.verify_all()
     golden = read_golden(bundle)
-    provider = provider or "cpu"
-    threads = threads or cores.granted()
+    provider, threads = choose_provider(provider), choose_threads(threads)
     chosen = [choose_variant(bundle, v) for v in (variants if variants is not None else bundle.manifest.variants)]
+    if not chosen:
+        raise InputError("No variant to verify was given; leave out `variants` for all of them.")
     checks: list[Check] = []
     for variant in chosen:
         with assemble(bundle, default_plan(variant, provider, threads)) as model:
@@ -109,7 +111,8 @@ def cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float6
     """Cosine similarity of the rows of two arrays (n, d), float64; 1 if both are zero, -1 if not finite."""
     x, y = a.astype(np.float64), b.astype(np.float64)
     norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
-    similarity = np.where(norms > 0, (x * y).sum(axis=1) / np.where(norms > 0, norms, 1), 0.0)
+    norms = np.where(np.isfinite(norms), norms, np.nan)
+    similarity = np.where(norms != 0, (x * y).sum(axis=1) / np.where(norms != 0, norms, 1), 0.0)
     similarity[(~x.any(axis=1)) & (~y.any(axis=1))] = 1.0
     return np.where(np.isfinite(similarity), np.clip(similarity, -1, 1), -1.0)
 
@@ -129,6 +132,8 @@ def _input_difference(model: Model, item: str | bytes, golden: Golden, sample: G
         if found is None or found.shape[1:] != expected.shape:
             return float("inf")
         difference = np.abs(found[0].astype(np.float64) - expected.astype(np.float64))
+        if not np.isfinite(difference).all():
+            return float("inf")
         worst = max(worst, float(difference.max(initial=0.0)))
     return worst
 

@@ -23,6 +23,9 @@ _CHARACTERS_A_TOKEN = 16
 # The word at which the reading stopped may be cut through and give other tokens: none this near to it is kept.
 _MARGIN = 4 * 1024
 
+# The graph inputs that a text is made into.
+TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NO_IDS: NDArray[np.int64] = np.zeros(0, np.int64)
 
@@ -139,8 +142,10 @@ class TextEncoder:
             span for span, special in zip(encoding.offsets, encoding.special_tokens_mask, strict=True) if not special
         ]
         if self.settings.truncation_side == "left":
-            return min(start for start, _ in spans) >= _MARGIN
-        return max(end for _, end in spans) <= read - _MARGIN
+            first: int = min(start for start, _ in spans)
+            return first >= _MARGIN
+        last: int = max(end for _, end in spans)
+        return last <= read - _MARGIN
 
     def _encode(self, texts: list[str]) -> list[Encoding]:
         try:
