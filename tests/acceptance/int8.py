@@ -46,8 +46,7 @@ def minilm(context: Context) -> list[Row]:
 def efficientnet(context: Context) -> list[Row]:
     bundle = open_bundle(built("efficientnet-lite0"))
     int8 = _int8(bundle.manifest.variants)
-    seen = photographs.calibration_names("efficientnet-lite0")
-    unseen = [name for name in photographs.photographs() if name not in seen]
+    unseen = photographs.unseen_by_calibration("efficientnet-lite0")
     if not unseen:
         raise NotCheckableError("Calibration saw every photograph that is installed here.")
     crops = photographs.crops(300, unseen, seed=2, kinds=("RGB", "JPEG"))

@@ -47,19 +47,14 @@ def photographs() -> dict[str, Path]:
     return found
 
 
-def calibration_names(recipe: str) -> set[str]:
-    """File names of the photographs that a recipe calibrates on: every string in it that ends like an image."""
-
-    def strings(value: object) -> list[str]:
-        if isinstance(value, dict):
-            return [found for item in value.values() for found in strings(item)]
-        if isinstance(value, list):
-            return [found for item in value for found in strings(item)]
-        return [value] if isinstance(value, str) else []
-
-    recipe_text = (ROOT / "models" / f"{recipe}.toml").read_text(encoding="utf-8")
-    names = {string.rpartition("/")[2] for string in strings(tomllib.loads(recipe_text))}
-    return {name for name in names if name.lower().endswith((".png", ".jpg", ".jpeg"))}
+def unseen_by_calibration(recipe: str) -> list[str]:
+    """File names of the photographs that a recipe does not calibrate on, nor on another view of the same scene."""
+    parsed = tomllib.loads((ROOT / "models" / f"{recipe}.toml").read_text(encoding="utf-8"))
+    seen = {place.rpartition("/")[2] for place in parsed["data"]["calibration"]}
+    assert seen, f"models/{recipe}.toml names no photographs to calibrate on"
+    scenes = [{"motorcycle_left.png", "motorcycle_right.png"}]
+    seen |= {name for scene in scenes if scene & seen for name in scene}
+    return [name for name in photographs() if name not in seen]
 
 
 def crops(count: int, names: Sequence[str], *, seed: int, kinds: Sequence[str] | None = None) -> list[Crop]:

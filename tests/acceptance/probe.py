@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -99,7 +98,7 @@ ANSWERED = {
 
 def main() -> None:
     folder, case, *files = sys.argv[1:]
-    seconds = 0.0
+    begin = time.perf_counter()
     try:
         model: Any = sanderling.load(folder, threads=2)
         # An image file that the caller made; else the case of that name.
@@ -107,16 +106,14 @@ def main() -> None:
         if model.modality == "text" and case in TEXTS:
             given = TEXTS[case]
         begin = time.perf_counter()
-        try:
-            if isinstance(given, Callable):  # type: ignore[arg-type]
-                given(model)
-            else:
-                model(given)
-        finally:
-            seconds = time.perf_counter() - begin
+        if callable(given):
+            given(model)
+        else:
+            model(given)
         found, typed, message = "answered", True, ""
     except BaseException as error:
         found, typed, message = type(error).__name__, isinstance(error, SanderlingError), str(error)
+    seconds = time.perf_counter() - begin
     print(json.dumps([found, typed, message, seconds, peak_memory()]))
 
 
