@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -14,20 +13,12 @@ from sanderling_export import graphs, smooth, static, tables
 from sanderling_export.graphs import Feed
 from sanderling_export.recipe import Precision
 
-# At least this share of the weights in convolutions: static, else dynamic.
-_CONVOLUTIONAL = 0.5
-
 
 def default_precision(model: onnx.ModelProto) -> Precision:
-    """int8-static for convolutional networks, int8-dynamic for transformers."""
+    """int8-static for convolutional networks, int8-dynamic for transformers and their kin: by which node is more."""
     constants = graphs.weights(model)
-    sizes = {"Conv": 0, "MatMul": 0, "Gemm": 0}
-    for node in model.graph.node:
-        if node.op_type in sizes and node.input[1] in constants:
-            sizes[node.op_type] += int(np.prod(constants[node.input[1]].dims))
-    # A last Gemm is the head of either kind.
-    body = sizes["Conv"] + sizes["MatMul"]
-    return "int8-static" if body and sizes["Conv"] / body >= _CONVOLUTIONAL else "int8-dynamic"
+    weighted = [node.op_type for node in model.graph.node if len(node.input) > 1 and node.input[1] in constants]
+    return "int8-static" if weighted.count("Conv") > weighted.count("MatMul") else "int8-dynamic"
 
 
 def quantize(

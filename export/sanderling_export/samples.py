@@ -14,6 +14,8 @@ from sanderling_export.recipe import Data
 _CALIBRATION_TEXTS = 64
 _CHECK_TEXTS = 280
 _GOLDEN_IMAGES = 6
+# Crops of one photograph resemble each other: a small folder gives no more samples than this for each.
+_CROPS_A_PHOTOGRAPH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ def _images(data: Data, base: Path, own: Path | None) -> Samples:
             '(or install some: pip install "sanderling[models]").'
         )
     return Samples(
-        photographs.crops(calibration, data.crops),
-        photographs.crops(check, data.crops),
+        photographs.crops(calibration, min(data.crops, _CROPS_A_PHOTOGRAPH * len(calibration))),
+        photographs.crops(check, min(data.crops, _CROPS_A_PHOTOGRAPH * len(check))),
         photographs.golden(check, _GOLDEN_IMAGES),
     )

