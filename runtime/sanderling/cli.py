@@ -23,7 +23,9 @@ def main() -> None:
     try:
         build_app()()
     except SanderlingError as error:
-        sys.stderr.write(f"error: {error}\n")
+        from sanderling.commands.console import visible
+
+        sys.stderr.write(f"error: {visible(str(error))}\n")
         sys.exit(1)
 
 
@@ -51,8 +53,8 @@ def build_app() -> typer.Typer:
     for entry in sorted(entry_points(group=_COMMAND_GROUP), key=lambda entry: entry.name):
         try:
             entry.load()(app)
-        except ImportError as error:
-            # One broken package takes its own command away, not the others.
+        except Exception as error:
+            # One broken package, whatever it raises, takes its own command away, not the others.
             sys.stderr.write(f"note: the command {entry.name!r} is not available: {error}\n")
     return app
 

@@ -39,6 +39,18 @@ def clean(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+def visible(text: str) -> str:
+    """`text` on one line, with control characters as escapes: what a bundle says gives a terminal no orders."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
+def plain(text: str) -> str:
+    """`text` for a console or table, shown as it is: visible, and never taken for rich's markup."""
+    from rich.markup import escape
+
+    return escape(visible(text))
+
+
 def megabytes(size: int) -> str:
     """A size in bytes as megabytes (10^6), one decimal."""
     return f"{size / 1e6:.1f} MB"

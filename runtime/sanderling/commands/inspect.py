@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from sanderling.bundle import Bundle, open_bundle
-from sanderling.commands.console import megabytes, print_json, stdout
+from sanderling.commands.console import megabytes, plain, print_json, stdout
 from sanderling.manifest import ClassificationOutput, EmbeddingOutput, Variant
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def inspect(
     console.print(_facts(opened))
     console.print(_variants(opened))
     for note in opened.manifest.provenance.notes:
-        console.print(f"[dim]Note: {note}[/]")
+        console.print(f"[dim]Note: {plain(note)}[/]")
 
 
 def variant_size(bundle: Bundle, variant: str) -> int:
@@ -66,9 +66,9 @@ def _facts(bundle: Bundle) -> Table:
         table.add_row("space", (manifest.space or "")[:16])
     elif isinstance(head, ClassificationOutput):
         some = ", ".join(head.labels[:4]) + (", …" if len(head.labels) > 4 else "")
-        table.add_row("output", f"{len(head.labels)} labels ({some}), {head.activation}")
-    table.add_row("checkpoint", manifest.provenance.checkpoint)
-    table.add_row("licence", manifest.provenance.license)
+        table.add_row("output", f"{len(head.labels)} labels ({plain(some)}), {head.activation}")
+    table.add_row("checkpoint", plain(manifest.provenance.checkpoint))
+    table.add_row("licence", plain(manifest.provenance.license))
     table.add_row("format", f"{manifest.version}, digest {bundle.digest[:16]}")
     table.add_row("size", megabytes(sum(entry.size for entry in manifest.files.values())))
     return table
@@ -77,7 +77,7 @@ def _facts(bundle: Bundle) -> Table:
 def _preprocessing(bundle: Bundle) -> list[tuple[str, str]]:
     lines = []
     if text := bundle.manifest.preprocessing.text:
-        prompts = f", prompts {', '.join(text.prompts)}" if text.prompts else ""
+        prompts = f", prompts {plain(', '.join(text.prompts))}" if text.prompts else ""
         lines.append(("text", f"at most {text.max_tokens} tokens, cut at the {text.truncation_side}{prompts}"))
     if image := bundle.manifest.preprocessing.image:
         steps = [msgspec.to_builtins(step) for step in image.steps]

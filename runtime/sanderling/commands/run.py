@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sanderling.commands.console import clean, print_json, stderr, stdout
+from sanderling.commands.console import clean, plain, print_json, stderr, stdout
 from sanderling.errors import InputError, SanderlingError, TextError
 from sanderling.loading import load
 from sanderling.results import Classification, Embedding, ImageReport, TextReport
@@ -208,12 +208,10 @@ class _Table:
         self._console.print(f"[bold]{model.name}[/] {model.variant} on {model.provider}, {model.threads} threads")
 
     def show(self, record: dict[str, Any]) -> None:
-        from rich.markup import escape
-
         name = " ".join(record["input"].split())
-        name = escape(name if len(name) <= 72 else name[:71] + "…") or "[dim](empty)[/]"
+        name = plain(name if len(name) <= 72 else name[:71] + "…") or "[dim](empty)[/]"
         if "error" in record:
-            self._console.print(f"{name}\n  [red]{escape(record['error'])}[/]")
+            self._console.print(f"{name}\n  [red]{plain(record['error'])}[/]")
         elif "embedding" in record:
             vector = record["embedding"]
             head = " ".join(f"{value:+.4f}" for value in vector[:6])
@@ -221,7 +219,7 @@ class _Table:
         else:
             self._console.print(name)
             for label, score in zip(record["labels"], record["scores"], strict=True):
-                self._console.print(f"  {score:7.4f}  {escape(label)}")
+                self._console.print(f"  {score:7.4f}  {plain(label)}")
         if lost := record.get("lost"):
             self._console.print(
                 "  [yellow]" + ", ".join(_in_words(name, value) for name, value in lost.items()) + "[/]"
