@@ -55,7 +55,8 @@ def nearest_sentences() -> None:
 def photograph_labels() -> None:
     """The top five labels of a photograph that scikit-image ships."""
     package = importlib.util.find_spec("skimage")
-    assert package is not None and package.origin is not None, "make demo installs scikit-image"
+    assert package is not None, "make demo installs scikit-image"
+    assert package.origin is not None
     photograph = Path(package.origin).parent / "data" / "chelsea.png"
     say(f"\nThe top five labels of {photograph.name}, a photograph of a cat:")
     with sanderling.load(EFFICIENTNET) as model:

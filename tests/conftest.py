@@ -9,8 +9,13 @@ from pathlib import Path
 
 import pytest
 import tiny_bundles
+from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("sanderling", deadline=None)
+settings.load_profile("sanderling")
 
 CopyBundle = Callable[[Path], Path]
 

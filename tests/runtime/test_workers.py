@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+
 from sanderling.cancellation import Cancellation
 from sanderling.cores import Budget
 from sanderling.errors import CancelledError, DeadlineError, InputError
@@ -115,13 +116,18 @@ def test_an_error_inside_gives_the_cores_back() -> None:
         pass
 
 
+def terminated(stopped: threading.Event) -> None:
+    """A run that fails once it is told to stop."""
+    assert stopped.wait(30)
+    raise RuntimeError("the run says it was terminated")
+
+
 def test_cancelling_stops_what_runs_and_gives_the_reason() -> None:
     cancellation = Cancellation()
     stopped = threading.Event()
     threading.Timer(0.02, cancellation.cancel).start()
     with pytest.raises(CancelledError), cancellation.stopping(stopped.set):
-        assert stopped.wait(30)
-        raise RuntimeError("the run says it was terminated")
+        terminated(stopped)
     assert cancellation.cancelled
 
 
@@ -129,8 +135,7 @@ def test_a_deadline_stops_what_runs_and_gives_the_reason() -> None:
     cancellation = Cancellation(timeout=0.02)
     stopped = threading.Event()
     with pytest.raises(DeadlineError, match=r"0\.02 seconds"), cancellation.stopping(stopped.set):
-        assert stopped.wait(30)
-        raise RuntimeError("the run says it was terminated")
+        terminated(stopped)
     assert isinstance(DeadlineError("x"), TimeoutError)
 
 
