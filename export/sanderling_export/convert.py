@@ -29,6 +29,8 @@ def convert(checkpoint: Checkpoint, original: Original) -> onnx.ModelProto:
         except SanderlingError:
             raise
         except Exception as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
             lines = str(error).strip().splitlines()
             raise ExportError(
                 f"{checkpoint.path} cannot be converted to ONNX: {lines[0][:300] if lines else type(error).__name__}. "

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from sanderling.errors import CheckpointError, ExportError, RecipeError
+from sanderling.errors import CheckpointError, ExportError, RecipeError, SanderlingError
 from sanderling.manifest import (
     CenterCrop,
     ClassificationOutput,
@@ -66,7 +66,9 @@ def load(checkpoint: Checkpoint, options: Options) -> Original:
         task = description.task_of(checkpoint, options.task)
         library: Original = _LIBRARIES[task](checkpoint, options)
         return library
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError, TypeError, AttributeError) as error:
+    except SanderlingError:
+        raise
+    except Exception as error:
         raise CheckpointError(
             f"{checkpoint.path} cannot be loaded: {_first_line(error)}. Check that its files are whole, and that "
             "transformers knows its architecture."

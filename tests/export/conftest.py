@@ -17,7 +17,7 @@ import torch
 import transformers
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
-WORDS = ["the", "a", "of", "and", "to", "in", "is", "sea", "bird", "runs", "tide", "low", "high", "sand", "wave", "edge", "small", "light", "beach", "along"]
+WORDS = ("the a of and to in is sea bird runs tide low high sand wave edge small light beach along").split()  # noqa: SIM905
 HIDDEN = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 POSITIONS = 130
 

@@ -84,9 +84,10 @@ def test_a_failing_write_leaves_the_old_bundle(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before, neighbours = whole(bundle), beside(bundle)
-    with monkeypatch.context() as patch, pytest.raises(StorageError, match="No space left"):
+    with monkeypatch.context() as patch:
         patch.setattr(owner, name, full_disk)
-        export(checkpoint("distilbert"), bundle, data=lines, variants=["fp32"])
+        with pytest.raises(StorageError, match="No space left"):
+            export(checkpoint("distilbert"), bundle, data=lines, variants=["fp32"])
     assert whole(bundle) == before
     assert beside(bundle) == neighbours
 

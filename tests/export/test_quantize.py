@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import onnx
 import pytest
@@ -102,8 +104,6 @@ def convolutional() -> onnx.ModelProto:
         layers[0].weight *= 3
         layers[2].weight *= torch.logspace(-1, 1, 16)[:, None, None, None]
         layers[4].weight *= 3
-    import io
-
     buffer = io.BytesIO()
     torch.onnx.export(
         layers,
@@ -166,15 +166,7 @@ def test_bias_correction_restores_channel_means(convolutional: onnx.ModelProto) 
         seen = [v[node.output[0]].mean(axis=(0, 2, 3)) for v in graphs.observe(graph, node.output, feeds)]
         return np.mean(seen, axis=0)
 
-    rounded, corrected = onnx.ModelProto(), onnx.ModelProto()
-    rounded.CopyFrom(model)
-    corrected.CopyFrom(model)
-    static._correct_bias(corrected, pointwise, means)
-    for graph in (rounded, corrected):
-        weight = graphs.weights(graph)[pointwise.weight]
-        graphs.replace(weight, np.round(graphs.array(weight) * 4) / 4)
     expected = channel_means(model)
-    del rounded, corrected
     exact = onnx.ModelProto()
     exact.CopyFrom(model)
     static._correct_bias(exact, pointwise, means)
