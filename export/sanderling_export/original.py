@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,6 +30,7 @@ from sanderling_export.description import Description, Options
 from sanderling_export.recipe import Module
 
 Array = NDArray[Any]
+_IMAGES_A_RUN = 8
 TOKENIZER_NAME = "tokenizer.json"
 
 _POOLINGS = {
@@ -193,9 +194,14 @@ class ImageClassifier:
         return {"pixel_values": self._processor(images=item, return_tensors="np")["pixel_values"][0]}
 
     def answers(self, items: Sequence[Image.Image]) -> NDArray[np.float32]:
-        pixels = (torch.from_numpy(self.inputs(item)["pixel_values"])[None] for item in items)
         with torch.inference_mode():
-            return np.concatenate([self.model(pixel_values=p).logits.numpy() for p in pixels])
+            rows = [
+                self.model(
+                    pixel_values=torch.from_numpy(np.stack([self.inputs(item)["pixel_values"] for item in batch]))
+                ).logits.numpy()
+                for batch in _batches(items)
+            ]
+        return np.concatenate(rows)
 
 
 class TorchModule:
@@ -228,7 +234,10 @@ class TorchModule:
 
     def answers(self, items: Sequence[Image.Image]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            rows = [self.model(torch_preprocess(item, self._settings)[None]).numpy() for item in items]
+            rows = [
+                self.model(torch.stack([torch_preprocess(item, self._settings) for item in batch])).numpy()
+                for batch in _batches(items)
+            ]
         return np.concatenate(rows)
 
 
@@ -355,6 +364,10 @@ def _final_size(settings: ImagePreprocessing) -> tuple[int, int]:
     if not fixed:
         raise RecipeError("The recipe's image.steps end in no fixed size; add a resize or a center_crop.")
     return fixed[-1].height, fixed[-1].width
+
+
+def _batches(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    return (items[start : start + _IMAGES_A_RUN] for start in range(0, len(items), _IMAGES_A_RUN))
 
 
 def _first_line(error: BaseException) -> str:

@@ -54,8 +54,11 @@ def _images(data: Data, base: Path, own: Path | None) -> Samples:
             "An image model is calibrated and measured on photographs. Give a folder of them: --data FOLDER "
             '(or install some: pip install "sanderling[models]").'
         )
+    counts = [data.crops, data.crops]
+    if own is not None:
+        counts = [min(data.crops, _CROPS_A_PHOTOGRAPH * len(part)) for part in (calibration, check)]
     return Samples(
-        photographs.crops(calibration, min(data.crops, _CROPS_A_PHOTOGRAPH * len(calibration))),
-        photographs.crops(check, min(data.crops, _CROPS_A_PHOTOGRAPH * len(check))),
+        photographs.crops(calibration, counts[0]),
+        photographs.crops(check, counts[1]),
         photographs.golden(check, _GOLDEN_IMAGES),
     )
