@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from sanderling.golden import GoldenSample
 from sanderling.manifest import GoldenFiles
@@ -36,5 +36,5 @@ def write(root: Path, build: Path, original: Original, items: Sequence[Any], inp
                 tensors[f"{sample.id}.input.{name}"] = np.ascontiguousarray(value)
         tensors[f"{sample.id}.output"] = np.ascontiguousarray(answers[index - 1])
     (folder / "samples.json").write_bytes(msgspec.json.format(msgspec.json.encode(samples), indent=1))
-    save_file(tensors, str(folder / "tensors.safetensors"))
+    (folder / "tensors.safetensors").write_bytes(save(tensors))
     return GoldenFiles(f"{prefix}/samples.json", f"{prefix}/tensors.safetensors")

@@ -59,6 +59,10 @@ def save(model: onnx.ModelProto, folder: Path) -> None:
         size_threshold=_EXTERNAL_BYTES,
         convert_attribute=False,
     )
+    weights_file = folder / WEIGHTS_NAME
+    if weights_file.exists():
+        # onnx makes it readable by its owner alone; a bundle is read by whoever may read its graph.
+        weights_file.chmod((folder / GRAPH_NAME).stat().st_mode & 0o777)
 
 
 def session(model: onnx.ModelProto) -> ort.InferenceSession:

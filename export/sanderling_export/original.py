@@ -372,7 +372,7 @@ def _batches(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+    return lines[0][:300].rstrip(".") if lines else type(error).__name__
 
 
 _LIBRARIES: dict[Task, Any] = {

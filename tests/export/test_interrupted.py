@@ -68,7 +68,7 @@ def full_disk(*_: object, **__: object) -> None:
     [
         (graphs, "save"),
         (graphs.onnx, "save_model"),
-        (pipeline.golden, "save_file"),
+        (pipeline.golden, "save"),
         (sealing, "sync_file"),
         (sealing, "write_atomic"),
         (storage.Path, "mkdir"),
@@ -146,3 +146,9 @@ def test_killed_at_random_moments_while_committing(bundle: Path, tmp_path: Path)
     with storage.staging_folder(target):
         pass
     assert beside(target) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX rights")
+def test_all_files_are_readable_by_those_who_may_read_the_manifest(bundle: Path) -> None:
+    rights = {p.stat().st_mode & 0o777 for p in bundle.rglob("*") if p.is_file()}
+    assert rights == {(bundle / "bundle.json").stat().st_mode & 0o777}
