@@ -11,13 +11,14 @@ import torch
 from sanderling.errors import ExportError, SanderlingError
 from sanderling_export import graphs
 from sanderling_export.checkpoint import Checkpoint
-from sanderling_export.original import Original, TorchModule
+from sanderling_export.original import Original, TorchModule, final_size
+from sanderling_export.simplify import simplify
 
 OPSET = 18
 
 
 def convert(checkpoint: Checkpoint, original: Original) -> onnx.ModelProto:
-    """The fp32 graph with constants and batch normalization folded. Raises ExportError."""
+    """The fp32 graph, constants and batch normalization folded, in its fastest form. Raises ExportError."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         try:
@@ -25,7 +26,8 @@ def convert(checkpoint: Checkpoint, original: Original) -> onnx.ModelProto:
                 path = _module(original, folder)
             else:
                 path = _transformers(checkpoint, original.description.task, folder)
-            return graphs.clean(path, folder / "clean.onnx")
+            simplified, _ = simplify(graphs.clean(path, folder / "clean.onnx", _image_size(original)))
+            return simplified
         except SanderlingError:
             raise
         except Exception as error:
@@ -53,6 +55,15 @@ def _transformers(checkpoint: Checkpoint, task: str, folder: Path) -> Path:
         trust_remote_code=False,
     )
     return folder / "model.onnx"
+
+
+def _image_size(original: Original) -> dict[str, int]:
+    """The names optimum gives to the dimensions of `pixel_values`, with the sizes that the preprocessing makes."""
+    image = original.description.image
+    if image is None:
+        return {}
+    height, width = final_size(image)
+    return {"num_channels": 3, "height": height, "width": width}
 
 
 def _module(original: TorchModule, folder: Path) -> Path:

@@ -17,6 +17,9 @@ from sanderling_export.errors import unsupported
 Array = NDArray[np.generic]
 Feed = Mapping[str, Array]
 
+# 11.5 ms against 2.2 for the addition and the normalization apart (all-MiniLM-L6-v2, x86-64).
+_SLOW_FUSION = "SkipLayerNormFusion"
+
 GRAPH_NAME = "model.onnx"
 WEIGHTS_NAME = "weights.bin"
 
@@ -31,15 +34,30 @@ _DTYPES = {
 }
 
 
-def clean(source: Path, target: Path) -> onnx.ModelProto:
+def clean(source: Path, target: Path, fixed: Mapping[str, int]) -> onnx.ModelProto:
     """Fold constants and batch normalization with ONNX Runtime's basic passes, which know no hardware.
 
-    `target` is a scratch file; the cleaned graph is returned in memory.
+    `target` is a scratch file; the cleaned graph is returned in memory. `fixed` are sizes of free dimensions, by name.
     """
+    return _optimized(source, target, ort.GraphOptimizationLevel.ORT_ENABLE_BASIC)
+
+
+def fuse(source: Path, target: Path) -> onnx.ModelProto:
+    """ONNX Runtime's fusions for the CPU, of every CPU alike, but for one that is slower than its parts.
+
+    `target` is a scratch file; the fused graph is returned in memory.
+    """
+    return _optimized(source, target, ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED)
+
+
+def _optimized(source: Path, target: Path, level: ort.GraphOptimizationLevel) -> onnx.ModelProto:
     options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.graph_optimization_level = level
+    options.add_session_config_entry("optimization.disable_specified_optimizers", _SLOW_FUSION)
     options.optimized_model_filepath = str(target)
     options.log_severity_level = 3
+    for name, size in fixed.items():
+        options.add_free_dimension_override_by_name(name, size)
     ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
     return onnx.load(str(target))
 
@@ -63,6 +81,14 @@ def save(model: onnx.ModelProto, folder: Path) -> None:
     if weights_file.exists():
         # onnx makes it readable by its owner alone; a bundle is read by whoever may read its graph.
         weights_file.chmod((folder / GRAPH_NAME).stat().st_mode & 0o777)
+
+
+def copied(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy to change, without recorded shapes: those of weights that a pass transposes would contradict it."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    del copy.graph.value_info[:]
+    return copy
 
 
 def session(model: onnx.ModelProto) -> ort.InferenceSession:

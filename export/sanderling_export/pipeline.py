@@ -161,7 +161,7 @@ def _write_variant(
     files = sorted((build / precision).iterdir())
     graph, *data = sorted(files, key=lambda file: file.name != graphs.GRAPH_NAME)
     relative = [file.relative_to(staging).as_posix() for file in (graph, *data)]
-    return Form(relative[0], tuple(relative[1:])), notes
+    return Form(relative[0], tuple(relative[1:]), optimized=precision == "int8-dynamic"), notes
 
 
 def _measured(

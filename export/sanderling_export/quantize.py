@@ -36,8 +36,7 @@ def quantize(
 
 
 def _dynamic(model: onnx.ModelProto, feeds: Sequence[Feed]) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
+    changed = graphs.copied(model)
     smoothed = smooth.smooth(changed, feeds)
     looked_up = tables.quantize_tables(changed)
     with tempfile.TemporaryDirectory() as folder:
@@ -56,4 +55,5 @@ def _dynamic(model: onnx.ModelProto, feeds: Sequence[Feed]) -> tuple[onnx.ModelP
             f"int8-dynamic: weights by channel in 7 bits, {smoothed} inputs smoothed on {len(feeds)} samples, "
             f"{looked_up} embedding tables by row"
         )
-        return onnx.load(str(target)), (note,)
+        # Loading a graph that was fused at export takes half the time.
+        return graphs.fuse(target, Path(folder) / "fused.onnx"), (note,)

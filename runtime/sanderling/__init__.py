@@ -6,6 +6,7 @@ The public names are those of `__all__`; each is loaded when it is first used, s
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ if TYPE_CHECKING:
     from sanderling.verification import verify
 
 __version__ = "0.1.0"
+
+# ONNX Runtime 1.31 starts a telemetry thread on import, which writes files, uploads, and keeps a forked child from
+# ending. Sanderling uses no network; it says so before ONNX Runtime is imported. Set the variable to 0 to have it.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
     "sanderling.bundle": ("Bundle", "open_bundle"),

@@ -11,7 +11,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from sanderling import cache, graph
+from sanderling import cache
 from sanderling.errors import BundleError, IntegrityError, ManifestError
 from sanderling.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, decode
 
@@ -83,6 +83,8 @@ class Bundle:
         if file_sha256(path) != entry.sha256:
             raise IntegrityError(_differs(path, "its SHA-256 is not the manifest's"))
         if name.endswith(".onnx"):
+            from sanderling import graph  # not needed where stamps spare the checks
+
             allowed = {
                 data.rpartition("/")[2]
                 for data in self._data_files(name)

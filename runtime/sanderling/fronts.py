@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
@@ -64,7 +64,7 @@ class TextFront:
     def items(self, inputs: Any) -> tuple[list[Any], bool]:
         if isinstance(inputs, str):
             return [inputs], True
-        if isinstance(inputs, bytes) or not isinstance(inputs, Iterable):
+        if isinstance(inputs, bytes | Mapping | Set) or not isinstance(inputs, Iterable):
             raise TextError(
                 f"The input is of type {type(inputs).__name__}; a text (str) or a list of texts was expected."
             )
@@ -96,7 +96,7 @@ class ImageFront:
     def items(self, inputs: Any) -> tuple[list[Any], bool]:
         if isinstance(inputs, _ONE_IMAGE) or hasattr(inputs, "getbands"):
             return [inputs], True
-        if not isinstance(inputs, Iterable):
+        if isinstance(inputs, Mapping | Set) or not isinstance(inputs, Iterable):
             raise ImageError(
                 f"The input is of type {type(inputs).__name__}; "
                 "a file, bytes, a PIL image, an array, or a list of these was expected."

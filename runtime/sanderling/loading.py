@@ -13,6 +13,7 @@ from sanderling.bundle import Bundle, Integrity, open_bundle
 from sanderling.errors import BundleError, InputError, PartialPlacementWarning, ProviderError
 from sanderling.manifest import ClassificationOutput, Component, EmbeddingOutput, Form
 from sanderling.plan import MAX_THREADS, Plan, default_plan
+from sanderling.providers import CPU
 from sanderling.session import Session
 
 if TYPE_CHECKING:
@@ -84,7 +85,9 @@ def assemble(bundle: Bundle, plan: Plan) -> EmbeddingModel | Classifier:
     graph, *_ = bundle.require([form.graph, *form.data])
 
     def build(threads: int) -> Session:
-        return Session(graph, component, provider=plan.provider, threads=threads)
+        return Session(
+            graph, component, provider=plan.provider, threads=threads, optimized=form.optimized and plan.provider == CPU
+        )
 
     # ONNX Runtime builds the session without the interpreter's lock: meanwhile the rest is imported and the
     # tokenizer read, which a cold start feels.

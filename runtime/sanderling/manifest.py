@@ -67,10 +67,14 @@ class TensorSpec(Struct, frozen=True):
 
 
 class Form(Struct, frozen=True):
-    """One way to run a variant's weights: a graph, and the external data files it reads."""
+    """One way to run a variant's weights: a graph, and the external data files it reads.
+
+    An `optimized` graph went through ONNX Runtime's own fusions for the CPU at export, and is loaded as it is.
+    """
 
     graph: BundlePath
     data: tuple[BundlePath, ...] = ()
+    optimized: bool = False
 
 
 class Distances(Struct, frozen=True):

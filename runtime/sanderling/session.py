@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
-import sys
 import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import onnxruntime
 from numpy.typing import NDArray
 
 from sanderling import cores, providers
-from sanderling.cancellation import Cancellation
 from sanderling.errors import GraphError, InferenceError, ModelClosedError, ProviderError, SanderlingError
 from sanderling.manifest import Component
 from sanderling.placement import Placement
+
+if TYPE_CHECKING:
+    from sanderling.cancellation import Cancellation
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -49,13 +50,15 @@ class Engine(Protocol):
 class Session:
     """A graph loaded into ONNX Runtime. Runs from many threads at once; `close` waits for none of them."""
 
-    def __init__(self, graph: Path, component: Component, *, provider: str = "cpu", threads: int) -> None:
+    def __init__(
+        self, graph: Path, component: Component, *, provider: str = "cpu", threads: int, optimized: bool = False
+    ) -> None:
         self.provider = provider
         self.threads = threads
         self._outputs = [spec.name for spec in component.outputs]
         self._budget = cores.budget()
         chosen = providers.resolve(provider)
-        options = _options(threads)
+        options = _options(threads, optimized)
         try:
             names = providers.configure(options, chosen)
             session = onnxruntime.InferenceSession(str(graph), options, providers=names, enable_fallback=0)
@@ -136,11 +139,6 @@ def _after_fork() -> None:
     # Nor may they be destroyed when the interpreter ends and lets its modules go.
     for abandoned in _ABANDONED:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(abandoned))
-    if sys.platform == "linux":
-        # ONNX Runtime 1.31 waits at exit for a thread of its own that only the parent has: a forked child would
-        # never end. After Python's own clean-up it leaves at once, with its exit status.
-        libc = ctypes.CDLL(None)
-        libc.on_exit(libc._exit, None)
 
 
 if hasattr(os, "register_at_fork"):
@@ -155,12 +153,14 @@ def _placement(provider: str, session: onnxruntime.InferenceSession) -> Placemen
     return Placement(provider, {name: dict(ops) for name, ops in nodes.items()})
 
 
-def _options(threads: int) -> onnxruntime.SessionOptions:
+def _options(threads: int, optimized: bool) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 3
+    if optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     # Shapes change from run to run: memory planned for one is of no use to the next, and an arena only grows.
     options.enable_mem_pattern = False
     options.enable_cpu_mem_arena = False

@@ -12,16 +12,18 @@ from shapes at run time. What does not fit is left as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
-import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from sanderling_export.passes import probe
 
 _SPLIT = (0, 2, 1, 3)
 _SPLIT_TRANSPOSED = (0, 2, 3, 1)
+
+Array = NDArray[Any]
 
 
 @dataclass
@@ -31,7 +33,7 @@ class _Found:
     q: ir.Value
     k: ir.Value
     v: ir.Value
-    mask: ir.Value | None
+    added: list[ir.Value]
     split: ir.Value
     end: ir.Value
     factors: list[tuple[ir.Value, bool]] = field(default_factory=list)
@@ -45,22 +47,27 @@ def rewrite(model: ir.Model) -> int:
     names = {each.split.name for each in found} | {value.name for each in found for value, _ in each.factors}
     wanted = [name for name in sorted(filter(None, names)) if not _is_constant(model, name)]
     probes = [dict(zip(wanted, probe.run(model, wanted, feeds), strict=True)) for feeds in probe.feeds(model)]
-    return sum(_replace(model, each, probes) for each in found)
+    sums: dict[tuple[ir.Value, ...], ir.Value] = {}
+    return sum(_replace(model, each, probes, sums) for each in found)
 
 
-def _replace(model: ir.Model, found: _Found, probes: list[dict[str, np.ndarray]]) -> bool:
+def _replace(
+    model: ir.Model, found: _Found, probes: list[dict[str, Array]], sums: dict[tuple[ir.Value, ...], ir.Value]
+) -> bool:
     splits = [_value(found.split, known) for known in probes]
     scale = _scale(found, probes)
     if scale is None or any(split.shape != (4,) for split in splits):
         return False
     if not (splits[0][2:] == splits[1][2:]).all() or splits[0][2] < 1:
         return False
-    inputs = [found.q, found.k, found.v, *([found.mask] if found.mask is not None else [])]
+    last = found.end.producer()
+    assert last is not None
+    inputs = [found.q, found.k, found.v]
+    if found.added:
+        inputs.append(_sum(model, found.added, sums))
     heads = int(splits[0][2])
     attributes = {"q_num_heads": heads, "kv_num_heads": heads, "scale": scale}
     made = ir.node("Attention", inputs, attributes)
-    last = found.end.producer()
-    assert last is not None
     made.outputs[0].name = f"{found.end.name}_attention"
     made.outputs[0].type = found.end.type
     model.graph.insert_after(last, made)
@@ -68,7 +75,23 @@ def _replace(model: ir.Model, found: _Found, probes: list[dict[str, np.ndarray]]
     return True
 
 
-def _scale(found: _Found, probes: list[dict[str, np.ndarray]]) -> float | None:
+def _sum(model: ir.Model, added: list[ir.Value], sums: dict[tuple[ir.Value, ...], ir.Value]) -> ir.Value:
+    """Masks and biases as one value, which all layers that add the same share."""
+    if len(added) == 1:
+        return added[0]
+    key = tuple(added)
+    if key not in sums:
+        total = added[0]
+        for other in added[1:]:
+            node = ir.node("Add", [total, other])
+            producers = [p for p in (total.producer(), other.producer()) if p is not None]
+            model.graph.insert_after(max(producers, key=list(model.graph).index), node)
+            total = node.outputs[0]
+        sums[key] = total
+    return sums[key]
+
+
+def _scale(found: _Found, probes: list[dict[str, Array]]) -> float | None:
     scales = []
     for known in probes:
         product = 1.0
@@ -81,9 +104,10 @@ def _scale(found: _Found, probes: list[dict[str, np.ndarray]]) -> float | None:
     return scales[0] if scales[0] == scales[1] else None
 
 
-def _value(value: ir.Value, known: dict[str, np.ndarray]) -> np.ndarray:
+def _value(value: ir.Value, known: dict[str, Array]) -> Array:
     if value.const_value is not None:
-        return value.const_value.numpy()
+        constant: Array = value.const_value.numpy()
+        return constant
     assert value.name is not None
     return known[value.name]
 
@@ -104,7 +128,8 @@ def _match(softmax: ir.Node) -> _Found | None:
     if end is None or not _is(end, "Reshape"):
         return None
     factors: list[tuple[ir.Value, bool]] = []
-    scores, mask = _without_mask(softmax.inputs[0])
+    added: list[ir.Value] = []
+    scores = _without_added(softmax.inputs[0], added)
     product = _without_factors(scores, factors)
     matmul = product.producer() if product is not None else None
     if matmul is None or not _is(matmul, "MatMul"):
@@ -113,7 +138,7 @@ def _match(softmax: ir.Node) -> _Found | None:
     k = _keys(matmul.inputs[1], factors)
     if q is None or k is None:
         return None
-    return _Found(q[0], k, v[0], mask, q[1], end.outputs[0], factors)
+    return _Found(q[0], k, v[0], added, q[1], end.outputs[0], factors)
 
 
 def _keys(value: ir.Value | None, factors: list[tuple[ir.Value, bool]]) -> ir.Value | None:
@@ -141,16 +166,20 @@ def _heads(value: ir.Value | None, perm: tuple[int, ...]) -> tuple[ir.Value, ir.
     return (x, shape) if x is not None and shape is not None else None
 
 
-def _without_mask(value: ir.Value | None) -> tuple[ir.Value | None, ir.Value | None]:
-    node = value.producer() if value is not None else None
-    if node is None or not _is(node, "Add"):
-        return value, None
-    first, second = node.inputs
-    return (first, second) if _leads_to_matmul(first) else (second, first)
+def _without_added(value: ir.Value | None, added: list[ir.Value]) -> ir.Value | None:
+    """The scores before masks and position biases were added, which are put into `added`."""
+    while (node := value.producer() if value is not None else None) is not None and _is(node, "Add"):
+        first, second = node.inputs
+        if first is None or second is None:
+            return value
+        scores, other = (first, second) if _leads_to_matmul(first) else (second, first)
+        added.append(other)
+        value = scores
+    return value
 
 
 def _leads_to_matmul(value: ir.Value | None) -> bool:
-    bare = _without_factors(value, [])
+    bare = _without_factors(_without_added(value, []), [])
     node = bare.producer() if bare is not None else None
     return node is not None and _is(node, "MatMul")
 
@@ -191,6 +220,3 @@ def _is(node: ir.Node | None, op_type: str) -> bool:
 def _perm(node: ir.Node) -> tuple[int, ...]:
     attribute = node.attributes.get("perm")
     return tuple(attribute.as_ints()) if attribute is not None else ()
-
-
-Pass = Callable[[ir.Model], int]

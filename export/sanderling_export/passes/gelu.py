@@ -19,6 +19,10 @@ def _halved_first(op: object, x: object, root: object, one: object, half: object
     return op.Mul(op.Mul(x, half), op.Add(op.Erf(op.Div(x, root)), one))  # type: ignore[attr-defined]
 
 
+def _halved_between(op: object, x: object, root: object, one: object, half: object) -> object:
+    return op.Mul(x, op.Mul(op.Add(op.Erf(op.Div(x, root)), one), half))  # type: ignore[attr-defined]
+
+
 def _gelu(op: object, x: object, **_: object) -> object:
     return op.Gelu(x)  # type: ignore[attr-defined]
 
@@ -34,8 +38,12 @@ def _is(value: ir.Value, expected: float) -> bool:
     return array.size == 1 and bool(np.allclose(array, expected, atol=_TOLERANCE))
 
 
-def rules() -> pattern.RewriteRuleSet:
-    """Both orders in which exporters halve."""
-    return pattern.RewriteRuleSet(
-        [pattern.RewriteRule(form, _gelu, _is_gelu) for form in (_halved_last, _halved_first)], commute=True
-    )
+_RULES = pattern.RewriteRuleSet(
+    [pattern.RewriteRule(form, _gelu, _is_gelu) for form in (_halved_last, _halved_first, _halved_between)],
+    commute=True,
+)
+
+
+def rewrite(model: ir.Model) -> int:
+    """Replace every Gelu that is written out; their count."""
+    return int(_RULES.apply_to_model(model))

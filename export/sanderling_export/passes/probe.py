@@ -30,7 +30,8 @@ def run(model: ir.Model, outputs: Sequence[str], feeds: Feeds) -> list[NDArray[A
     values = {value.name: value for node in exposed.graph for value in node.outputs}
     known = {value.name for value in exposed.graph.outputs}
     exposed.graph.outputs.extend(values[name] for name in outputs if name not in known)
-    return _session(exposed).run(list(outputs), dict(feeds))
+    found: list[NDArray[Any]] = _session(exposed).run(list(outputs), dict(feeds))
+    return found
 
 
 def answers(model: ir.Model) -> list[NDArray[Any]]:
