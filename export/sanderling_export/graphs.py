@@ -39,7 +39,7 @@ def clean(source: Path, target: Path, fixed: Mapping[str, int]) -> onnx.ModelPro
 
     `target` is a scratch file; the cleaned graph is returned in memory. `fixed` are sizes of free dimensions, by name.
     """
-    return _optimized(source, target, ort.GraphOptimizationLevel.ORT_ENABLE_BASIC)
+    return _optimized(source, target, ort.GraphOptimizationLevel.ORT_ENABLE_BASIC, fixed)
 
 
 def fuse(source: Path, target: Path) -> onnx.ModelProto:
@@ -47,10 +47,12 @@ def fuse(source: Path, target: Path) -> onnx.ModelProto:
 
     `target` is a scratch file; the fused graph is returned in memory.
     """
-    return _optimized(source, target, ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED)
+    return _optimized(source, target, ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED, {})
 
 
-def _optimized(source: Path, target: Path, level: ort.GraphOptimizationLevel) -> onnx.ModelProto:
+def _optimized(
+    source: Path, target: Path, level: ort.GraphOptimizationLevel, fixed: Mapping[str, int]
+) -> onnx.ModelProto:
     options = ort.SessionOptions()
     options.graph_optimization_level = level
     options.add_session_config_entry("optimization.disable_specified_optimizers", _SLOW_FUSION)

@@ -216,7 +216,7 @@ class TorchModule:
         self.model.load_state_dict(_state(checkpoint), strict=True)
         self.model.eval()
         self._settings = options.image
-        self.size = _final_size(options.image)
+        self.size = final_size(options.image)
         with torch.inference_mode():
             count = self.model(torch.zeros(1, 3, *self.size)).shape[1]
         if options.labels is None:
@@ -359,10 +359,11 @@ def _state(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     return dict(loaded)
 
 
-def _final_size(settings: ImagePreprocessing) -> tuple[int, int]:
+def final_size(settings: ImagePreprocessing) -> tuple[int, int]:
+    """Height and width of what the steps make. Raises RecipeError where they end in no fixed size."""
     fixed = [step for step in settings.steps if isinstance(step, Resize | CenterCrop)]
     if not fixed:
-        raise RecipeError("The recipe's image.steps end in no fixed size; add a resize or a center_crop.")
+        raise RecipeError("The image steps end in no fixed size; add a resize or a center_crop.")
     return fixed[-1].height, fixed[-1].width
 
 

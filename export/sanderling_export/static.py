@@ -104,8 +104,7 @@ def quantize(model: onnx.ModelProto, feeds: Sequence[Feed]) -> Static:
 
 
 def _named(model: onnx.ModelProto) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = graphs.copied(model)
     for index, node in enumerate(copy.graph.node):
         node.name = node.name or f"{node.op_type}_{index}"
     return copy

@@ -62,6 +62,7 @@ def test_image_classifiers(
     manifest = exported(checkpoint(name), tmp_path / name, photographs)
     assert manifest.task == "image-classification"
     assert manifest.variants == ("fp32", quantized)
+    assert manifest.components["model"].inputs[0].shape[1:] == (3, 64, 64)
     assert isinstance(manifest.postprocessing, ClassificationOutput)
     assert manifest.postprocessing.labels == tuple(f"LABEL_{i}" for i in range(5))
     source = original.load(resolve(str(checkpoint(name))), Options())
