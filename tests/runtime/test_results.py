@@ -61,9 +61,17 @@ def test_a_list_of_one_is_a_batch(embedder: Any, classifier: Any) -> None:
     assert len(classifier(["sea"]).items) == 1
 
 
-@pytest.mark.parametrize("make", [list, tuple, iter, lambda t: (x for x in t), np.array, dict.fromkeys])
+@pytest.mark.parametrize("make", [list, tuple, iter, lambda t: (x for x in t), np.array])
 def test_any_iterable_of_texts_is_a_batch(embedder: Any, make: Any) -> None:
     assert np.array_equal(embedder(make(TEXTS)).embeddings, embedder(TEXTS).embeddings)
+
+
+@pytest.mark.parametrize("make", [dict.fromkeys, set, lambda t: {"text": t}])
+def test_what_has_no_order_or_has_keys_is_no_list(embedder: Any, viewer: Any, make: Any) -> None:
+    with pytest.raises(sanderling.TextError, match="list of texts was expected"):
+        embedder(make(TEXTS))
+    with pytest.raises(sanderling.ImageError, match="list of these was expected"):
+        viewer(make(["a.png"]))
 
 
 def test_no_inputs_give_an_empty_batch(embedder: Any, classifier: Any, viewer: Any) -> None:
