@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sanderling.bundle import Bundle
 from sanderling.cancellation import Cancellation
 from sanderling.engines import Engines
-from sanderling.errors import InputError
+from sanderling.errors import InferenceError, InputError
 from sanderling.fronts import Front
 from sanderling.placement import Placement
 from sanderling.plan import Plan
@@ -142,6 +142,12 @@ class Model:
         outputs = engine.run(feeds, cancellation)
         ran = time.perf_counter()
         rows = self._reduce(outputs, feeds)
+        if not np.isfinite(rows).all():
+            bad = ", ".join(str(index) for index, row in zip(batch, rows, strict=True) if not np.isfinite(row).all())
+            raise InferenceError(
+                f"{self.name} {self.variant} on {self.provider} answered input {bad} with values that are not finite. "
+                f"Run: sanderling verify {self.bundle.path}"
+            )
         collected.add(batch, rows, reports, (fed - begun, ran - fed, time.perf_counter() - ran))
 
     def _reduce(self, outputs: Arrays, feeds: Arrays) -> NDArray[np.float32]:

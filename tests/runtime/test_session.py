@@ -234,3 +234,15 @@ def test_a_graph_whose_rows_are_of_another_width_is_refused(copy_bundle: CopyBun
         sanderling.load(bundle) as model,
     ):
         model("sea")
+
+
+def test_answers_that_are_not_finite_are_an_error(monkeypatch: pytest.MonkeyPatch, embedding_bundle: Path) -> None:
+    with sanderling.load(embedding_bundle) as model:
+        run = Session.run
+
+        def spoiled(self: Session, feeds: Any, cancellation: Any = None) -> dict[str, Any]:
+            return {name: value * np.float32("nan") for name, value in run(self, feeds, cancellation).items()}
+
+        monkeypatch.setattr(Session, "run", spoiled)
+        with pytest.raises(sanderling.InferenceError, match=r"answered input 0 with values that are not finite"):
+            model("sea")

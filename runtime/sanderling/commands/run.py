@@ -117,7 +117,8 @@ def _items(model: Model, inputs: list[str], texts: list[str], images: list[str])
     yield from (Item(clean(path), path) for path in images)
     for given in inputs:
         if given == "-":
-            yield from (_from_line(model, line) for line in sys.stdin.buffer)
+            while line := sys.stdin.buffer.readline(_MAX_TEXT_FILE):
+                yield _from_line(model, line)
         elif _exists(given) and Path(given).is_dir():
             yield from _from_folder(model, Path(given))
         elif model.modality == "text" and _exists(given):
@@ -134,6 +135,10 @@ def _exists(given: str) -> bool:
 
 
 def _from_line(model: Model, line: bytes) -> Item:
+    if len(line) == _MAX_TEXT_FILE:
+        while sys.stdin.buffer.readline(_MAX_TEXT_FILE)[-1:] not in (b"\n", b""):
+            pass  # the rest of the same line
+        return Item(clean(line[:80].decode("utf-8", "replace")), error=f"A line has at most {_MAX_TEXT_FILE:,} bytes.")
     text = line.rstrip(b"\r\n").decode("utf-8", "surrogateescape")
     if model.modality == "text" and any("\udc80" <= c <= "\udcff" for c in text):
         return Item(clean(text), error="This line is no valid UTF-8; convert it first.")
