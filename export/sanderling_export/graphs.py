@@ -34,12 +34,12 @@ _DTYPES = {
 }
 
 
-def clean(source: Path, target: Path, fixed: Mapping[str, int]) -> onnx.ModelProto:
+def clean(source: Path, target: Path, fixed: Mapping[str, int] | None = None) -> onnx.ModelProto:
     """Fold constants and batch normalization with ONNX Runtime's basic passes, which know no hardware.
 
     `target` is a scratch file; the cleaned graph is returned in memory. `fixed` are sizes of free dimensions, by name.
     """
-    return _optimized(source, target, ort.GraphOptimizationLevel.ORT_ENABLE_BASIC, fixed)
+    return _optimized(source, target, ort.GraphOptimizationLevel.ORT_ENABLE_BASIC, fixed or {})
 
 
 def fuse(source: Path, target: Path) -> onnx.ModelProto:
