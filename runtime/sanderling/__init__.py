@@ -29,9 +29,11 @@ if TYPE_CHECKING:
         SanderlingError,
         StorageError,
         TextError,
+        TuneError,
     )
     from sanderling.loading import load
     from sanderling.model import Model
+    from sanderling.plan import Plan
     from sanderling.results import (
         Classification,
         Classifications,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     )
     from sanderling.tasks.classification import Classifier
     from sanderling.tasks.feature_extraction import EmbeddingModel
+    from sanderling.tuning import tune
     from sanderling.verification import verify
 
 __version__ = "0.1.0"
@@ -71,9 +74,11 @@ _HOMES = {
         "SanderlingError",
         "StorageError",
         "TextError",
+        "TuneError",
     ),
     "sanderling.loading": ("load",),
     "sanderling.model": ("Model",),
+    "sanderling.plan": ("Plan",),
     "sanderling.results": (
         "Classification",
         "Classifications",
@@ -85,6 +90,7 @@ _HOMES = {
     ),
     "sanderling.tasks.classification": ("Classifier",),
     "sanderling.tasks.feature_extraction": ("EmbeddingModel",),
+    "sanderling.tuning": ("tune",),
     "sanderling.verification": ("verify",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -112,15 +118,18 @@ __all__ = [
     "Model",
     "ModelClosedError",
     "PartialPlacementWarning",
+    "Plan",
     "ProviderError",
     "SanderlingError",
     "StorageError",
     "TextError",
     "TextReport",
     "Timing",
+    "TuneError",
     "__version__",
     "load",
     "open_bundle",
+    "tune",
     "verify",
 ]
 

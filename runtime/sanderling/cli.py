@@ -38,7 +38,7 @@ def build_app() -> typer.Typer:
 
     import typer
 
-    from sanderling.commands import devices, inspect, run, trim, verify
+    from sanderling.commands import devices, inspect, run, trim, tune, verify
 
     app = typer.Typer(
         help="Small models, sealed and quantized, running anywhere without PyTorch.",
@@ -48,7 +48,7 @@ def build_app() -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback()(_root)
-    for module in (run, inspect, verify, trim, devices):
+    for module in (run, inspect, verify, tune, trim, devices):
         module.register(app)
     for entry in sorted(entry_points(group=_COMMAND_GROUP), key=lambda entry: entry.name):
         try:

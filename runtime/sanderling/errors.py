@@ -23,6 +23,14 @@ class GraphError(BundleError):
     """A graph cannot be loaded by ONNX Runtime, or does not have the inputs and outputs the manifest states."""
 
 
+class VerdictError(BundleError):
+    """`verify` found on this machine that the variant asked for answers wrongly with this provider."""
+
+
+class VerdictWarning(UserWarning):
+    """Another variant was loaded than the default, which `verify` found on this machine to answer wrongly."""
+
+
 class InputError(SanderlingError):
     """What the caller handed over cannot be an input of this model."""
 
@@ -63,6 +71,10 @@ class MissingExtraError(SanderlingError):
             f"{purpose} needs the package {missing!r}, which is not installed. "
             f'Install it with: pip install "sanderling[{extra}]"'
         )
+
+
+class TuneError(SanderlingError):
+    """No plan answers well enough on this device."""
 
 
 class CancelledError(SanderlingError):

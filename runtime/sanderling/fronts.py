@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     ImageInput: TypeAlias = str | os.PathLike[str] | bytes | Image | NDArray[np.uint8]
     Input: TypeAlias = str | ImageInput
 
-# Images a run: enough to keep the cores busy, few enough to stay in the caches.
-_IMAGES_A_RUN = 8
-
 _ONE_IMAGE = (str, bytes, bytearray, memoryview, os.PathLike, np.ndarray)
 
 
@@ -85,13 +82,14 @@ class ImageFront:
 
     modality = "image"
 
-    def __init__(self, settings: ImagePreprocessing, input_name: str) -> None:
+    def __init__(self, settings: ImagePreprocessing, input_name: str, image_budget: int) -> None:
         # Pillow is loaded only for models that see: text models start without it.
         from sanderling.preprocess.image import ImagePipeline, canonical
 
         self._canonical = canonical
         self._pipeline = ImagePipeline(settings)
         self._input_name = input_name
+        self._image_budget = image_budget
 
     def items(self, inputs: Any) -> tuple[list[Any], bool]:
         if isinstance(inputs, _ONE_IMAGE) or hasattr(inputs, "getbands"):
@@ -109,8 +107,8 @@ class ImageFront:
         return items
 
     def batches(self, prepared: Sequence[Any]) -> Iterator[list[int]]:
-        count = len(prepared)
-        return (list(range(i, min(i + _IMAGES_A_RUN, count))) for i in range(0, count, _IMAGES_A_RUN))
+        count, step = len(prepared), self._image_budget
+        return (list(range(i, min(i + step, count))) for i in range(0, count, step))
 
     def feeds(self, batch: Sequence[Any]) -> tuple[Arrays, list[InputReport]]:
         pixels: list[NDArray[np.float32]] = []

@@ -15,13 +15,17 @@ from sanderling.engines import Engines
 from sanderling.errors import BundleError, InputError, PartialPlacementWarning, ProviderError
 from sanderling.fronts import Front, ImageFront, TextFront
 from sanderling.manifest import ClassificationOutput, Component, EmbeddingOutput, Form
-from sanderling.plan import MAX_THREADS, Plan, default_plan
-from sanderling.providers import CPU
+from sanderling.plan import MAX_THREADS, Plan, default_plan, tuned_plan
+from sanderling.providers import CPU, RUNTIME_VERSION
 from sanderling.session import Session
 
 if TYPE_CHECKING:
     from sanderling.tasks.classification import Classifier
     from sanderling.tasks.feature_extraction import EmbeddingModel
+
+
+# The provider of the tuned plan, or the default where there is none.
+AUTO = "auto"
 
 
 def load(
@@ -32,25 +36,42 @@ def load(
     threads: int | None = None,
     integrity: Integrity = "stamp",
     strict: bool = False,
+    batch_invariant: bool = False,
 ) -> EmbeddingModel | Classifier:
     """Load the bundle in the folder `path`.
 
     `variant` is one of the bundle's (default: the one its manifest names), `provider` an execution provider
-    (default "cpu"), `threads` the cores a run may use (default: all that this process was granted).
+    (default "cpu"), `threads` the cores a run may use (default: all that this process was granted). Where none of them
+    is given, or "auto" as the provider, the plan is used that `sanderling tune` found on this device.
+    With `batch_invariant` every input is answered alone, so that no answer depends on its batch mates or on padding.
     With integrity "full" every file that is read is hashed, also if it was verified before. Where the provider takes
     only a part of the graph, a PartialPlacementWarning says so; with `strict` it is a ProviderError.
 
     Raises BundleError: not a bundle, damaged, or without that variant; ProviderError: no such provider here.
     """
     bundle = open_bundle(path, integrity=integrity)
-    chosen = choose_variant(bundle, variant)
-    model = assemble(bundle, default_plan(chosen, choose_provider(provider), choose_threads(threads)))
+    model = assemble(bundle, choose_plan(bundle, variant, provider, threads, batch_invariant))
     if not model.placement.complete:
         if strict:
             model.close()
             raise ProviderError(f"{bundle.path}: {model.placement}; strict=True refuses that. Use another provider.")
         warnings.warn(f"{bundle.path}: {model.placement}.", PartialPlacementWarning, stacklevel=2)
     return model
+
+
+def choose_plan(
+    bundle: Bundle, variant: str | None, provider: str | None, threads: int | None, batch_invariant: bool
+) -> Plan:
+    """What was asked for; where nothing was, the plan tuned on this device; else a plan that is good without tuning."""
+    if variant is None and threads is None and provider in (None, AUTO):
+        tuned = tuned_plan(bundle.digest, RUNTIME_VERSION)
+        usable = tuned is not None and tuned.variant in bundle.manifest.variants
+        if tuned is not None and usable and (tuned.batch_invariant or not batch_invariant):
+            return tuned
+    chosen = choose_provider(None if provider == AUTO else provider)
+    return default_plan(
+        choose_variant(bundle, variant), chosen, choose_threads(threads), batch_invariant=batch_invariant
+    )
 
 
 def choose_variant(bundle: Bundle, variant: str | None) -> str:
@@ -129,7 +150,7 @@ def _front(bundle: Bundle, component: Component, plan: Plan) -> Front:
         return TextFront(encoder, [spec.name for spec in component.inputs], plan.token_budget)
     assert preprocessing.image is not None  # decode() refuses a manifest without either
     _check_inputs(bundle, component, (component.inputs[0].name,), "float32")
-    return ImageFront(preprocessing.image, component.inputs[0].name)
+    return ImageFront(preprocessing.image, component.inputs[0].name, plan.image_budget)
 
 
 def _check_inputs(bundle: Bundle, component: Component, names: tuple[str, ...], dtype: str) -> None:

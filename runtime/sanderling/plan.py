@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import platform
 from typing import Annotated
 
 from msgspec import Meta, Struct
+
+from sanderling import cache, cores
 
 MAX_THREADS = 1024
 
 # Tokens a run, padding included. 256 to 512 fit the second-level cache and were fastest on CPUs; 2,048 lost 25%.
 TOKEN_BUDGET = 512
+# Images a run: enough to keep the cores busy, few enough to stay in the caches.
+IMAGE_BUDGET = 4
 
 Threads = Annotated[int, Meta(ge=1, le=MAX_THREADS)]
 
@@ -18,6 +23,7 @@ class Plan(Struct, frozen=True):
     """A single run uses `threads`; several batches of one call are run by `workers` side by side, one thread each.
 
     `token_budget` bounds the tokens of a batch, padding included; an input longer than that goes alone.
+    `image_budget` bounds the images of a batch.
     """
 
     variant: str
@@ -25,8 +31,31 @@ class Plan(Struct, frozen=True):
     threads: Threads
     workers: Threads
     token_budget: Annotated[int, Meta(ge=1)] = TOKEN_BUDGET
+    image_budget: Annotated[int, Meta(ge=1)] = IMAGE_BUDGET
+
+    @property
+    def batch_invariant(self) -> bool:
+        """Whether every input is answered alone, so that no answer can depend on its batch mates."""
+        return self.token_budget == 1 and self.image_budget == 1
 
 
-def default_plan(variant: str, provider: str, threads: int) -> Plan:
+def default_plan(variant: str, provider: str, threads: int, *, batch_invariant: bool = False) -> Plan:
     """A plan that is good without tuning: on a CPU as many workers as threads, elsewhere one run at a time."""
-    return Plan(variant, provider, threads, workers=threads if provider == "cpu" else 1)
+    workers = threads if provider == "cpu" else 1
+    if batch_invariant:
+        return Plan(variant, provider, threads, workers, token_budget=1, image_budget=1)
+    return Plan(variant, provider, threads, workers)
+
+
+def tuned_plan(digest: str, runtime_version: str) -> Plan | None:
+    """The plan that `tune` found for the bundle of this digest on this device, if it has."""
+    return cache.read("plan", _key(digest, runtime_version), Plan)
+
+
+def remember_plan(digest: str, runtime_version: str, plan: Plan) -> None:
+    """Keep a plan in the user's cache, for `load` on this device."""
+    cache.write("plan", _key(digest, runtime_version), plan)
+
+
+def _key(digest: str, runtime_version: str) -> str:
+    return cache.key("plan", digest, runtime_version, platform.machine(), str(cores.granted()))

@@ -17,6 +17,7 @@ from msgspec import Struct
 from sanderling.errors import ProviderError
 
 CPU = "cpu"
+RUNTIME_VERSION: str = onnxruntime.__version__
 
 
 class Provider(Struct, frozen=True):

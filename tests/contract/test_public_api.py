@@ -36,15 +36,18 @@ PUBLIC = [
     "Model",
     "ModelClosedError",
     "PartialPlacementWarning",
+    "Plan",
     "ProviderError",
     "SanderlingError",
     "StorageError",
     "TextError",
     "TextReport",
     "Timing",
+    "TuneError",
     "__version__",
     "load",
     "open_bundle",
+    "tune",
     "verify",
 ]
 # Raised by the other rooms, never by the runtime.

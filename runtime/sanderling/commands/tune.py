@@ -1,0 +1,109 @@
+"""`sanderling tune`: the fastest plan on this device that still answers right."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
+from sanderling.commands.console import print_json, stderr, stdout
+from sanderling.errors import InputError
+from sanderling.tuning import Trial, Tuned
+from sanderling.tuning import tune as tune_bundle
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+class PurposeChoice(StrEnum):
+    """What `--for` takes."""
+
+    latency = "latency"
+    throughput = "throughput"
+
+
+def register(app: typer.Typer) -> None:
+    """Add `tune` to the command line."""
+    app.command("tune")(tune)
+
+
+def tune(
+    bundle: Annotated[Path, typer.Argument(help="The folder of the bundle.", show_default=False)],
+    purpose: Annotated[PurposeChoice, typer.Option("--for", help="What to be fast at.")] = PurposeChoice.throughput,
+    min_cosine: Annotated[
+        float | None, typer.Option(help="The floor for every golden sample. Default: each variant's own tolerance.")
+    ] = None,
+    batch_invariant: Annotated[
+        bool, typer.Option("--batch-invariant", help="Only plans that answer every input alone.")
+    ] = False,
+    time: Annotated[str, typer.Option(help="Time to spend, as 60s or 2m.")] = "60s",
+    explain: Annotated[bool, typer.Option("--explain", help="Show every plan that was tried.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The plan and all trials as JSON.")] = False,
+) -> None:
+    """Find the fastest plan on this device that still answers right, and keep it for load and run."""
+    console = stderr()
+    with console.status("tuning") as status:
+        tuned = tune_bundle(
+            bundle,
+            purpose.value,
+            min_cosine=min_cosine,
+            batch_invariant=batch_invariant,
+            time_limit=_seconds(time),
+            progress=lambda stage: status.update(stage),
+        )
+    if as_json:
+        print_json(msgspec.to_builtins(tuned), indent=1)
+        return
+    if explain:
+        stdout().print(_table(tuned))
+    plan = tuned.plan
+    stdout().print(
+        f"{plan.variant} on {plan.provider}, {plan.threads} threads for one, {plan.workers} workers for many, "
+        f"budget {_budget(tuned.trials[0])}; it is used from now on."
+    )
+    if not tuned.complete:
+        console.print("Not every plan was measured in full: give it more --time for a surer choice.", style="yellow")
+
+
+def _table(tuned: Tuned) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    unit = "ms a call" if tuned.purpose == "latency" else "inputs/s"
+    table = Table("variant", "provider", "threads", "workers", "budget", unit, "rounds", "lowest cosine", "why not")
+    for trial in tuned.trials:
+        speed = ""
+        if trial.seconds is not None:
+            speed = f"{trial.seconds * 1e3:.2f}" if tuned.purpose == "latency" else f"{1 / trial.seconds:.1f}"
+        plan = trial.plan
+        table.add_row(
+            plan.variant,
+            plan.provider,
+            str(plan.threads),
+            str(plan.workers),
+            _budget(trial),
+            speed,
+            str(trial.rounds),
+            f"{trial.cosine:.6f}" if trial.cosine is not None else "",
+            escape(trial.reason),
+        )
+    return table
+
+
+def _budget(trial: Trial) -> str:
+    return (
+        "1 input"
+        if trial.plan.batch_invariant
+        else f"{trial.plan.token_budget} tokens, {trial.plan.image_budget} images"
+    )
+
+
+def _seconds(given: str) -> float:
+    number, unit = (given[:-1], given[-1]) if given[-1:] in ("s", "m") else (given, "s")
+    try:
+        return float(number) * (60 if unit == "m" else 1)
+    except ValueError:
+        raise InputError(f"--time is {given!r}; seconds or minutes were expected, as 60s or 2m.") from None

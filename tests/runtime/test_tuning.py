@@ -1,0 +1,174 @@
+"""Tuning: the fastest plan that still answers right, kept for `load`, and never one that does not."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import sanderling
+from sanderling import tuning
+from sanderling.cli import build_app
+from sanderling.errors import InputError, TuneError
+from sanderling.placement import Placement
+from sanderling.plan import Plan, default_plan
+
+CopyBundle = Callable[[Path], Path]
+
+
+def test_the_plan_that_won_is_used_by_load(embedding_bundle: Path) -> None:
+    tuned = sanderling.tune(embedding_bundle, "throughput", time_limit=5)
+    with sanderling.load(embedding_bundle) as model:
+        assert model.plan == tuned.plan
+    with sanderling.load(embedding_bundle, provider="auto") as model:
+        assert model.plan == tuned.plan
+    assert tuned.trials[0].plan == tuned.plan
+    assert tuned.trials[0].seconds is not None
+
+
+def test_what_is_asked_for_goes_before_the_tuned_plan(embedding_bundle: Path) -> None:
+    sanderling.tune(embedding_bundle, "latency", time_limit=5)
+    with sanderling.load(embedding_bundle, variant="fp32", threads=1) as model:
+        assert model.plan == default_plan("fp32", "cpu", 1)
+
+
+def test_a_variant_that_is_faster_but_wrong_never_wins(embedding_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other variant is made to take its time, so that it would lose every race on speed alone."""
+    bad = sanderling.open_bundle(embedding_bundle).manifest.variants[-1]
+    answer, replay = sanderling.Model.answer, tuning.replay
+
+    def slower(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.variant != bad:
+            time.sleep(0.002)
+        return answer(self, *args, **kwargs)
+
+    def failing(model: Any, golden: Any, limits: Any) -> Any:
+        checks = replay(model, golden, limits)
+        if model.variant == bad:
+            return [type(c)(c.variant, c.sample, c.batching, c.input_difference, 0.5, 1.0, False) for c in checks]
+        return checks
+
+    monkeypatch.setattr(sanderling.Model, "answer", slower)
+    monkeypatch.setattr(tuning, "replay", failing)
+    tuned = sanderling.tune(embedding_bundle, "latency", time_limit=20)
+    assert tuned.plan.variant != bad
+    out = [trial for trial in tuned.trials if trial.plan.variant == bad]
+    assert out
+    assert all(trial.seconds is None and "below its floor: cosine 0.5" in trial.reason for trial in out)
+
+
+def test_a_floor_that_nothing_reaches_says_the_best_reached(
+    embedding_bundle: Path, copy_bundle: CopyBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replay = tuning.replay
+
+    def failing(model: Any, golden: Any, limits: Any) -> Any:
+        checks = replay(model, golden, limits)
+        return [type(c)(c.variant, c.sample, c.batching, c.input_difference, 0.875, 1.0, False) for c in checks]
+
+    monkeypatch.setattr(tuning, "replay", failing)
+    bundle = copy_bundle(embedding_bundle)
+    with pytest.raises(TuneError, match=r"a cosine of 0\.99 on every golden sample; the best lowest cosine was 0\.875"):
+        sanderling.tune(bundle, min_cosine=0.99, time_limit=5)
+    with sanderling.load(bundle) as model:
+        assert model.plan == default_plan(model.variant, "cpu", model.threads)
+
+
+def test_a_partial_placement_loses(embedding_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    halved = Placement("cpu", {"cpu": {"Gather": 1}, "other": {"MatMul": 1}})
+    monkeypatch.setattr(sanderling.Model, "placement", property(lambda _: halved))
+    with pytest.raises(TuneError, match="partial placement: 1 of 2 nodes are on cpu, 1 on other"):
+        sanderling.tune(embedding_bundle, time_limit=5)
+
+
+@pytest.mark.parametrize("bundle", ["embedding_bundle", "image_bundle"])
+def test_batch_invariant_plans_answer_every_input_alone(request: pytest.FixtureRequest, bundle: str) -> None:
+    path = request.getfixturevalue(bundle)
+    tuned = sanderling.tune(path, batch_invariant=True, time_limit=5)
+    assert tuned.plan.batch_invariant
+    assert all(trial.plan.batch_invariant for trial in tuned.trials)
+
+
+def test_a_tuned_plan_that_is_not_invariant_is_not_used_where_that_is_demanded(embedding_bundle: Path) -> None:
+    tuned = sanderling.tune(embedding_bundle, "throughput", time_limit=5)
+    with sanderling.load(embedding_bundle, batch_invariant=True) as model:
+        assert model.plan.batch_invariant
+        fed: list[tuple[int, ...]] = []
+        run = type(model._engines.single).run
+
+        def noting(self: Any, feeds: Any, cancellation: Any = None) -> Any:
+            fed.append(feeds["input_ids"].shape)
+            return run(self, feeds, cancellation)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(model._engines.single), "run", noting)
+            model(["a bird", "the edge of the sea", "a bird", "sand"])
+        assert [shape[0] for shape in fed] == [1, 1, 1, 1]
+    assert tuned.plan.variant
+
+
+def test_interrupted_it_keeps_what_it_has(embedding_bundle: Path) -> None:
+    stages: list[str] = []
+
+    def interrupt(stage: str) -> None:
+        stages.append(stage)
+        if len(stages) == 3:
+            raise KeyboardInterrupt
+
+    tuned = sanderling.tune(embedding_bundle, time_limit=60, progress=interrupt)
+    assert not tuned.complete
+    with sanderling.load(embedding_bundle) as model:
+        assert model.plan == tuned.plan
+
+
+def test_interrupted_before_anything_was_measured_it_ends(embedding_bundle: Path) -> None:
+    def interrupt(_: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sanderling.tune(embedding_bundle, progress=interrupt)
+
+
+def test_a_short_time_still_gives_a_plan(embedding_bundle: Path) -> None:
+    tuned = sanderling.tune(embedding_bundle, time_limit=1e-6)
+    assert not tuned.complete
+    assert tuned.plan.variant == sanderling.open_bundle(embedding_bundle).manifest.default_variant
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"purpose": "speed"}, "purpose is 'speed'"),
+        ({"time_limit": 0}, "time_limit is 0"),
+        ({"time_limit": float("nan")}, "time_limit is nan"),
+        ({"min_cosine": 2}, "min_cosine is 2"),
+    ],
+)
+def test_wrong_arguments(embedding_bundle: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        sanderling.tune(embedding_bundle, **options)
+
+
+def test_a_plan_of_a_variant_that_was_trimmed_away_is_not_used(
+    embedding_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sanderling.loading.tuned_plan", lambda *_: Plan("gone", "cpu", 1, 1))
+    with sanderling.load(embedding_bundle) as model:
+        assert model.variant == sanderling.open_bundle(embedding_bundle).manifest.default_variant
+
+
+def test_the_command_explains(image_bundle: Path) -> None:
+    runner = CliRunner()
+    shown = runner.invoke(build_app(), ["tune", str(image_bundle), "--for", "latency", "--time", "3s", "--explain"])
+    assert shown.exit_code == 0, shown.output
+    assert "it is used from now on" in shown.output
+    assert "lowest cosine" in shown.output
+    printed = runner.invoke(build_app(), ["tune", str(image_bundle), "--time", "0.05m", "--json"])
+    assert json.loads(printed.stdout)["plan"]["provider"] == "cpu"
+    wrong = runner.invoke(build_app(), ["tune", str(image_bundle), "--time", "soon"])
+    assert isinstance(wrong.exception, InputError)
