@@ -48,6 +48,11 @@ def key(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:40]
 
 
+def has(kind: str) -> bool:
+    """Whether there is any record of this kind: spares making a key where there is none."""
+    return (folder() / kind).is_dir()
+
+
 def read(kind: str, record_key: str, record_type: type[T]) -> T | None:
     """The record of this kind and key, or None where there is none that can be read."""
     try:

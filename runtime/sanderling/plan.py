@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -49,6 +48,8 @@ def default_plan(variant: str, provider: str, threads: int, *, batch_invariant: 
 
 def tuned_plan(digest: str, runtime_version: str) -> Plan | None:
     """The plan that `tune` found for the bundle of this digest on this device, if it has."""
+    if not cache.has("plan"):
+        return None
     return cache.read("plan", _key(digest, runtime_version), Plan)
 
 
@@ -58,4 +59,6 @@ def remember_plan(digest: str, runtime_version: str, plan: Plan) -> None:
 
 
 def _key(digest: str, runtime_version: str) -> str:
-    return cache.key("plan", digest, runtime_version, platform.machine(), str(cores.granted()))
+    from sanderling.processor import processor
+
+    return cache.key("plan", digest, runtime_version, processor().identity, str(cores.granted()))

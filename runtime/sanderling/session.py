@@ -40,7 +40,9 @@ class Engine(Protocol):
 
     provider: str
     threads: int
-    placement: Placement
+
+    @property
+    def placement(self) -> Placement: ...
 
     def run(self, feeds: Arrays, cancellation: Cancellation | None = None) -> dict[str, NDArray[Any]]: ...
 
@@ -72,12 +74,21 @@ class Session:
                 f"{', '.join(map(providers.short_name, session.get_providers()))} instead. "
                 "Check its driver, or ask for provider='cpu'."
             )
-        self.placement = _placement(provider, session)
+        self._placement: Placement | None = None
         _check_signature(graph, "input", component.inputs, session.get_inputs())
         _check_signature(graph, "output", component.outputs, session.get_outputs())
         self._session: onnxruntime.InferenceSession | None = session
         self._process = os.getpid()
         _ALIVE.add(self)
+
+    @property
+    def placement(self) -> Placement:
+        """Which provider has which nodes; asked of ONNX Runtime when first wanted, for it takes milliseconds."""
+        if self._placement is None:
+            if self._session is None:
+                raise ModelClosedError("This model was closed; load it again.")
+            self._placement = _placement(self.provider, self._session)
+        return self._placement
 
     def run(self, feeds: Arrays, cancellation: Cancellation | None = None) -> dict[str, NDArray[Any]]:
         """Run the graph once on the host arrays `feeds`; the outputs by name.

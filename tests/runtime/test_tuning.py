@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def test_a_variant_that_is_faster_but_wrong_never_wins(embedding_bundle: Path, m
     def failing(model: Any, golden: Any, limits: Any) -> Any:
         checks = replay(model, golden, limits)
         if model.variant == bad:
-            return [type(c)(c.variant, c.sample, c.batching, c.input_difference, 0.5, 1.0, False) for c in checks]
+            return [replace(check, cosine=0.5, held=False) for check in checks]
         return checks
 
     monkeypatch.setattr(sanderling.Model, "answer", slower)
@@ -69,7 +70,7 @@ def test_a_floor_that_nothing_reaches_says_the_best_reached(
 
     def failing(model: Any, golden: Any, limits: Any) -> Any:
         checks = replay(model, golden, limits)
-        return [type(c)(c.variant, c.sample, c.batching, c.input_difference, 0.875, 1.0, False) for c in checks]
+        return [replace(check, cosine=0.875, held=False) for check in checks]
 
     monkeypatch.setattr(tuning, "replay", failing)
     bundle = copy_bundle(embedding_bundle)
