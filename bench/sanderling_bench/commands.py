@@ -64,8 +64,11 @@ def bench(
     from sanderling_bench.measure import SCENARIOS, Plan, measure
     from sanderling_bench.table import show
 
+    # Before the minutes of measuring, not after them.
     if output is not None and output.is_dir():
         raise BenchError(f"{output} is a folder; give a file for the record.")
+    if output is not None and not output.parent.is_dir():
+        raise BenchError(f"{output.parent} is no folder, so no record can be written there; make it first.")
     opened = open_bundle(bundle)
     plan = Plan(
         variants=tuple(variant or ()),
@@ -78,17 +81,19 @@ def bench(
     )
     given = inputs_for(opened, inputs or ())
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with ProgressBar(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with ProgressBar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(f"loading {opened.manifest.name}", total=None)
 
         def progress(what: str, done: int, total: int) -> None:
             bar.update(task, description=what, completed=done, total=total)
 
         measured = measure(opened, given, plan, progress)
-    if output is not None:
-        record.write(measured, output)
+    # What was measured is shown first: it is not lost where the file cannot be written.
     if as_json:
         sys.stdout.buffer.write(record.encode(measured))
         sys.stdout.buffer.flush()
     else:
         show(measured, Console())
+    if output is not None:
+        record.write(measured, output)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sanderling.bundle import Bundle, open_bundle
-from sanderling.commands.console import megabytes, print_json, stderr, stdout
+from sanderling.commands.console import megabytes, plain, print_json, stderr, stdout
 from sanderling.errors import ExportError
 from sanderling_export.extra import load_pipeline
 
@@ -93,8 +93,8 @@ def export(
     out = stdout()
     out.print(_table(bundle))
     for note in bundle.manifest.provenance.notes:
-        out.print(f"note: {note}", markup=False)
-    out.print(f"[bold]{bundle.path}[/]: {bundle.manifest.name}, {bundle.manifest.task}", soft_wrap=True)
+        out.print(f"note: {plain(note)}")
+    out.print(f"[bold]{plain(str(bundle.path))}[/]: {bundle.manifest.name}, {bundle.manifest.task}", soft_wrap=True)
 
 
 _TASKS = ("feature-extraction", "text-classification", "image-classification")

@@ -16,6 +16,7 @@ from sanderling_export.description import Options
 from sanderling_export.recipe import (
     BUNDLES,
     DEFAULT_FLOORS,
+    MODELS,
     Data,
     Floor,
     Precision,
@@ -54,8 +55,10 @@ def make_plan(
     if path is not None:
         return _recipe_plan(path, read_recipe(path), output, asked, data, keep_failing)
     if output is None:
+        known = ", ".join(sorted(found.stem for found in Path(MODELS).glob("*.toml"))) or "none"
         raise ExportError(
-            f"{source} is no recipe, so it has no default place: say where the bundle goes with -o FOLDER."
+            f"{source} is no recipe (in {MODELS}/ of this folder: {known}), so it has no default place: "
+            "for a checkpoint, say where the bundle goes with -o FOLDER."
         )
     found = checkpoints.resolve(source)
     return Plan(

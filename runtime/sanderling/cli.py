@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from sanderling.errors import MissingExtraError, SanderlingError
 
@@ -15,18 +16,47 @@ _COMMAND_GROUP = "sanderling.commands"
 
 
 def main() -> None:
-    """Run the command line; an expected error is one line on standard error and the exit status 1."""
+    """Run the command line; an expected error is one line on standard error and the exit status 1.
+
+    Interrupted by Ctrl-C, also before a command has begun, it ends with the exit status 130.
+    """
+    _open_streams()
+    try:
+        build_app()()
+    except SanderlingError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OSError as error:
+        # The library translates what it meets; an error without a file's name comes from standard output.
+        if error.filename is not None:
+            raise
+        reason = error.strerror or error
+        _discard_output()
+        _fail(f"Standard output could not be written: {reason}. Free some space, or send it elsewhere.")
+
+
+def _open_streams() -> None:
+    """Standard streams that can be used: one that is closed becomes an empty one."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - until the process ends
     for stream in (sys.stdout, sys.stderr):
         # A console that cannot show a character gets an escape instead of a crash.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    try:
-        build_app()()
-    except SanderlingError as error:
-        from sanderling.commands.console import visible
 
-        sys.stderr.write(f"error: {visible(str(error))}\n")
-        sys.exit(1)
+
+def _discard_output() -> None:
+    """Let what could not be written go: Python would try again when it ends, and complain."""
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - until the process ends
+
+
+def _fail(message: str) -> NoReturn:
+    from sanderling.commands.console import visible
+
+    sys.stderr.write(f"error: {visible(message)}\n")
+    sys.exit(1)
 
 
 def build_app() -> typer.Typer:

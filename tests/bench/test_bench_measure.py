@@ -17,7 +17,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from sanderling.bundle import Bundle, open_bundle
-from sanderling.errors import BenchError, BundleError, MissingExtraError, SanderlingError
+from sanderling.errors import BenchError, BundleError, MissingExtraError, SanderlingError, StorageError
 from sanderling.golden import read_golden
 from sanderling_bench import commands, record, table
 from sanderling_bench.inputs import DEFAULT_TEXTS, inputs_for, standard_texts
@@ -235,6 +235,24 @@ def test_the_command_raises_typed_errors(
     missing = _run(["bench", str(embedding_bundle)]).exception
     assert isinstance(missing, MissingExtraError)
     assert 'pip install "sanderling[bench]"' in str(missing)
+
+
+def test_where_the_record_cannot_go_is_said_before_measuring_and_what_was_measured_is_shown(
+    embedding_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = ["bench", str(embedding_bundle), "--samples", "1", "--rounds", "1", "--cold-starts", "0", "--json"]
+    refused = _run([*quick, "-o", str(tmp_path / "none" / "record.json")])
+    assert isinstance(refused.exception, BenchError)
+    assert refused.output == ""
+
+    def full(measured: record.Record, path: Path) -> None:
+        raise StorageError(f"Could not write {path}")
+
+    monkeypatch.setattr(record, "write", full)
+    failed = _run([*quick, "-o", str(tmp_path / "record.json")])
+    assert isinstance(failed.exception, StorageError)
+    assert json.loads(failed.stdout)["bundle"]["name"] == "tiny-embedding"
+    assert failed.stderr == ""
 
 
 def _run(arguments: list[str]) -> Result:

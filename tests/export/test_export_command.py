@@ -50,6 +50,7 @@ def test_prints_a_table_with_every_variant(checkpoint: Callable[[str], Path], li
     ("arguments", "told"),
     [
         (["{bert}"], "-o FOLDER"),
+        (["all-minilm"], r"no recipe \(in models/ of this folder: all-minilm-l6-v2, efficientnet-lite0\).*-o FOLDER"),
         (["{bert}", "-o", "{tmp}/b", "--task", "singing"], "--task 'singing'"),
         (["{bert}", "-o", "{tmp}/b", "--pooling", "median"], "--pooling 'median'"),
         (["{bert}", "-o", "{tmp}/b", "--variants", "fp32,int3"], "'int3' is not known"),
@@ -63,8 +64,13 @@ def test_prints_a_table_with_every_variant(checkpoint: Callable[[str], Path], li
     ],
 )
 def test_misuse_says_what_to_do(
-    arguments: list[str], told: str, checkpoint: Callable[[str], Path], tmp_path: Path
+    arguments: list[str],
+    told: str,
+    checkpoint: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
     filled = [a.format(bert=checkpoint("bert"), vit=checkpoint("vit"), tmp=tmp_path) for a in arguments]
     with pytest.raises(SanderlingError, match=told):
         invoke(*filled)

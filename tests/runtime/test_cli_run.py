@@ -269,3 +269,44 @@ def test_a_console_that_cannot_show_a_character_gets_an_escape(text_bundle: Path
     done = subprocess.run(command, capture_output=True, check=False, timeout=120, env=environment)
     assert done.returncode == 0, done.stderr
     assert rb"\u2603" in done.stdout
+
+
+def test_the_mark_before_utf8_is_no_part_of_the_first_line(run: Run, embedding_bundle: Path) -> None:
+    done = run("run", embedding_bundle, "-", "--json", stdin=b"\xef\xbb\xbfthe sea\n\xef\xbb\xbfthe sea\n")
+    assert [line["input"] for line in done.lines] == ["the sea", "\ufeffthe sea"]
+    assert_embedding(done.lines[0], "the sea")
+
+
+def test_a_standard_input_without_lines_is_said_to_be_empty(run: Run, embedding_bundle: Path) -> None:
+    done = run("run", embedding_bundle, "-", "--json")
+    assert (done.status, done.out) == (1, "")
+    assert done.err == "error: Nothing to answer: standard input is empty; one input a line was expected.\n"
+
+
+def test_a_text_that_looks_like_a_missing_file_is_answered_with_a_note(run: Run, embedding_bundle: Path) -> None:
+    done = run("run", embedding_bundle, "notes.txt", "see notes.txt", "--json")
+    assert done.status == 0
+    assert_embedding(done.lines[0], "notes.txt")
+    assert done.err == "note: notes.txt is no file here; it is answered as a text.\n"
+    assert run("run", embedding_bundle, "--text", "notes.txt").err == ""
+
+
+def test_an_empty_path_of_an_image_is_said_to_be_empty(run: Run, image_bundle: Path) -> None:
+    (line,) = run("run", image_bundle, "", "--json").lines
+    assert line["error"] == "The path is empty; the path of an image file was expected. Leave it out."
+
+
+def test_names_between_colons_are_no_emoji_and_long_lines_stay_whole_in_a_pipe(
+    run: Run, image_bundle: Path, text_bundle: Path
+) -> None:
+    missing = f"{'long/' * 35}:x:.png"
+    lines = run("run", image_bundle, missing).out.splitlines()
+    assert lines[2].startswith(f"  {missing} does not exist")
+    assert lines[2].endswith("an image file was expected. Check the path.")
+    assert "a :smile:" in run("run", text_bundle, "a :smile:").out.splitlines()
+
+
+def test_trim_names_a_folder_as_it_is(run: Run, embedding_bundle: Path, tmp_path: Path) -> None:
+    done = run("trim", embedding_bundle, "--keep", "fp32", "-o", tmp_path / "[red]new")
+    assert done.status == 0
+    assert done.out.startswith(f"{tmp_path / '[red]new'}: kept fp32; ")

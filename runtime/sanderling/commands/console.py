@@ -1,4 +1,7 @@
-"""What the commands share: consoles that fit a terminal or a pipe, and JSON on standard output."""
+"""What the commands share: consoles that fit a terminal or a pipe, and JSON on standard output.
+
+The consoles leave `:name:` as it is, so that what is shown of a file is what stands in it, never an emoji.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,14 @@ def stdout() -> Console:
     """A console on standard output; in a pipe it does not wrap tables to 80 columns."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 160, highlight=False, soft_wrap=False)
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False, emoji=False)
 
 
 def stderr() -> Console:
     """A console on standard error, for progress and notes."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, emoji=False)
 
 
 def print_json(value: object, *, indent: int = 0) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -62,6 +63,8 @@ def run(
         items = _items(model, inputs or [], text or [], image or [])
         first = next(items, None)
         if first is None:
+            if inputs:
+                raise InputError("Nothing to answer: standard input is empty; one input a line was expected.")
             raise InputError(f"Nothing to answer: give a {model.modality}, a file, a folder, or - after the bundle.")
         failed = 0
         show = print_json if as_json else _Table(model).show
@@ -117,14 +120,21 @@ def _items(model: Model, inputs: list[str], texts: list[str], images: list[str])
     yield from (Item(clean(path), path) for path in images)
     for given in inputs:
         if given == "-":
-            while line := sys.stdin.buffer.readline(_MAX_TEXT_FILE):
-                yield _from_line(model, line)
+            lines = iter(lambda: sys.stdin.buffer.readline(_MAX_TEXT_FILE), b"")
+            yield from (_from_line(model, line, first=number == 0) for number, line in enumerate(lines))
         elif _exists(given) and Path(given).is_dir():
             yield from _from_folder(model, Path(given))
         elif model.modality == "text" and _exists(given):
             yield _from_text_file(Path(given))
         else:
+            if model.modality == "text" and _names_a_file(given):
+                stderr().print(f"note: {plain(given)} is no file here; it is answered as a text.", soft_wrap=True)
             yield Item(clean(given), given)
+
+
+def _names_a_file(given: str) -> bool:
+    """Whether a text looks like the name of a text file, and is perhaps a mistyped one."""
+    return not any(character.isspace() for character in given) and Path(given).suffix.lower() in _TEXT_SUFFIXES
 
 
 def _exists(given: str) -> bool:
@@ -134,11 +144,13 @@ def _exists(given: str) -> bool:
         return False
 
 
-def _from_line(model: Model, line: bytes) -> Item:
+def _from_line(model: Model, line: bytes, *, first: bool) -> Item:
     if len(line) == _MAX_TEXT_FILE:
         while sys.stdin.buffer.readline(_MAX_TEXT_FILE)[-1:] not in (b"\n", b""):
             pass  # the rest of the same line
         return Item(clean(line[:80].decode("utf-8", "replace")), error=f"A line has at most {_MAX_TEXT_FILE:,} bytes.")
+    if first:  # As of a file, the mark that some editors put before UTF-8 is no part of the text.
+        line = line.removeprefix(BOM_UTF8)
     text = line.rstrip(b"\r\n").decode("utf-8", "surrogateescape")
     if model.modality == "text" and any("\udc80" <= c <= "\udcff" for c in text):
         return Item(clean(text), error="This line is no valid UTF-8; convert it first.")
@@ -215,20 +227,27 @@ class _Table:
     def show(self, record: dict[str, Any]) -> None:
         name = " ".join(record["input"].split())
         name = plain(name if len(name) <= 72 else name[:71] + "…") or "[dim](empty)[/]"
+        self._console.print(name, soft_wrap=True)
         if "error" in record:
-            self._console.print(f"{name}\n  [red]{plain(record['error'])}[/]")
+            self._below(f"[red]{plain(record['error'])}[/]")
         elif "embedding" in record:
             vector = record["embedding"]
             head = " ".join(f"{value:+.4f}" for value in vector[:6])
-            self._console.print(f"{name}\n  {len(vector)} numbers: {head} …")
+            self._below(f"{len(vector)} numbers: {head} …")
         else:
-            self._console.print(name)
             for label, score in zip(record["labels"], record["scores"], strict=True):
-                self._console.print(f"  {score:7.4f}  {plain(label)}")
+                self._below(f"{score:7.4f}  {plain(label)}")
         if lost := record.get("lost"):
-            self._console.print(
-                "  [yellow]" + ", ".join(_in_words(name, value) for name, value in lost.items()) + "[/]"
-            )
+            self._below("[yellow]" + ", ".join(_in_words(name, value) for name, value in lost.items()) + "[/]")
+
+    def _below(self, line: str) -> None:
+        """A line that belongs to the one above: it stays indented where a terminal breaks it; in a pipe it is whole."""
+        from rich.padding import Padding
+
+        if self._console.is_terminal:
+            self._console.print(Padding(line, (0, 0, 0, 2), expand=False))
+        else:
+            self._console.print(f"  {line}", soft_wrap=True)
 
 
 def _in_words(name: str, value: Any) -> str:

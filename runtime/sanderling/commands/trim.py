@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sanderling.commands.console import megabytes, print_json, stdout
+from sanderling.commands.console import megabytes, plain, print_json, stdout
 from sanderling.trimming import trim as trim_bundle
 
 
@@ -30,6 +30,5 @@ def trim(
     if as_json:
         print_json({"path": str(done.path), "kept": done.kept, "before": done.before, "after": done.after})
     else:
-        stdout().print(
-            f"{done.path}: kept {', '.join(done.kept)}; {megabytes(done.before)} before, {megabytes(done.after)} now"
-        )
+        sizes = f"{megabytes(done.before)} before, {megabytes(done.after)} now"
+        stdout().print(f"{plain(str(done.path))}: kept {', '.join(done.kept)}; {sizes}", soft_wrap=True)

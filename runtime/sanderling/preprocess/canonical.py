@@ -107,6 +107,8 @@ def canonical(image: ImageInput) -> tuple[Image, ImageReport]:
 def _from_file(name: str | os.PathLike[str]) -> tuple[Image, ImageReport]:
     shown = str(name) if str(name).isprintable() else ascii(str(name))
     shown = _shortened(shown)
+    if not shown:
+        raise ImageError("The path is empty; the path of an image file was expected. Leave it out.")
     try:
         path = Path(os.fsdecode(name))
         status = path.stat()
