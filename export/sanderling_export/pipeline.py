@@ -218,7 +218,7 @@ def _tolerance(name: str, replayed: Sequence[verification.Check], stored: Golden
 def _self_test(staging: Path, sealed: Manifest, keep_failing: bool) -> None:
     """Replay the golden samples as the user's `verify` will. Raises ExportError for an answer that does not hold."""
     (staging / MANIFEST_NAME).write_bytes(encode(sealed))
-    report = verification.verify(staging)
+    report = verification.verify(staging, provider="cpu")
     wrong = [c for c in report.failed if c.input_difference > verification.MAX_INPUT_DIFFERENCE]
     if wrong:
         raise ExportError(

@@ -43,6 +43,14 @@ class ImageError(InputError):
     """An image cannot be read: not an image, truncated, too large, or an array of the wrong dtype or rank."""
 
 
+class SpaceError(InputError):
+    """Vectors of different embedding spaces were to be compared."""
+
+
+class MixedVariantsWarning(UserWarning):
+    """Vectors of variants were compared that may be further apart than the caller allows, or by an unknown distance."""
+
+
 class ProviderError(SanderlingError):
     """The execution provider asked for is not there, or did not take the session."""
 
@@ -103,3 +111,7 @@ class DriftError(ExportError):
 
 class BenchError(SanderlingError):
     """A measurement cannot be made as asked."""
+
+
+class EvalError(BenchError):
+    """Labelled data cannot be read, does not fit the bundle, or does not bear the metric asked for."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 # Before ONNX Runtime: imported from inside its module, numpy takes half as long again (measured, 70 of 250 ms).
 import numpy as np  # noqa: F401
 
-from sanderling import cores
+from sanderling import cores, verdicts
 from sanderling.bundle import Bundle, Integrity, open_bundle
 from sanderling.engines import Engines
 from sanderling.errors import BundleError, InputError, PartialPlacementWarning, ProviderError
@@ -46,12 +46,19 @@ def load(
     With `batch_invariant` every input is answered alone, so that no answer depends on its batch mates or on padding.
     With integrity "full" every file that is read is hashed, also if it was verified before. Where the provider takes
     only a part of the graph, a PartialPlacementWarning says so; with `strict` it is a ProviderError.
+    A variant that `verify` failed on this machine is not used: the next one is, with a VerdictWarning.
 
-    Raises BundleError: not a bundle, damaged, or without that variant; ProviderError: no such provider here.
+    Raises BundleError: not a bundle, damaged, or without that variant; VerdictError, a BundleError: the variant asked
+    for failed `verify` here; ProviderError: no such provider here.
     """
     bundle = open_bundle(path, integrity=integrity)
-    model = assemble(bundle, choose_plan(bundle, variant, provider, threads, batch_invariant))
-    if not model.placement.complete:
+    plan = choose_plan(bundle, variant, provider, threads, batch_invariant)
+    plan = verdicts.permitted(
+        bundle, plan, variant_asked=variant is not None, provider_asked=provider not in (None, AUTO)
+    )
+    model = assemble(bundle, plan)
+    # On the CPU alone every node is where it was asked for.
+    if plan.provider != CPU and not model.placement.complete:
         if strict:
             model.close()
             raise ProviderError(f"{bundle.path}: {model.placement}; strict=True refuses that. Use another provider.")

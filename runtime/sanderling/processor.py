@@ -67,7 +67,7 @@ def _linux() -> tuple[str, list[str]]:
     for line in text.split("\n\n", 1)[0].splitlines():
         name, _, value = line.partition(":")
         fields[name.strip()] = value.strip()
-    kind = ("vendor_id", "cpu family", "model", "stepping", "model name")
+    kind = ("model name", "vendor_id", "cpu family", "model", "stepping")
     arm = ("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision")
     model = " ".join(fields[name] for name in (*kind, *arm) if fields.get(name))
     return model, (fields.get("flags") or fields.get("Features", "")).split()
@@ -75,9 +75,7 @@ def _linux() -> tuple[str, list[str]]:
 
 def _macos() -> tuple[str, list[str]]:
     features = [word for name in _MACOS_X86 for word in _sysctl(name).decode("ascii", "replace").split()]
-    for name in _MACOS_ARM:
-        if any(_sysctl(f"hw.optional.arm.{name}")):
-            features.append(name.removeprefix("FEAT_"))
+    features += [name.removeprefix("FEAT_") for name in _MACOS_ARM if any(_sysctl(f"hw.optional.arm.{name}"))]
     return _sysctl("machdep.cpu.brand_string").decode("utf-8", "replace"), features
 
 

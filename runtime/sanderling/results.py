@@ -71,13 +71,17 @@ InputReport = TextReport | ImageReport
 
 
 class Embedding(Struct, frozen=True, eq=False):
-    """One vector. `embedding` has the shape (d,), float32; `space` is the fingerprint of its embedding space."""
+    """One vector. `embedding` has the shape (d,), float32; `space` is the fingerprint of its embedding space.
+
+    `drift` is the lowest cosine to the original's vectors that was measured of its variant at export, or None.
+    """
 
     embedding: NDArray[np.float32]
     report: InputReport
     space: str
     variant: str
     timing: Timing
+    drift: float | None = None
 
     @property
     def tokens_lost(self) -> int:
@@ -86,7 +90,7 @@ class Embedding(Struct, frozen=True, eq=False):
 
 
 class Embeddings(Struct, frozen=True, eq=False):
-    """Vectors of a batch, in input order. `embeddings` has the shape (n, d), float32.
+    """Vectors of a batch, in input order. `embeddings` has the shape (n, d), float32; the rest is as in Embedding.
 
     Its length, its items (Embedding) and its slices are those of a sequence.
     """
@@ -96,6 +100,7 @@ class Embeddings(Struct, frozen=True, eq=False):
     space: str
     variant: str
     timing: Timing
+    drift: float | None = None
 
     @property
     def tokens_lost(self) -> tuple[int, ...]:
@@ -112,7 +117,7 @@ class Embeddings(Struct, frozen=True, eq=False):
     def __getitem__(self, index: int | slice) -> Embedding | list[Embedding]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        return Embedding(self.embeddings[index], self.reports[index], self.space, self.variant, self.timing)
+        return Embedding(self.embeddings[index], self.reports[index], self.space, self.variant, self.timing, self.drift)
 
     def __iter__(self) -> Iterator[Embedding]:
         return (self[i] for i in range(len(self)))

@@ -1,35 +1,45 @@
-"""`verify`: the golden samples replayed on this machine, for every variant."""
+"""`verify`: the golden samples replayed on this machine, for every variant on every provider."""
 
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sanderling import providers, verdicts
 from sanderling.bundle import Bundle, open_bundle
-from sanderling.errors import InputError
+from sanderling.errors import GraphError, InferenceError, InputError, ProviderError
 from sanderling.golden import Golden, GoldenSample, read_golden
-from sanderling.loading import assemble, choose_provider, choose_threads, choose_variant
+from sanderling.loading import assemble, choose_threads, choose_variant
 from sanderling.manifest import Tolerance
 from sanderling.model import Model
 from sanderling.plan import default_plan
 
 # Preprocessed tensors: whole numbers are equal, floats within the last digits of float32.
 MAX_INPUT_DIFFERENCE = 1e-6
+# Every provider that can be used on this machine.
+ALL = "all"
+
+# Golden samples that share a call in mixed batches, drawn by this seed: the same everywhere.
+_MATES = 3
+_SEED = 20261122
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One golden sample through one variant, answered alone or in one batch with all the others.
+    """One golden sample through one variant on one provider.
 
-    `input_difference` is the largest absolute difference of any preprocessed tensor from the original's
+    `batching` is "alone", "mixed" (in a call with some others, drawn at random) or "batch" (in one call with all of
+    them). `input_difference` is the largest absolute difference of any preprocessed tensor from the original's
     (infinite where the shapes differ), `cosine` and `max_abs` compare the answers.
     """
 
     variant: str
+    provider: str
     sample: str
     batching: str
     input_difference: float
@@ -39,20 +49,30 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
+class Combination:
+    """One variant on one provider: whether it held, and in words what failed, empty if nothing did."""
+
+    variant: str
+    provider: str
+    held: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
-    """What `verify` found: every check, and the tolerance of each variant."""
+    """What `verify` found: every combination, every check, and the tolerance of each variant."""
 
     name: str
     digest: str
-    provider: str
     threads: int
     tolerances: dict[str, Tolerance]
+    combinations: tuple[Combination, ...]
     checks: tuple[Check, ...]
 
     @property
     def held(self) -> bool:
-        """Whether every check held."""
-        return all(check.held for check in self.checks)
+        """Whether every combination held."""
+        return all(combination.held for combination in self.combinations)
 
     @property
     def failed(self) -> tuple[Check, ...]:
@@ -69,22 +89,57 @@ def verify(
 ) -> Report:
     """Hash every file of the bundle, then replay its golden samples through `variants` (default: all of them).
 
-    Raises BundleError for a damaged bundle, InputError for no variants at all or a wrong count of threads. Answers
-    that drifted are in the report, not raised.
+    `provider` is one of them, or "all" (the default): every provider that can be used on this machine. What is found
+    is kept in the user's cache: `load` does not use a variant on a provider where it failed, until it was verified
+    again and held.
+
+    Raises BundleError for a damaged bundle, ProviderError for a provider that is not there, InputError for no variants
+    at all or a wrong count of threads. Answers that drifted, and graphs that do not run on a provider, are in the
+    report, not raised.
     """
     bundle = open_bundle(path, integrity="full")
     bundle.verify_all()
     golden = read_golden(bundle)
-    provider, threads = choose_provider(provider), choose_threads(threads)
+    where = providers.available() if provider in (None, ALL) else (providers.resolve(str(provider)).name,)
+    threads = choose_threads(threads)
     chosen = [choose_variant(bundle, v) for v in (variants if variants is not None else bundle.manifest.variants)]
     if not chosen:
         raise InputError("No variant to verify was given; leave out `variants` for all of them.")
-    checks: list[Check] = []
-    for variant in chosen:
-        with assemble(bundle, default_plan(variant, provider, threads)) as model:
-            checks += replay(model, golden, tolerance(bundle, variant))
     tolerances = {variant: tolerance(bundle, variant) for variant in chosen}
-    return Report(bundle.manifest.name, bundle.digest, provider, threads, tolerances, tuple(checks))
+    combinations: list[Combination] = []
+    checks: list[Check] = []
+    for name in where:
+        for variant, limits in tolerances.items():
+            combination, found = _combination(bundle, golden, variant, name, threads, limits)
+            verdicts.record(bundle.digest, variant, name, held=combination.held, reason=combination.reason)
+            combinations.append(combination)
+            checks += found
+    return Report(bundle.manifest.name, bundle.digest, threads, tolerances, tuple(combinations), tuple(checks))
+
+
+def _combination(
+    bundle: Bundle, golden: Golden, variant: str, provider: str, threads: int, limits: Tolerance
+) -> tuple[Combination, list[Check]]:
+    try:
+        with assemble(bundle, default_plan(variant, provider, threads)) as model:
+            checks = replay(model, golden, limits)
+    except (GraphError, InferenceError, ProviderError) as error:
+        return Combination(variant, provider, False, f"it does not run: {str(error).rstrip('.')}"), []
+    failed = [check for check in checks if not check.held]
+    reason = _reason(failed, len(checks), limits) if failed else ""
+    return Combination(variant, provider, not failed, reason), checks
+
+
+def _reason(failed: Sequence[Check], count: int, limits: Tolerance) -> str:
+    """What failed, in a few words, with the worst of it."""
+    lowest = worst(failed)
+    words = f"{len(failed)} of {count} golden answers beyond tolerance, {lowest.sample} ({lowest.batching}) "
+    if lowest.input_difference > MAX_INPUT_DIFFERENCE:
+        return f"{words}preprocessed otherwise than by the original: {lowest.input_difference:.3g} apart"
+    if lowest.cosine < limits.min_cosine:
+        return f"{words}has the cosine {lowest.cosine:.6f}, at least {limits.min_cosine:.6f} was expected"
+    farthest = max(failed, key=lambda check: check.max_abs)
+    return f"{words}differs by {farthest.max_abs:.3g}, at most {limits.max_abs:.3g} was expected"
 
 
 def tolerance(bundle: Bundle, variant: str) -> Tolerance:
@@ -95,16 +150,23 @@ def tolerance(bundle: Bundle, variant: str) -> Tolerance:
 
 
 def replay(model: Model, golden: Golden, limits: Tolerance) -> list[Check]:
-    """Each golden sample alone, then all in one call."""
+    """Each golden sample alone, then in mixed batches, then all in one call, batched as the model's plan does it."""
     items = [_item(model.bundle, sample) for sample in golden.samples]
     differences = [_input_difference(model, item, golden, s) for item, s in zip(items, golden.samples, strict=True)]
-    alone = np.concatenate([model.answer([item]).rows for item in items])
-    together = model.answer(items).rows
+    groups = {"alone": [[i] for i in range(len(items))], "mixed": _mixed(len(items)), "batch": [[*range(len(items))]]}
     return [
-        _check(model.variant, sample, batching, difference, row, golden.output(sample), limits)
-        for batching, rows in (("alone", alone), ("batch", together))
-        for sample, difference, row in zip(golden.samples, differences, rows, strict=True)
+        _check(model, golden, index, batching, differences[index], row, limits)
+        for batching, drawn in groups.items()
+        for group in drawn
+        for index, row in zip(group, model.answer([items[i] for i in group]).rows, strict=True)
     ]
+
+
+def _mixed(count: int) -> list[list[int]]:
+    """Each index once, in groups of a few drawn at random; none where all would be one group."""
+    order = list(range(count))
+    random.Random(_SEED).shuffle(order)
+    return [order[start : start + _MATES] for start in range(0, count, _MATES)] if count > _MATES else []
 
 
 def cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -139,16 +201,19 @@ def _input_difference(model: Model, item: str | bytes, golden: Golden, sample: G
 
 
 def _check(
-    variant: str,
-    sample: GoldenSample,
+    model: Model,
+    golden: Golden,
+    index: int,
     batching: str,
     difference: float,
     row: NDArray[np.float32],
-    expected: NDArray[np.float32],
     limits: Tolerance,
 ) -> Check:
+    sample = golden.samples[index]
+    expected = golden.output(sample)
+    where = (model.variant, model.provider, sample.id, batching, difference)
     if row.shape != expected.shape:
-        return Check(variant, sample.id, batching, difference, -1.0, float("inf"), False)
+        return Check(*where, -1.0, float("inf"), False)
     cosine = float(cosines(row[None], expected[None])[0])
     max_abs = float(np.abs(row.astype(np.float64) - expected).max(initial=0.0))
     held = (
@@ -156,7 +221,7 @@ def _check(
         and cosine >= limits.min_cosine
         and (limits.max_abs is None or max_abs <= limits.max_abs)
     )
-    return Check(variant, sample.id, batching, difference, cosine, max_abs, held)
+    return Check(*where, cosine, max_abs, held)
 
 
 def worst(checks: Sequence[Check]) -> Check:

@@ -104,12 +104,13 @@ def test_verify_says_whether_every_variant_holds(call: Call, embedding_bundle: P
     assert (status, err) == (0, "")
     assert "all files are as sealed" in out
     assert out.count(" yes ") == 2
-    status, out, _ = call("verify", embedding_bundle, "--json", "--variant", "int8-dynamic")
+    status, out, _ = call("verify", embedding_bundle, "--json", "--variant", "int8-dynamic", "--provider", "cpu")
     found = json.loads(out)
     assert status == 0
     assert found["held"] is True
-    assert {check["variant"] for check in found["checks"]} == {"int8-dynamic"}
-    assert len(found["checks"]) == 8
+    assert found["combinations"] == [{"variant": "int8-dynamic", "provider": "cpu", "held": True, "reason": ""}]
+    assert {(check["variant"], check["provider"]) for check in found["checks"]} == {("int8-dynamic", "cpu")}
+    assert len(found["checks"]) == 12
 
 
 def test_verify_exits_with_1_for_an_answer_that_drifted(
@@ -122,7 +123,8 @@ def test_verify_exits_with_1_for_an_answer_that_drifted(
     tiny_bundles.reseal(bundle)
     status, out, _ = call("verify", bundle)
     assert status == 1
-    assert "fp32: plain, alone: cosine " in out
+    assert "fp32 on cpu: plain, alone: cosine " in out
+    assert "fp32 on cpu will not be used on this machine: " in out
     assert " no " in out
     status, out, _ = call("verify", bundle, "--json")
     assert status == 1

@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from sanderling import verification
-from sanderling.commands.console import print_json, stdout
+from sanderling.commands.console import plain, print_json, stdout
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,22 +25,34 @@ def verify(
     variant: Annotated[
         list[str] | None, typer.Option("--variant", help="A variant to verify; again for more. Default: all.")
     ] = None,
-    provider: Annotated[str | None, typer.Option(help="The execution provider. Default: cpu.")] = None,
+    provider: Annotated[
+        str | None, typer.Option(help="An execution provider, or `all` usable here. Default: all.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads a run may use. Default: the cores granted.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Every check as JSON.")] = False,
 ) -> None:
-    """Check every file's hash, then whether each variant still answers as it did at export. Exit status 1 if not."""
+    """Check every file's hash, then whether each variant still answers as it did at export. Exit status 1 if not.
+
+    A variant that fails on a provider is not used there any more on this machine, until it was verified again and held.
+    """
     report = verification.verify(bundle, variants=variant, provider=provider, threads=threads)
     if as_json:
         print_json(msgspec.to_builtins(report) | {"held": report.held}, indent=1)
     else:
         console = stdout()
-        console.print(f"[bold]{report.name}[/] on {report.provider}, {report.threads} threads: all files are as sealed")
+        console.print(f"[bold]{report.name}[/], {report.threads} threads: all files are as sealed")
         console.print(_table(report))
+        for combination in report.combinations:
+            if not combination.held:
+                console.print(
+                    f"[red]{combination.variant} on {combination.provider} will not be used on this machine: "
+                    f"{plain(combination.reason)}[/]"
+                )
         for check in report.failed[:20]:
             console.print(
-                f"[red]{check.variant}: {check.sample}, {check.batching}: cosine {check.cosine:.6f}, "
-                f"largest difference {check.max_abs:.3g}, preprocessing differs by {check.input_difference:.3g}[/]"
+                f"[red]{check.variant} on {check.provider}: {check.sample}, {check.batching}: cosine "
+                f"{check.cosine:.6f}, largest difference {check.max_abs:.3g}, preprocessing differs by "
+                f"{check.input_difference:.3g}[/]"
             )
     if not report.held:
         raise typer.Exit(1)
@@ -51,19 +63,21 @@ def _table(report: verification.Report) -> Table:
 
     table = Table()
     table.add_column("variant", style="bold")
+    table.add_column("provider")
     for column in ("checks", "lowest cosine", "tolerance", "largest difference", "tolerance", "preprocessing", "held"):
         table.add_column(column, justify="right")
-    for variant, limits in report.tolerances.items():
-        checks = [check for check in report.checks if check.variant == variant]
-        held = all(check.held for check in checks)
+    for combination in report.combinations:
+        limits = report.tolerances[combination.variant]
+        where = (combination.variant, combination.provider)
+        checks = [check for check in report.checks if (check.variant, check.provider) == where]
         table.add_row(
-            variant,
+            *where,
             str(len(checks)),
-            f"{min(check.cosine for check in checks):.6f}",
+            f"{min(check.cosine for check in checks):.6f}" if checks else "",
             f"≥ {limits.min_cosine:.6f}",
-            f"{max(check.max_abs for check in checks):.3g}",
+            f"{max(check.max_abs for check in checks):.3g}" if checks else "",
             f"≤ {limits.max_abs:.3g}" if limits.max_abs is not None else "",
-            f"{max(check.input_difference for check in checks):.3g}",
-            "[green]yes[/]" if held else "[red]no[/]",
+            f"{max(check.input_difference for check in checks):.3g}" if checks else "",
+            "[green]yes[/]" if combination.held else "[red]no[/]",
         )
     return table

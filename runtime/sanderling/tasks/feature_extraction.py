@@ -32,6 +32,9 @@ class EmbeddingModel(Model):
         super().__init__(bundle, plan, front, engines, head.dimension)
         self._head = head
         self.space = space
+        (component,) = bundle.manifest.components.values()
+        stated = component.variants[plan.variant].drift
+        self._drift = stated.cosine.min if stated is not None else None
 
     @property
     def dimension(self) -> int:
@@ -62,7 +65,7 @@ class EmbeddingModel(Model):
         """
         items, single = self.front.items(inputs)
         answers = self.answer(items, prompt, cancellation)
-        batch = Embeddings(answers.rows, answers.reports, self.space, self.variant, answers.timing)
+        batch = Embeddings(answers.rows, answers.reports, self.space, self.variant, answers.timing, self._drift)
         return batch[0] if single else batch
 
     def stream(

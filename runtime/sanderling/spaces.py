@@ -1,0 +1,87 @@
+"""Embedding spaces: vectors are compared only with those of the same one."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sanderling.errors import InputError, MixedVariantsWarning, SpaceError
+from sanderling.results import Embedding, Embeddings
+
+# What `similarity` compares: the answer to one input, or to many.
+Vectors: TypeAlias = Embedding | Embeddings | Sequence[Embedding]
+
+# Variants mix without a warning while their vectors of one input have at least this cosine.
+MIN_COSINE = 0.99
+
+
+def similarity(a: Vectors, b: Vectors, *, min_cosine: float = MIN_COSINE) -> NDArray[np.float32]:
+    """Cosine similarity of each vector of `a` with each of `b`: (n, m), float32, from -1 to 1.
+
+    Each of the two is an Embedding (n = 1), Embeddings, or a list of Embedding. A vector of zeros is like no other: 0.
+
+    Vectors of different variants may be mixed if, by the drift that their bundles state, two variants' vectors of one
+    input have a cosine of at least `min_cosine`; the worst case counts, in which both stray from the original in
+    opposite directions. Otherwise, or where a drift was not measured, a MixedVariantsWarning says so.
+
+    Raises SpaceError if the spaces differ, InputError for what is not an answer of an embedding model.
+    """
+    ours, theirs = _parts(a, "a"), _parts(b, "b")
+    spaces = list(dict.fromkeys(part.space for part in (*ours, *theirs)))
+    if len(spaces) > 1:
+        raise SpaceError(
+            f"The vectors are of {len(spaces)} embedding spaces ({', '.join(space[:16] for space in spaces)}); cosines "
+            "between them mean nothing. Compare vectors of one model, exported with the same pooling, normalization "
+            "and prompts; embed one side again."
+        )
+    variants = list(dict.fromkeys((part.variant, part.drift) for part in (*ours, *theirs)))
+    nearest = lowest_cosine([drift for _, drift in variants])
+    if len(variants) > 1 and not (nearest is not None and nearest >= min_cosine):
+        known = "by an unknown distance" if nearest is None else f"down to a cosine of {nearest:.4f}"
+        warnings.warn(
+            f"Vectors of the variants {' and '.join(variant for variant, _ in variants)} are mixed, whose answers to "
+            f"one input may differ {known}; at least {min_cosine:g} was expected. Embed both sides with one variant.",
+            MixedVariantsWarning,
+            stacklevel=2,
+        )
+    product = _directions(ours) @ _directions(theirs).T
+    return np.clip(product, -1, 1).astype(np.float32)
+
+
+def lowest_cosine(drifts: Iterable[float | None]) -> float | None:
+    """The lowest cosine between two variants' vectors of one input, if each has at least its given cosine (its stated
+    minimum) to the original's; None if one of them is None.
+
+    Angles obey the triangle inequality on the sphere: the two furthest from the original may lie on opposite sides.
+    """
+    angles: list[float] = []
+    for drift in drifts:
+        if drift is None:
+            return None
+        angles.append(math.acos(min(1.0, max(-1.0, drift))))
+    return math.cos(min(math.pi, sum(sorted(angles)[-2:])))
+
+
+def _parts(vectors: Vectors, name: str) -> Sequence[Embedding | Embeddings]:
+    parts = [vectors] if isinstance(vectors, Embedding | Embeddings) else vectors
+    if not isinstance(parts, Sequence) or not all(isinstance(part, Embedding | Embeddings) for part in parts):
+        raise InputError(
+            f"`{name}` is of type {type(vectors).__name__}; an answer of an embedding model was expected (Embedding, "
+            "Embeddings, or a list of Embedding), which knows its space. For bare arrays, nobody can tell."
+        )
+    if not parts:
+        raise InputError(f"`{name}` is empty; at least one embedding was expected.")
+    return parts
+
+
+def _directions(parts: Sequence[Embedding | Embeddings]) -> NDArray[np.float64]:
+    """The vectors of all parts, (n, d), divided by their lengths, in float64; of zeros where the length is 0."""
+    rows = [part.embeddings if isinstance(part, Embeddings) else part.embedding[None] for part in parts]
+    found = np.concatenate(rows).astype(np.float64)
+    lengths = np.linalg.norm(found, axis=1, keepdims=True)
+    return found / np.where(lengths > 0, lengths, 1.0)
