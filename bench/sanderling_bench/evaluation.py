@@ -1,0 +1,219 @@
+"""One evaluation: every variant of a bundle on the same labelled data, to one record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sanderling import heads
+from sanderling.bundle import Bundle, file_sha256
+from sanderling.errors import EvalError
+from sanderling.loading import choose_variant, load
+from sanderling.manifest import ClassificationOutput
+from sanderling.model import Model
+from sanderling.verification import cosines
+from sanderling_bench import bootstrap
+from sanderling_bench import evaluation_record as record
+from sanderling_bench.answering import answer, chunks
+from sanderling_bench.evaluation_record import Column, Data, DataFile, EvalRecord, EvalSettings
+from sanderling_bench.labelled import Labelled, kind_of
+from sanderling_bench.machine import this_machine
+from sanderling_bench.measure import REFERENCE
+from sanderling_bench.metrics import Kind, metrics_for
+from sanderling_bench.record import BundleId
+from sanderling_bench.retrieval import Retrieval
+from sanderling_bench.statistics import SEED
+
+RESAMPLES = 1000
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class EvalPlan:
+    """What to evaluate on, and how. `limit` cases are drawn with `seed`, which draws the bootstrap's cases, too.
+
+    `columns` maps roles of the data ("text", "label" ...) to the names of its columns. `prompt` and `query_prompt` name
+    prompts of an embedding model; for retrieval they are "passage" or "document" and "query" where the model has them.
+    """
+
+    data: Path
+    variants: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
+    limit: int | None = None
+    seed: int = SEED
+    resamples: int = RESAMPLES
+    prompt: str | None = None
+    query_prompt: str | None = None
+    provider: str = "cpu"
+    threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    data: Data
+    truth: dict[str, Column]
+    answers: dict[str, dict[str, Column]]
+
+
+def evaluate(bundle: Bundle, plan: EvalPlan, progress: Progress | None = None) -> EvalRecord:
+    """Evaluate the bundle on the data of the plan. `progress` hears of each step: what, done, in all.
+
+    fp32 is evaluated too where the bundle has it: the differences are to it. All rows are checked before a model is
+    loaded. Raises EvalError: data that cannot be read or does not fit, and what loading and answering raise.
+    """
+    _check(plan)
+    watch = progress or _unwatched
+    kind = kind_of(bundle, plan.data)
+    metrics = metrics_for(kind, plan.metrics)
+    prompts = _prompts(bundle, kind, plan)
+    names = [choose_variant(bundle, name) for name in plan.variants] or list(bundle.manifest.variants)
+    variants = tuple(dict.fromkeys([*([REFERENCE] if REFERENCE in bundle.manifest.variants else []), *names]))
+    watch(f"checking {plan.data.name}", 0, 1)
+    retrieval = Retrieval(bundle, plan.data, plan.columns) if kind == "retrieval" else None
+    labelled = None if retrieval else Labelled(bundle, kind, plan.data, plan.columns)
+    rows = labelled.check() if labelled else 0
+    with ExitStack() as stack:
+        watch(f"loading {bundle.manifest.name}", 0, 1)
+        models: dict[str, Model] = {
+            name: stack.enter_context(load(bundle.path, variant=name, provider=plan.provider, threads=plan.threads))
+            for name in variants
+        }
+        threads = models[variants[0]].threads
+        if retrieval:
+            answered = _rank(retrieval, models, plan, prompts, watch)
+        else:
+            assert labelled is not None
+            answered = _answer(bundle, kind, labelled, rows, models, plan, watch)
+    columns = {name: {**_arrays(answered.truth), **_arrays(found)} for name, found in answered.answers.items()}
+    scores = bootstrap.scores(
+        metrics,
+        columns,
+        REFERENCE,
+        seed=plan.seed,
+        resamples=plan.resamples,
+        progress=lambda done: watch("intervals", done, plan.resamples),
+    )
+    return EvalRecord(
+        format=record.FORMAT,
+        version=record.VERSION,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        bundle=BundleId(bundle.manifest.name, bundle.manifest.task, bundle.digest),
+        machine=this_machine(),
+        versions=record.versions(),
+        settings=EvalSettings(
+            variants=variants,
+            metrics=tuple(metric.name for metric in metrics),
+            reference=REFERENCE,
+            provider=plan.provider,
+            threads=threads,
+            limit=plan.limit,
+            seed=plan.seed,
+            resamples=plan.resamples,
+            prompt=prompts[1],
+            query_prompt=prompts[0],
+        ),
+        data=answered.data,
+        truth=answered.truth,
+        answers=answered.answers,
+        scores=scores,
+    )
+
+
+def _answer(
+    bundle: Bundle, kind: Kind, data: Labelled, rows: int, models: Mapping[str, Model], plan: EvalPlan, watch: Progress
+) -> _Answered:
+    file = DataFile(str(data.path), file_sha256(data.path), rows)
+    lines: list[int] = []
+    truth: list[float] = []
+    found: dict[str, list[float]] = {name: [] for name in models}
+    cut = 0
+    total = min(rows, plan.limit or rows)
+    for chunk in chunks(data.cases(rows, plan.limit, plan.seed)):
+        width = len(chunk[0].inputs)
+        inputs = [item for case in chunk for item in case.inputs]
+        places = [case.line for case in chunk for _ in case.inputs]
+        answers, lost = answer(models, data.path, places, inputs, plan.prompt)
+        for name, vectors in answers.items():
+            found[name] += _figures(bundle, kind, vectors, width)
+        lines += [case.line for case in chunk]
+        truth += [case.truth for case in chunk]
+        cut += lost
+        watch("answering", len(lines), total)
+    described = Data(kind, (file,), data.columns(), len(lines), tuple(lines), cut)
+    return _Answered(described, {"truth": tuple(truth)}, {name: {"answer": tuple(f)} for name, f in found.items()})
+
+
+def _figures(bundle: Bundle, kind: Kind, rows: NDArray[np.float32], width: int) -> list[float]:
+    """One figure a case: the number of the first label, the cosine of a pair, or the number that was answered."""
+    figures: list[float]
+    if kind == "classification":
+        figures = rows.argmax(axis=1).tolist()
+    elif kind == "pairs":
+        figures = cosines(rows[0::width], rows[1::width]).tolist()
+    else:
+        head = bundle.manifest.postprocessing
+        assert isinstance(head, ClassificationOutput)
+        # A softmax over one label says 1, whatever the model answers: then the number is the logit.
+        figures = (rows if head.activation == "softmax" else heads.scores(rows, head))[:, 0].tolist()
+    return figures
+
+
+def _rank(
+    data: Retrieval,
+    models: Mapping[str, Model],
+    plan: EvalPlan,
+    prompts: tuple[str | None, str | None],
+    watch: Progress,
+) -> _Answered:
+    files = tuple(DataFile(str(path), file_sha256(path), count) for path, count in data.counts.items())
+    ranked = data.rank(models, prompts, plan.limit, plan.seed, watch)
+    described = Data("retrieval", files, dict(plan.columns), len(ranked.lines), ranked.lines, ranked.cut)
+    answers: dict[str, dict[str, Column]] = {
+        name: {column: tuple(values) for column, values in columns.items()} for name, columns in ranked.measured.items()
+    }
+    return _Answered(described, {"relevant": ranked.relevant}, answers)
+
+
+def _arrays(columns: Mapping[str, Column]) -> dict[str, NDArray[np.float64]]:
+    return {name: np.asarray(values, dtype=np.float64) for name, values in columns.items()}
+
+
+def _prompts(bundle: Bundle, kind: Kind, plan: EvalPlan) -> tuple[str | None, str | None]:
+    """The prompts of queries and of everything else, by name. Raises EvalError: no such prompt."""
+    text = bundle.manifest.preprocessing.text
+    known = {} if text is None else text.prompts
+    for option, name in (("--prompt", plan.prompt), ("--query-prompt", plan.query_prompt)):
+        if name is None:
+            continue
+        if kind not in ("pairs", "retrieval") or (option == "--query-prompt" and kind != "retrieval"):
+            raise EvalError(f"{option} {name} goes with {'retrieval' if option != '--prompt' else 'embeddings'}.")
+        if name not in known:
+            raise EvalError(f"{bundle.manifest.name} has no prompt {name!r}; it has {', '.join(known) or 'none'}.")
+    if kind != "retrieval":
+        return None, plan.prompt
+    passage = next((name for name in ("passage", "document") if name in known), None)
+    return plan.query_prompt or ("query" if "query" in known else None), plan.prompt or passage
+
+
+def _unwatched(what: str, done: int, total: int) -> None:
+    del what, done, total
+
+
+def _check(plan: EvalPlan) -> None:
+    for name, value, least, most in (
+        ("limit", plan.limit, 1, 2**53),
+        ("resamples", plan.resamples, 1, 1_000_000),
+        ("seed", plan.seed, 0, 2**63 - 1),
+    ):
+        if value is not None and not least <= value <= most:
+            raise EvalError(f"{name} is {value}; a whole number from {least} to {most:,} was expected.")
+    if not plan.data.exists():
+        raise EvalError(f"{plan.data} does not exist; --data takes a file, or a folder for retrieval.")

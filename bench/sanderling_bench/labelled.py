@@ -1,0 +1,152 @@
+"""Labelled rows to cases: an input or a pair of inputs with its truth, checked before a model is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sanderling.bundle import Bundle
+from sanderling.errors import EvalError
+from sanderling.manifest import ClassificationOutput, EmbeddingOutput
+from sanderling_bench.datasets import Row, names_of, number, pick, rows
+from sanderling_bench.metrics import Kind
+
+# The usual names of a column, by what it is for.
+_INPUT = {"text": ("text", "sentence"), "image": ("image", "path")}
+_PAIR = {
+    "text": (("text1", "sentence1"), ("text2", "sentence2")),
+    "image": (("image1", "path1"), ("image2", "path2")),
+}
+_TRUTH: dict[Kind, tuple[str, tuple[str, ...]]] = {
+    "classification": ("label", ("label",)),
+    "pairs": ("score", ("score",)),
+    "regression": ("target", ("target", "score")),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One row: its line, its inputs (texts, or paths of images), and its truth (a label's number, or a figure)."""
+
+    line: int
+    inputs: tuple[str, ...]
+    truth: float
+
+
+def kind_of(bundle: Bundle, data: Path) -> Kind:
+    """What the data is for: a folder is for retrieval, a file for what the bundle answers with."""
+    head = bundle.manifest.postprocessing
+    if isinstance(head, EmbeddingOutput):
+        return "retrieval" if data.is_dir() else "pairs"
+    return "regression" if len(head.labels) == 1 else "classification"
+
+
+def modality_of(bundle: Bundle) -> str:
+    """What the bundle's models take: "text" or "image"."""
+    return "text" if bundle.manifest.preprocessing.text is not None else "image"
+
+
+class Labelled:
+    """A file of labelled rows, for one bundle. Columns in `given` (role to name) go before the usual names."""
+
+    def __init__(self, bundle: Bundle, kind: Kind, path: Path, given: Mapping[str, str]) -> None:
+        modality = modality_of(bundle)
+        role, usual = _TRUTH[kind]
+        names = _PAIR[modality] if kind == "pairs" else (_INPUT[modality],)
+        self.path = path
+        self._images = modality == "image"
+        self._truth = role
+        self._inputs = tuple(choices[0] for choices in names)
+        self._roles = names_of({**{choices[0]: choices for choices in names}, role: usual}, given)
+        head = bundle.manifest.postprocessing
+        self._labels = None
+        if kind == "classification" and isinstance(head, ClassificationOutput):
+            self._labels = _Labels(head.labels)
+
+    def columns(self) -> dict[str, str]:
+        """The column of each role, as the first row has them."""
+        first = next(rows(self.path), None)
+        if first is None:
+            return {}
+        return {role: next(name for name in names if name in first.cells) for role, names in self._roles.items()}
+
+    def check(self) -> int:
+        """Read every row and count them. Raises EvalError: a row that is no case, or no row at all."""
+        count = sum(1 for _ in self._cases())
+        if not count:
+            raise EvalError(f"{self.path} has no rows. Give it at least one, with {', '.join(self._roles)}.")
+        return count
+
+    def cases(self, count: int, limit: int | None, seed: int) -> Iterator[Case]:
+        """The cases of all `count` rows, or of `limit` of them drawn with the seed, in the order of the file."""
+        chosen = sample(count, limit, seed)
+        found = 0
+        for index, case in enumerate(self._cases()):
+            if chosen is None or index in chosen:
+                found += 1
+                yield case
+        if found != (count if chosen is None else len(chosen)):
+            raise EvalError(f"{self.path} was changed while it was read. Evaluate again.")
+
+    def _cases(self) -> Iterator[Case]:
+        for row in rows(self.path):
+            inputs = tuple(self._input(row, role) for role in self._inputs)
+            yield Case(row.line, inputs, self._truth_of(row))
+
+    def _input(self, row: Row, role: str) -> str:
+        cell = pick(self.path, row, role, self._roles[role])
+        if not self._images:
+            return cell
+        # Relative to the file that names it, so that a folder of data can be moved.
+        try:
+            image = self.path.parent / cell
+            if image.is_file():
+                return str(image)
+        except (OSError, ValueError):  # too long for a path, or with a NUL
+            pass
+        raise EvalError(f"{self.path}, line {row.line}: there is no image {cell[:200]!r} in {self.path.parent}.")
+
+    def _truth_of(self, row: Row) -> float:
+        if self._labels is None:
+            return number(self.path, row, self._truth, self._roles[self._truth])
+        cell = pick(self.path, row, self._truth, self._roles[self._truth])
+        try:
+            return self._labels.number(cell)
+        except KeyError as reason:
+            raise EvalError(f"{self.path}, line {row.line}: the label {cell[:60]!r} {reason.args[0]}.") from None
+
+
+class _Labels:
+    """A model's labels by name, or by number counting from 0 where no name is a number itself."""
+
+    def __init__(self, labels: tuple[str, ...]) -> None:
+        self._names = labels
+        self._numbers: dict[str, list[int]] = {}
+        for index, label in enumerate(labels):
+            self._numbers.setdefault(label, []).append(index)
+        self._by_number = not any(label.isdecimal() for label in labels)
+
+    def number(self, cell: str) -> int:
+        """The label's number. Raises KeyError with the rest of a sentence that says why there is none."""
+        named = self._numbers.get(cell, [])
+        if len(named) == 1:
+            return named[0]
+        if named:
+            numbers = " and ".join(map(str, named[:5]))
+            raise KeyError(f"is the name of the labels {numbers} of this model; give the number")
+        if self._by_number and cell.isascii() and cell.isdecimal() and len(cell) < 10 and int(cell) < len(self._names):
+            return int(cell)
+        shown = ", ".join(self._names[:10]) + (f" and {len(self._names) - 10} more" if len(self._names) > 10 else "")
+        numbers = f", or their numbers from 0 to {len(self._names) - 1}" if self._by_number else ""
+        raise KeyError(f"is none of this model's: {shown}{numbers}")
+
+
+def sample(count: int, limit: int | None, seed: int) -> frozenset[int] | None:
+    """`limit` of `count` numbers, drawn without replacement; None where that is all of them."""
+    if limit is None or limit >= count:
+        return None
+    drawn = np.random.default_rng(seed).choice(count, size=limit, replace=False, shuffle=False)
+    return frozenset(drawn.tolist())

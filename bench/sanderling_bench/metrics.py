@@ -1,0 +1,115 @@
+"""The metrics that `eval` knows, as data. A later task brings its metrics as further entries.
+
+A metric is computed from columns of cases: arrays of one length, one entry a case, so that any metric can be computed
+anew from cases drawn at random. The numbers are scikit-learn's and SciPy's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sanderling.errors import EvalError
+
+Kind = Literal["classification", "pairs", "retrieval", "regression"]
+Cases = Mapping[str, NDArray[Any]]
+
+# How deep a ranking is looked at.
+RECALL_DEPTHS = (1, 5, 10)
+NDCG_DEPTH = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """`needs` names the columns of the cases that `value` reads; `value` gives NaN where it is not defined."""
+
+    name: str
+    kind: Kind
+    needs: tuple[str, ...]
+    higher_is_better: bool
+    value: Callable[[Cases], float]
+
+
+def metrics_for(kind: Kind, asked: Sequence[str] = ()) -> tuple[Metric, ...]:
+    """The metrics of a kind of data, or those of them that are asked for. Raises EvalError: no such metric."""
+    known = {metric.name: metric for metric in METRICS if metric.kind == kind}
+    for name in asked:
+        if name not in known:
+            other = next((m.kind for m in METRICS if m.name == name), None)
+            why = f"goes with {other}, this data is for {kind}" if other else "is not known"
+            raise EvalError(f"The metric {name!r} {why}; it takes {', '.join(known)}.")
+    return tuple(known[name] for name in dict.fromkeys(asked)) or tuple(known.values())
+
+
+def _accuracy(cases: Cases) -> float:
+    from sklearn.metrics import accuracy_score
+
+    truth, answer, counts = _counted(cases)
+    return float(accuracy_score(truth, answer, sample_weight=counts))
+
+
+def _f1_macro(cases: Cases) -> float:
+    from sklearn.metrics import f1_score
+
+    truth, answer, counts = _counted(cases)
+    return float(f1_score(truth, answer, sample_weight=counts, average="macro", zero_division=0.0))
+
+
+def _counted(cases: Cases) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Each pair of truth and answer that occurs, with its count: the same figures, however many cases there are."""
+    truth, answer = cases["truth"].astype(np.int64), cases["answer"].astype(np.int64)
+    width = int(max(truth.max(), answer.max())) + 1
+    codes, counts = np.unique(truth * width + answer, return_counts=True)
+    return codes // width, codes % width, counts
+
+
+def _spearman(cases: Cases) -> float:
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(cases["truth"], cases["answer"]).statistic) if _correlates(cases) else float("nan")
+
+
+def _pearson(cases: Cases) -> float:
+    from scipy.stats import pearsonr
+
+    return float(pearsonr(cases["truth"], cases["answer"]).statistic) if _correlates(cases) else float("nan")
+
+
+def _correlates(cases: Cases) -> bool:
+    """Whether both sides vary: a correlation with what is constant is not defined."""
+    return all(len(cases[name]) > 1 and np.ptp(cases[name]) > 0 for name in ("truth", "answer"))
+
+
+def _rmse(cases: Cases) -> float:
+    from sklearn.metrics import root_mean_squared_error
+
+    return float(root_mean_squared_error(cases["truth"], cases["answer"]))
+
+
+def _mae(cases: Cases) -> float:
+    from sklearn.metrics import mean_absolute_error
+
+    return float(mean_absolute_error(cases["truth"], cases["answer"]))
+
+
+def _mean_of(column: str) -> Callable[[Cases], float]:
+    return lambda cases: float(cases[column].mean())
+
+
+_BOTH = ("truth", "answer")
+# What ranking measures of one query; the metric is the mean over the queries.
+RANKING = (*(f"recall@{depth}" for depth in RECALL_DEPTHS), "mrr", f"ndcg@{NDCG_DEPTH}")
+
+METRICS: tuple[Metric, ...] = (
+    Metric("accuracy", "classification", _BOTH, True, _accuracy),
+    Metric("f1-macro", "classification", _BOTH, True, _f1_macro),
+    Metric("spearman", "pairs", _BOTH, True, _spearman),
+    Metric("pearson", "pairs", _BOTH, True, _pearson),
+    *(Metric(name, "retrieval", (name,), True, _mean_of(name)) for name in RANKING),
+    Metric("rmse", "regression", _BOTH, False, _rmse),
+    Metric("mae", "regression", _BOTH, False, _mae),
+)
