@@ -50,7 +50,10 @@ def key(*parts: str) -> str:
 
 def has(kind: str) -> bool:
     """Whether there is any record of this kind: spares making a key where there is none."""
-    return (folder() / kind).is_dir()
+    try:
+        return (folder() / kind).is_dir()
+    except (OSError, StorageError):
+        return False
 
 
 def read(kind: str, record_key: str, record_type: type[T]) -> T | None:

@@ -15,7 +15,6 @@ from sanderling import cache
 from sanderling.bundle import Bundle
 from sanderling.errors import VerdictError, VerdictWarning
 from sanderling.plan import Plan
-from sanderling.processor import processor
 from sanderling.providers import CPU, RUNTIME_VERSION
 
 _KIND = "verdict"
@@ -31,6 +30,8 @@ class Verdict(Struct, frozen=True, omit_defaults=True):
 
 def read(digest: str, variant: str, provider: str) -> Verdict | None:
     """The verdict on a variant of the bundle of this digest, on a provider, here; None where there is none yet."""
+    if not cache.has(_KIND):
+        return None
     return cache.read(_KIND, _key(digest, variant, provider), Verdict)
 
 
@@ -78,6 +79,8 @@ def _others(bundle: Bundle, plan: Plan, provider_asked: bool) -> list[tuple[str,
 
 
 def _describe(bundle: Bundle, variant: str, provider: str, verdict: Verdict) -> str:
+    from sanderling.processor import processor
+
     return (
         f"{bundle.path}: the variant {variant!r} is not to be used with the provider {provider!r} on this machine "
         f"({processor().model or processor().machine}, ONNX Runtime {RUNTIME_VERSION}): verifying it failed on "
@@ -86,4 +89,6 @@ def _describe(bundle: Bundle, variant: str, provider: str, verdict: Verdict) -> 
 
 
 def _key(digest: str, variant: str, provider: str) -> str:
+    from sanderling.processor import processor  # not needed where nothing was ever verified
+
     return cache.key(_KIND, digest, variant, provider, RUNTIME_VERSION, processor().identity)

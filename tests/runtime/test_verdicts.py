@@ -19,7 +19,7 @@ from sanderling import cache, verdicts
 from sanderling.bundle import Bundle
 from sanderling.errors import BundleError, ProviderError, VerdictError, VerdictWarning
 from sanderling.plan import Plan, remember_plan
-from sanderling.processor import processor
+from sanderling.processor import Processor, processor
 from sanderling.providers import RUNTIME_VERSION
 
 CopyBundle = Callable[[Path], Path]
@@ -124,18 +124,17 @@ def test_verifying_again_clears_it(spoiled: Path) -> None:
 
 @pytest.mark.usefixtures("silence")
 @pytest.mark.parametrize(
-    "changed",
+    ("name", "value"),
     [
-        {"RUNTIME_VERSION": "1.99.0"},
-        {"processor": lambda: type("Other", (), {"identity": "another", "model": "", "machine": ""})()},
+        ("sanderling.verdicts.RUNTIME_VERSION", "1.99.0"),
+        ("sanderling.processor.processor", lambda: Processor("arm64", "another", ("i8mm",))),
     ],
 )
 def test_another_runtime_or_processor_has_no_verdict(
-    spoiled: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, object]
+    spoiled: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: object
 ) -> None:
     sanderling.verify(spoiled)
-    for name, value in changed.items():
-        monkeypatch.setattr(verdicts, name, value)
+    monkeypatch.setattr(name, value)
     sanderling.load(spoiled, variant="fp32").close()
 
 
