@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import venv
 from pathlib import Path
 
 import photographs
-from checks import ROOT, Context, Row, at_most, built, registry, true
+import wheel
+from checks import Context, Row, at_most, built, registry, true
 
 FORBIDDEN = ("torch", "transformers", "onnx", "optimum", "sentence_transformers", "onnxscript", "huggingface_hub")
 SCRIPT = """
@@ -41,18 +38,10 @@ print(json.dumps({"answered": answered, "verified": verified, "modules": sorted(
 @registry.check(2, "no-pytorch")
 def no_pytorch(context: Context) -> list[Row]:
     texts, images = built("all-minilm-l6-v2"), built("efficientnet-lite0")
-    context.say("the wheel is built")
-    # Isolated from this environment's packages, as pip builds it for a user.
-    _python(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(context.folder), str(ROOT))
-    wheel = next(context.folder.glob("sanderling-*.whl"))
-    environment = context.folder / "environment"
-    venv.create(environment, with_pip=True)
-    python = str(environment / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python"))
-    context.say("and installed with its five dependencies in a new environment")
-    _python(python, "-m", "pip", "install", "--quiet", "--no-compile", str(wheel))
+    python = wheel.environment(context, compiled=False)
     photograph = photographs.photographs()["chelsea.png"]
-    found = json.loads(_python(python, "-c", SCRIPT, str(texts), str(images), str(photograph), cwd=context.folder))
-    assert Path(found["home"]).is_relative_to(environment), found["home"]
+    found = json.loads(wheel.run(python, "-c", SCRIPT, str(texts), str(images), str(photograph), cwd=context.folder))
+    assert Path(found["home"]).is_relative_to(context.folder), found["home"]
     heavy = sorted({name.partition(".")[0] for name in found["modules"]} & set(FORBIDDEN))
     own = found["sizes"]["sanderling"]
     total = sum(size for name, size in found["sizes"].items() if name not in ("pip", "setuptools", "wheel"))
@@ -88,13 +77,3 @@ def no_pytorch(context: Context) -> list[Row]:
             spread=f"{total / 1e6:.0f} MB with the {others} packages it pulls in",
         ),
     ]
-
-
-def _python(*command: str, cwd: Path | None = None) -> str:
-    quiet = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    done = subprocess.run(
-        command, capture_output=True, text=True, encoding="utf-8", check=False, cwd=cwd, env=quiet, timeout=1800
-    )
-    if done.returncode:
-        raise AssertionError(f"{' '.join(command[:4])} failed: {done.stderr.strip()[-400:]}")
-    return done.stdout
