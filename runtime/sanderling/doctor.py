@@ -107,11 +107,10 @@ def _governor() -> Finding:
 
 
 def _cache() -> Finding:
-    folder = cache.folder()
-    if folder is None:
-        return Finding(
-            "cache", False, "there is no home folder", "set SANDERLING_CACHE to a folder that can be written"
-        )
+    try:
+        folder = cache.folder()
+    except StorageError as error:
+        return Finding("cache", False, str(error), "set SANDERLING_CACHE to a folder that can be written")
     there = folder
     while not there.exists() and there != there.parent:
         there = there.parent

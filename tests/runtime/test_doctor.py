@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from sanderling import doctor, providers
 from sanderling.cli import build_app
-from sanderling.errors import ProviderError
+from sanderling.errors import ProviderError, StorageError
 
 
 def finding(what: str) -> doctor.Finding:
@@ -65,6 +65,12 @@ def test_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert finding("cache").well
     monkeypatch.setattr(doctor.os, "access", lambda *_: False)
     assert "cannot be written" in finding("cache").met
+    monkeypatch.setattr("sanderling.cache.folder", _no_home)
+    assert finding("cache").met == "No folder for a cache."
+
+
+def _no_home() -> Path:
+    raise StorageError("No folder for a cache.")
 
 
 def test_telemetry_that_was_turned_on(monkeypatch: pytest.MonkeyPatch) -> None:
