@@ -33,7 +33,7 @@ import bad_input  # isort: skip
 import interrupted  # isort: skip
 import direction  # isort: skip
 
-THEMES = (same_answers, int8, without_torch, cold_start, checkpoints, bad_input, interrupted, direction)
+THEMES = (same_answers, int8, without_torch, cold_start, checkpoints, bad_input, interrupted, direction, invariance)
 
 
 @dataclass(frozen=True, slots=True)
