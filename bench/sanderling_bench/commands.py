@@ -54,11 +54,11 @@ def bench(
     for package in ("psutil", "rich"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError("sanderling bench", "bench", package)
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as ProgressBar
 
     from sanderling.bundle import open_bundle
+    from sanderling.commands.console import stderr, stdout
     from sanderling_bench import record
     from sanderling_bench.inputs import inputs_for
     from sanderling_bench.measure import SCENARIOS, Plan, measure
@@ -81,7 +81,7 @@ def bench(
     )
     given = inputs_for(opened, inputs or ())
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
+    console = stderr()
     with ProgressBar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(f"loading {opened.manifest.name}", total=None)
 
@@ -94,6 +94,6 @@ def bench(
         sys.stdout.buffer.write(record.encode(measured))
         sys.stdout.buffer.flush()
     else:
-        show(measured, Console())
+        show(measured, stdout())
     if output is not None:
         record.write(measured, output)

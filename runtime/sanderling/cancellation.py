@@ -17,7 +17,7 @@ class Cancellation:
     """
 
     def __init__(self, timeout: float | None = None) -> None:
-        if timeout is not None and not timeout > 0:
+        if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
             raise InputError(f"timeout is {timeout!r}; a number of seconds above 0 was expected.")
         self._timeout = timeout
         self._deadline = None if timeout is None else time.monotonic() + timeout
@@ -59,7 +59,9 @@ class Cancellation:
         self.check()
         timer = None
         if self._deadline is not None:
-            timer = threading.Timer(max(0.0, self._deadline - time.monotonic()), stop)
+            # No system waits for centuries; what is beyond its longest wait is as good as no deadline.
+            left = min(max(0.0, self._deadline - time.monotonic()), threading.TIMEOUT_MAX)
+            timer = threading.Timer(left, stop)
             timer.daemon = True
             timer.start()
         with self._lock:

@@ -187,7 +187,15 @@ class _Collected:
 
 
 def windows(inputs: Iterable[T]) -> Iterator[list[T]]:
-    """The inputs in lists of a bounded length, long enough that sorting each by length leaves little padding."""
+    """The inputs in lists of a bounded length, long enough that sorting each by length leaves little padding.
+
+    Raises InputError for one text or file's bytes, which would be streamed character by character.
+    """
+    if isinstance(inputs, str | bytes | bytearray | memoryview | np.ndarray) or not isinstance(inputs, Iterable):
+        raise InputError(
+            f"stream() was given one {type(inputs).__name__}; an iterable of inputs was expected. "
+            "Call the model itself for a single one."
+        )
     remaining = iter(inputs)
     while window := list(islice(remaining, _STREAM_WINDOW)):
         yield window

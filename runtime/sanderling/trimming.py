@@ -35,7 +35,8 @@ def trim(path: str | os.PathLike[str], keep: Sequence[str], output: str | os.Pat
     Raises BundleError: damaged, or without one of the variants; StorageError: `output` exists, or writing failed.
     """
     bundle = open_bundle(path, integrity="full")
-    kept = tuple(dict.fromkeys(choose_variant(bundle, variant) for variant in keep))
+    names = [keep] if isinstance(keep, str) else keep  # One name alone is no list of its letters.
+    kept = tuple(dict.fromkeys(choose_variant(bundle, variant) for variant in names))
     if not kept:
         raise StorageError("No variant to keep was given; a bundle needs at least one.")
     manifest = _without_others(bundle.manifest, kept)

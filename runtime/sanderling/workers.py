@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable
+from operator import length_hint
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -21,6 +22,7 @@ class Workers:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
+        self._closed = False
 
     def each(self, items: Iterable[T], work: Callable[[T], None]) -> None:
         """Call `work` with each item, several at a time, in about the items' order; return when all are done.
@@ -28,27 +30,28 @@ class Workers:
         The first error stops what has not begun, and is raised here.
         """
         job = _Job(items, work)
-        helpers = self.count - 1
-        if helpers:
-            self._start()
-            for _ in range(helpers):
-                self._jobs.put(job.help)
+        for _ in range(self._helpers(length_hint(items, self.count) - 1)):
+            self._jobs.put(job.help)
         job.take()
         job.finish()
 
     def close(self) -> None:
-        """Let the threads end once the calls under way are done."""
+        """Let the threads end once the calls under way are done; a later `each` does all in its caller's thread."""
         with self._lock:
+            self._closed = True
             threads, self._threads = self._threads, []
         for _ in threads:
             self._jobs.put(None)
 
-    def _start(self) -> None:
+    def _helpers(self, wanted: int) -> int:
+        """Threads that help the caller, at most as many as are `wanted`; started here, but none once it was closed."""
+        wanted = min(wanted, self.count - 1)
         with self._lock:
-            while len(self._threads) < self.count - 1:
+            while not self._closed and len(self._threads) < wanted:
                 thread = threading.Thread(target=self._loop, name="sanderling-worker", daemon=True)
-                self._threads.append(thread)
                 thread.start()
+                self._threads.append(thread)
+            return max(0, min(wanted, len(self._threads)))
 
     def _loop(self) -> None:
         while (job := self._jobs.get()) is not None:

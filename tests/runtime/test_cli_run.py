@@ -306,6 +306,29 @@ def test_names_between_colons_are_no_emoji_and_long_lines_stay_whole_in_a_pipe(
     assert "a :smile:" in run("run", text_bundle, "a :smile:").out.splitlines()
 
 
+def test_a_folder_that_cannot_be_read_is_an_error_and_not_empty(
+    run: Run, embedding_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder" / "closed").mkdir(parents=True)
+    (tmp_path / "folder" / "a.txt").write_text("the sea", "utf-8")
+    listed = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    done = run("run", embedding_bundle, tmp_path / "folder", "--json")
+    assert done.status == 1
+    closed, text = done.lines
+    assert closed == {
+        "input": str(tmp_path / "folder" / "closed"),
+        "error": "This folder cannot be read: Permission denied.",
+    }
+    assert_embedding(text, "the sea")
+
+
 def test_trim_names_a_folder_as_it_is(run: Run, embedding_bundle: Path, tmp_path: Path) -> None:
     done = run("trim", embedding_bundle, "--keep", "fp32", "-o", tmp_path / "[red]new")
     assert done.status == 0

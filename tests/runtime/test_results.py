@@ -196,6 +196,13 @@ def test_what_is_no_image_is_named(viewer: Any, value: Any) -> None:
         viewer([value])
 
 
+@pytest.mark.parametrize("value", ["the sea", b"bytes", np.zeros((4, 4, 3), np.uint8), None, 3])
+def test_a_stream_is_not_of_one_input(embedder: Any, viewer: Any, value: Any) -> None:
+    for model in (embedder, viewer):
+        with pytest.raises(InputError, match=f"given one {type(value).__name__}; an iterable of inputs was expected"):
+            next(model.stream(value))
+
+
 def test_a_prompt_belongs_to_texts(embedder: Any, viewer: Any) -> None:
     expected = tiny_bundles.reference_embedding("query: sea")
     np.testing.assert_allclose(embedder("sea", prompt="query").embedding, expected, atol=1e-6)

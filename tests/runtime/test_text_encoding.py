@@ -101,6 +101,8 @@ def test_an_unknown_prompt_names_those_there_are() -> None:
     assert str(raised.value) == "This model has no prompt named 'qeury'; it has 'query', 'passage'."
     with pytest.raises(TextError, match="no prompt named 'query'; it has none"):
         encode("sea", "query")
+    with pytest.raises(TextError, match=r"no prompt named \['query'\]; it has none"):
+        encode("sea", ["query"])  # type: ignore[arg-type]
 
 
 def test_strip_and_lowercase_act_after_the_prompt() -> None:

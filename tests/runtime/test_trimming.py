@@ -87,6 +87,10 @@ def test_a_bundle_laid_out_otherwise_is_copied_whole(embedding_bundle: Path, tmp
     assert sanderling.verify(flat).held
 
 
+def test_one_name_is_one_variant(embedding_bundle: Path, tmp_path: Path) -> None:
+    assert trim(embedding_bundle, "fp32", tmp_path / "new").kept == ("fp32",)
+
+
 @pytest.mark.parametrize("keep", [[], ["int4"], ["fp32", "int4"]])
 def test_what_cannot_be_kept_is_refused(copy_bundle: CopyBundle, embedding_bundle: Path, keep: list[str]) -> None:
     bundle = copy_bundle(embedding_bundle)

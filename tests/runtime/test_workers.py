@@ -55,6 +55,26 @@ def test_an_error_of_the_items_themselves_is_raised() -> None:
         Workers(2).each(items(), lambda _: None)
 
 
+def test_no_more_threads_than_items_are_started() -> None:
+    workers, before = Workers(64), set(threading.enumerate())
+    workers.each([1, 2, 3], lambda _: None)
+    started = set(threading.enumerate()) - before
+    workers.close()
+    assert len(started) <= 2
+
+
+def test_a_call_under_way_while_it_is_closed_leaves_no_thread_behind() -> None:
+    workers, before, seen = Workers(4), set(threading.enumerate()), []
+    workers.each(range(10), lambda _: None)
+    workers.close()
+    workers.each(range(10), seen.append)
+    left = set(threading.enumerate()) - before
+    for thread in left:
+        thread.join(timeout=30)
+    assert seen == list(range(10))
+    assert not any(thread.is_alive() for thread in left)
+
+
 def test_many_callers_share_the_workers() -> None:
     workers = Workers(2)
     totals: list[int] = []
@@ -155,6 +175,22 @@ def test_an_error_of_another_cause_passes() -> None:
 def test_a_timeout_is_above_zero(timeout: float) -> None:
     with pytest.raises(InputError, match="above 0"):
         Cancellation(timeout=timeout)
+
+
+@pytest.mark.parametrize("timeout", ["1", [1]])
+def test_a_timeout_is_a_number(timeout: object) -> None:
+    with pytest.raises(InputError, match="above 0"):
+        Cancellation(timeout=timeout)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("timeout", [1e12, float("inf")])
+def test_a_deadline_beyond_what_the_system_can_wait_is_none(timeout: float, capsys: pytest.CaptureFixture[str]) -> None:
+    before = set(threading.enumerate())
+    with Cancellation(timeout=timeout).stopping(lambda: None):
+        pass
+    for thread in set(threading.enumerate()) - before:
+        thread.join(timeout=30)
+    assert capsys.readouterr().err == ""
 
 
 def test_an_expired_deadline_is_seen_at_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
@@ -159,21 +160,20 @@ def _from_line(model: Model, line: bytes, *, first: bool) -> Item:
 
 def _from_folder(model: Model, folder: Path) -> Iterator[Item]:
     suffixes = _TEXT_SUFFIXES if model.modality == "text" else _IMAGE_SUFFIXES
-    found = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in suffixes and path.is_file() and not _hidden(path.relative_to(folder))
-    ]
-    if not found:
+    unread: list[OSError] = []
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder, onerror=unread.append):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = [Path(parent, name) for name in names if not name.startswith(".")]
+        found += [path for path in paths if path.suffix.lower() in suffixes and path.is_file()]
+    for error in unread:
+        yield Item(clean(str(error.filename)), error=f"This folder cannot be read: {error.strerror or error}.")
+    if not found and not unread:
         yield Item(
             clean(str(folder)), error=f"No {model.modality} files ({', '.join(sorted(suffixes))}) in this folder."
         )
-    for path in found:
+    for path in sorted(found):
         yield _from_text_file(path) if model.modality == "text" else Item(clean(str(path)), str(path))
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
 
 
 def _from_text_file(path: Path) -> Item:

@@ -103,7 +103,7 @@ class TextEncoder:
         name = self.settings.default_prompt if name is None else name
         if name is None:
             return ""
-        if name not in self.settings.prompts:
+        if not isinstance(name, str) or name not in self.settings.prompts:
             known = ", ".join(map(repr, self.settings.prompts)) or "none"
             raise TextError(f"This model has no prompt named {name!r}; it has {known}.")
         return self.settings.prompts[name]
