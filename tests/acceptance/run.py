@@ -32,6 +32,7 @@ import checkpoints  # isort: skip
 import bad_input  # isort: skip
 import interrupted  # isort: skip
 import direction  # isort: skip
+import invariance  # isort: skip
 
 THEMES = (same_answers, int8, without_torch, cold_start, checkpoints, bad_input, interrupted, direction, invariance)
 
