@@ -61,11 +61,9 @@ def pick(path: Path, row: Row, role: str, names: Sequence[str]) -> str:
             return row.cells[name]
     met = list(row.cells)
     shown = ", ".join(map(_quoted, met[:_SHOWN])) + (", ..." if len(met) > _SHOWN else "")
-    raise _wrong(
-        path,
-        row.line,
-        f"there is no {' or '.join(map(_quoted, names))}; the columns are {shown or 'none'}. "
-        f"Say which it is with: --column {role}=NAME",
+    raise EvalError(
+        f"{path}, line {row.line}: there is no {' or '.join(map(_quoted, names))}; the columns are {shown or 'none'}. "
+        f"Say which it is with: --column {role}=NAME"
     )
 
 
@@ -105,7 +103,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             while raw := file.readline(MAX_LINE_BYTES + 1):
                 number += 1
                 if len(raw) > MAX_LINE_BYTES:
-                    raise _wrong(path, number, f"it has more than {MAX_LINE_BYTES:,} bytes. Is it a text file?")
+                    raise _wrong(path, number, f"it has more than {MAX_LINE_BYTES:,} bytes; a text file was expected")
                 try:
                     yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as error:
