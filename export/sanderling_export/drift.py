@@ -21,6 +21,7 @@ from sanderling.manifest import (
     Invariance,
     Postprocessing,
     TextPreprocessing,
+    WorstInput,
 )
 from sanderling.preprocess.text import Encoded, TextEncoder
 from sanderling.session import Session
@@ -29,21 +30,47 @@ from sanderling_export.recipe import Floor
 
 # A 1st percentile of fewer samples would be their minimum.
 _PERCENTILE_SAMPLES = 100
+# Inputs that are named as the farthest from the original, and characters of a text that name it.
+_WORST = 5
+_QUOTED = 60
 _PADDINGS = (1, 16, 100)
 _MATES = 8
 _SEED = 20240501
 
 
-def measure(rows: NDArray[np.float32], expected: NDArray[np.float32], *, labels: bool) -> Drift:
-    """Drift of a variant's answers `rows` from the original's, both (samples, d); agreement where `labels`."""
+def measure(
+    rows: NDArray[np.float32], expected: NDArray[np.float32], *, labels: bool, names: Sequence[str] = ()
+) -> Drift:
+    """Drift of a variant's answers `rows` from the original's, both (samples, d); agreement where `labels`, and the
+    worst inputs where there are `names` of all of them."""
     similarity = cosines(rows, expected)
     p01 = float(np.quantile(similarity, 0.01)) if len(similarity) >= _PERCENTILE_SAMPLES else None
     agreement = float((rows.argmax(axis=1) == expected.argmax(axis=1)).mean()) if labels else None
+    farthest = np.argsort(similarity, kind="stable")[:_WORST] if names else ()
     return Drift(
         Distances(len(similarity), float(similarity.mean()), float(similarity.min()), p01),
         float(np.abs(rows.astype(np.float64) - expected).max(initial=0.0)),
         agreement,
+        tuple(WorstInput(names[i], float(similarity[i])) for i in farthest),
     )
+
+
+def name_inputs(items: Sequence[object], *, quoted: bool) -> list[str]:
+    """What people call the inputs: their place, with a text's beginning if `quoted`, and an image's size in pixels.
+
+    A user's own texts are not quoted: a bundle is handed on, and they may be nobody else's business.
+    """
+    found = []
+    for place, item in enumerate(items, 1):
+        if not isinstance(item, str):
+            size = getattr(item, "size", None)
+            found.append(f"image {place}" + (f" ({size[0]} x {size[1]})" if isinstance(size, tuple) else ""))
+        elif quoted:
+            beginning = item[:_QUOTED].encode("utf-8", "replace").decode()
+            found.append(f"text {place}: {beginning}" + ("…" if len(item) > _QUOTED else ""))
+        else:
+            found.append(f"text {place} ({len(item):,} characters)")
+    return found
 
 
 def shortfalls(drift: Drift, floor: Floor) -> list[str]:

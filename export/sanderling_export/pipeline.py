@@ -176,6 +176,7 @@ def _measured(
     (staging / MANIFEST_NAME).write_bytes(encode(draft))
     component = draft.components[assembly.COMPONENT]
     stored = read_golden(open_bundle(staging, integrity="full"))
+    names = drift.name_inputs(check, quoted=plan.own_data is None)
     measured: dict[str, Variant] = {}
     failing: dict[str, str] = {}
     for name, variant in component.variants.items():
@@ -184,7 +185,7 @@ def _measured(
             rows = model.answer(list(check)).rows
             replayed = verification.replay(model, stored, variant.tolerance)
         labels = isinstance(draft.postprocessing, ClassificationOutput)
-        found = drift.measure(rows, expected, labels=labels)
+        found = drift.measure(rows, expected, labels=labels, names=names)
         short = drift.shortfalls(found, plan.floors[name])
         if short and not plan.keep_failing:
             raise drift.refuse(name, short, len(expected))

@@ -86,16 +86,34 @@ class Distances(Struct, frozen=True):
     p01: float | None = None
 
 
+class WorstInput(Struct, frozen=True):
+    """One of the inputs whose answers are farthest from the original's: what it is, and its cosine."""
+
+    name: Annotated[str, Meta(max_length=200)]
+    cosine: float
+
+
+class Metric(Struct, frozen=True):
+    """A task metric on labelled inputs, of the variant and of the original."""
+
+    value: float
+    reference: float
+    samples: Count
+
+
 class Drift(Struct, frozen=True):
     """Distance of a variant from the original checkpoint in its original library.
 
     `cosine` compares embeddings, or logits of a classifier; `max_abs` is the largest absolute difference
-    of any element; `agreement` is the share of samples whose first label is the reference's.
+    of any element; `agreement` is the share of samples whose first label is the reference's; `worst` are the inputs of
+    the lowest cosines, the lowest first; `metrics` are by their names, where a labelled set was given.
     """
 
     cosine: Distances
     max_abs: float
     agreement: float | None = None
+    worst: Annotated[tuple[WorstInput, ...], Meta(max_length=100)] = ()
+    metrics: dict[str, Metric] = {}
 
 
 class Invariance(Struct, frozen=True):
@@ -116,12 +134,16 @@ class Tolerance(Struct, frozen=True):
 
 
 class Variant(Struct, frozen=True):
-    """One set of weights in one precision, in one or more forms that share them."""
+    """One set of weights in one precision, in one or more forms that share them.
+
+    `speed` is the inputs it answered a second where it was exported, divided by those of fp32 in the same run.
+    """
 
     forms: Annotated[dict[Name, Form], Meta(min_length=1)]
     tolerance: Tolerance
     drift: Drift | None = None
     invariance: Invariance | None = None
+    speed: Annotated[float, Meta(gt=0.0)] | None = None
 
 
 class Component(Struct, frozen=True):

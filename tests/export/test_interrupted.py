@@ -98,8 +98,8 @@ def test_a_variant_below_its_floor_is_refused_or_kept_on_demand(
     target = tmp_path / "bundle"
     honest = drift.measure
 
-    def pessimist(rows, expected, *, labels):  # type: ignore[no-untyped-def]
-        return honest(rows if (rows == expected).all() else -rows, expected, labels=labels)
+    def pessimist(rows, expected, *, labels, names):  # type: ignore[no-untyped-def]
+        return honest(rows if (rows == expected).all() else -rows, expected, labels=labels, names=names)
 
     monkeypatch.setattr(drift, "measure", pessimist)
     with pytest.raises(DriftError, match=r"mean cosine -1\.0000, floor 0\.9999.*--keep-failing"):

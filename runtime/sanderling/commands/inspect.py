@@ -10,6 +10,7 @@ import typer
 
 from sanderling.bundle import Bundle, open_bundle
 from sanderling.commands.console import megabytes, plain, print_json, stdout
+from sanderling.commands.drift import show_drift, variant_size
 from sanderling.manifest import ClassificationOutput, EmbeddingOutput, Variant
 
 if TYPE_CHECKING:
@@ -23,10 +24,16 @@ def register(app: typer.Typer) -> None:
 
 def inspect(
     bundle: Annotated[Path, typer.Argument(help="The folder of the bundle.", show_default=False)],
+    drift: Annotated[
+        bool, typer.Option("--drift", help="How far each variant is from the original, and what moves its answers.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The whole manifest, with the digest, as JSON.")] = False,
 ) -> None:
     """Show what a bundle is: task, variants, size, drift, provenance."""
     opened = open_bundle(bundle)
+    if drift:
+        show_drift(opened, as_json=as_json)
+        return
     if as_json:
         manifest = msgspec.to_builtins(opened.manifest)
         print_json({"path": str(opened.path), "digest": opened.digest, **manifest}, indent=1)
@@ -36,17 +43,6 @@ def inspect(
     console.print(_variants(opened))
     for note in opened.manifest.provenance.notes:
         console.print(f"[dim]Note: {plain(note)}[/]")
-
-
-def variant_size(bundle: Bundle, variant: str) -> int:
-    """Bytes of a variant's graphs and weights, each file counted once."""
-    files = {
-        path
-        for component in bundle.manifest.components.values()
-        for form in component.variants[variant].forms.values()
-        for path in (form.graph, *form.data)
-    }
-    return sum(bundle.manifest.files[path].size for path in files)
 
 
 def _facts(bundle: Bundle) -> Table:

@@ -1,0 +1,155 @@
+"""`sanderling inspect --drift`: what the bundle states of each variant's quality, for people and as JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+
+from sanderling.bundle import Bundle
+from sanderling.commands.console import megabytes, plain, print_json, stdout
+from sanderling.manifest import Drift, Invariance, Tolerance, Variant
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+# A way of running is batch-invariant if no answer moved further than this from the same input answered alone.
+INVARIANT_WITHIN = 1e-5
+# Columns of a table for what a manifest can have any number of; JSON has them all.
+_MOST_COLUMNS = 8
+
+
+class VariantDrift(Struct, frozen=True):
+    """One variant of one component: `size` in bytes, `speed` relative to fp32's, what was measured of it or None, and
+    the ways of running in which it is batch-invariant."""
+
+    variant: str
+    component: str
+    default: bool
+    size: int
+    speed: float | None
+    drift: Drift | None
+    invariance: Invariance | None
+    batch_invariant: tuple[str, ...]
+    tolerance: Tolerance
+
+
+def show_drift(bundle: Bundle, *, as_json: bool) -> None:
+    """Print the drift of every variant."""
+    found = variant_drifts(bundle)
+    if as_json:
+        facts = {"path": str(bundle.path), "digest": bundle.digest, "invariant_within": INVARIANT_WITHIN}
+        print_json({**facts, "variants": msgspec.to_builtins(found)}, indent=1)
+        return
+    console = stdout()
+    console.print(_quality(found))
+    console.print(_invariance(found))
+    console.print(
+        f"[dim]Batch-invariant: 1 - cosine to the same input answered alone is below {INVARIANT_WITHIN:g}.[/]"
+    )
+    for one in found:
+        if one.drift is not None and one.drift.worst:
+            console.print(f"\n[bold]{one.variant}[/], farthest from the original:")
+            for worst in one.drift.worst:
+                console.print(f"  {worst.cosine:.5f}  {plain(worst.name)}")
+
+
+def variant_drifts(bundle: Bundle) -> list[VariantDrift]:
+    """What the manifest states of each variant that every component has, in its order."""
+    manifest = bundle.manifest
+    return [
+        VariantDrift(
+            name,
+            component_name,
+            name == manifest.default_variant,
+            variant_size(bundle, name),
+            variant.speed,
+            variant.drift,
+            variant.invariance,
+            batch_invariant(variant),
+            variant.tolerance,
+        )
+        for name in manifest.variants
+        for component_name, component in manifest.components.items()
+        for variant in (component.variants[name],)
+    ]
+
+
+def batch_invariant(variant: Variant) -> tuple[str, ...]:
+    """The ways of running a variant in which an answer does not depend on its batch mates, as measured at export.
+
+    "alone", one input a run, always is. "batch": among mates of other lengths. "padding": padded by any count that was
+    tried.
+    """
+    measured = variant.invariance
+    ways = ["alone"]
+    if measured is not None and 1 - measured.batch < INVARIANT_WITHIN:
+        ways.append("batch")
+    if measured is not None and measured.padding and 1 - min(measured.padding.values()) < INVARIANT_WITHIN:
+        ways.append("padding")
+    return tuple(ways)
+
+
+def variant_size(bundle: Bundle, variant: str) -> int:
+    """Bytes of a variant's graphs and weights, each file counted once."""
+    files = {
+        path
+        for component in bundle.manifest.components.values()
+        for form in component.variants[variant].forms.values()
+        for path in (form.graph, *form.data)
+    }
+    return sum(bundle.manifest.files[path].size for path in files)
+
+
+def _quality(found: list[VariantDrift]) -> Table:
+    from rich.table import Table
+
+    metrics = sorted({name for one in found if one.drift for name in one.drift.metrics})[:_MOST_COLUMNS]
+    table = Table(title="Distance from the original", title_justify="left")
+    table.add_column("variant", style="bold")
+    columns = ("size", "speed", "samples", "cosine mean", "p01", "min", "agreement", "tolerance")
+    for column in (*columns, *(f"{plain(name)} (original)" for name in metrics)):
+        table.add_column(column, justify="right")
+    for one in found:
+        drift = one.drift
+        cosine = drift.cosine if drift else None
+        measured = [drift.metrics.get(name) if drift else None for name in metrics]
+        table.add_row(
+            one.variant + (" (default)" if one.default else ""),
+            megabytes(one.size),
+            f"{one.speed:.2f} x fp32" if one.speed is not None else "",
+            f"{cosine.samples:,}" if cosine else "",
+            f"{cosine.mean:.5f}" if cosine else "not measured",
+            f"{cosine.p01:.5f}" if cosine and cosine.p01 is not None else "",
+            f"{cosine.min:.5f}" if cosine else "",
+            f"{drift.agreement:.1%}" if drift and drift.agreement is not None else "",
+            f"cosine ≥ {one.tolerance.min_cosine:.5f}",
+            *(f"{metric.value:.4f} ({metric.reference:.4f})" if metric else "" for metric in measured),
+        )
+    return table
+
+
+def _invariance(found: list[VariantDrift]) -> Table:
+    from rich.table import Table
+
+    counts = {count for one in found if one.invariance for count in one.invariance.padding}
+    paddings = sorted(counts, key=_as_number)[:_MOST_COLUMNS]
+    table = Table(title="Lowest cosine to the same input answered alone", title_justify="left")
+    table.add_column("variant", style="bold")
+    for column in ("batch mates", *(f"padded by {plain(count)}" for count in paddings), "batch-invariant"):
+        table.add_column(column, justify="right")
+    for one in found:
+        moved = one.invariance
+        padded = [moved.padding.get(count) if moved else None for count in paddings]
+        table.add_row(
+            one.variant,
+            f"{moved.batch:.7f}" if moved else "not measured",
+            *("" if value is None else f"{value:.7f}" for value in padded),
+            ", ".join(one.batch_invariant),
+        )
+    return table
+
+
+def _as_number(count: str) -> tuple[int, str]:
+    return (int(count) if count.isascii() and count.isdigit() and len(count) < 20 else 0, count)
