@@ -32,9 +32,21 @@ import checkpoints  # isort: skip
 import bad_input  # isort: skip
 import interrupted  # isort: skip
 import direction  # isort: skip
+import task_metrics  # isort: skip
 import invariance  # isort: skip
 
-THEMES = (same_answers, int8, without_torch, cold_start, checkpoints, bad_input, interrupted, direction, invariance)
+THEMES = (
+    same_answers,
+    int8,
+    without_torch,
+    cold_start,
+    checkpoints,
+    bad_input,
+    interrupted,
+    direction,
+    invariance,
+    task_metrics,
+)
 
 
 @dataclass(frozen=True, slots=True)
