@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sanderling
-from sanderling import cache, verdicts
+from sanderling import cache, providers, verdicts
 from sanderling.bundle import Bundle
 from sanderling.errors import BundleError, ProviderError, VerdictError, VerdictWarning
 from sanderling.plan import Plan, remember_plan
@@ -184,6 +184,25 @@ def test_a_graph_that_does_not_run_is_a_verdict_too(
     assert {check.variant for check in report.checks} == {"int8-dynamic"}
     with pytest.raises(VerdictError, match=r"it does not run: No more memory on the device\. Load another"):
         sanderling.load(bundle, variant="fp32")
+
+
+def test_every_provider_of_this_machine_has_a_verdict_of_its_own(
+    embedding_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that turns out not to run leaves the others as they are."""
+    missing = next(p.name for p in providers.known() if p.name not in providers.available())
+    usable = providers.available()
+    monkeypatch.setattr(providers, "available", lambda: (*usable, missing))
+    for asked in (None, "all"):
+        report = sanderling.verify(embedding_bundle, provider=asked)
+        assert [(c.variant, c.provider) for c in report.combinations] == [
+            (variant, provider) for provider in (*usable, missing) for variant in VARIANTS
+        ]
+        assert {c.provider for c in report.combinations if not c.held} == {missing}
+    for variant in (None, *VARIANTS):
+        with pytest.raises(VerdictError, match=f"with the provider '{missing}' on this machine .* it does not run: "):
+            sanderling.load(embedding_bundle, variant=variant, provider=missing)
+        sanderling.load(embedding_bundle, variant=variant, provider="cpu").close()
 
 
 @given(
