@@ -11,7 +11,7 @@ import numpy as np
 from sanderling.bundle import Bundle
 from sanderling.errors import EvalError
 from sanderling.manifest import ClassificationOutput, EmbeddingOutput
-from sanderling_bench.datasets import Row, names_of, number, pick, rows
+from sanderling_bench.datasets import SUFFIXES, Row, names_of, number, pick, rows
 from sanderling_bench.metrics import Kind
 
 # The usual names of a column, by what it is for.
@@ -57,6 +57,7 @@ class Labelled:
         role, usual = _TRUTH[kind]
         names = _PAIR[modality] if kind == "pairs" else (_INPUT[modality],)
         self.path = path
+        self._name, self._kind = bundle.manifest.name, kind
         self._images = modality == "image"
         self._truth = role
         self._inputs = tuple(choices[0] for choices in names)
@@ -75,10 +76,18 @@ class Labelled:
 
     def check(self) -> int:
         """Read every row and count them. Raises EvalError: a row that is no case, or no row at all."""
-        count = sum(1 for _ in self._cases())
-        if not count:
-            raise EvalError(f"{self.path} has no rows. Give it at least one, with {', '.join(self._roles)}.")
-        return count
+        first = next(rows(self.path), None)
+        if first is None:
+            header = "" if self._is_json() else " below its first line, which names the columns"
+            raise EvalError(f"{self.path} has no rows{header}. {self._wanted()}")
+        missing = [role for role, names in self._roles.items() if not any(name in first.cells for name in names)]
+        if missing:
+            met = ", ".join(list(first.cells)[:12]) or "none"
+            raise EvalError(
+                f"{self.path} has no column for {' and '.join(missing)}; it has {met[:300]}. {self._wanted()} "
+                f"Tell other names with: --column {missing[0]}=NAME"
+            )
+        return sum(1 for _ in self._cases())
 
     def cases(self, count: int, limit: int | None, seed: int) -> Iterator[Case]:
         """The cases of all `count` rows, or of `limit` of them drawn with the seed, in the order of the file."""
@@ -90,6 +99,14 @@ class Labelled:
                 yield case
         if found != (count if chosen is None else len(chosen)):
             raise EvalError(f"{self.path} was changed while it was read. Evaluate again.")
+
+    def _is_json(self) -> bool:
+        return SUFFIXES.get(self.path.suffix.lower()) == "jsonl"
+
+    def _wanted(self) -> str:
+        columns = ", ".join(" or ".join(names) for names in self._roles.values())
+        other = "; for retrieval give a folder" if self._kind == "pairs" else ""
+        return f"For {self._name} ({self._kind}) the columns are: {columns}{other}."
 
     def _cases(self) -> Iterator[Case]:
         for row in rows(self.path):

@@ -283,7 +283,7 @@ def test_what_goes_with_embeddings_is_refused_for_classifiers(
         evaluate(open_bundle(text_bundle), EvalPlan(reviews[0], prompt="query"))
     with pytest.raises(EvalError, match="is a folder; a file of rows was expected"):
         evaluate(open_bundle(text_bundle), EvalPlan(tmp_path))
-    with pytest.raises(EvalError, match="there is no 'image' or 'path'"):
+    with pytest.raises(EvalError, match="no column for image; it has text, label"):
         evaluate(open_bundle(image_bundle), EvalPlan(reviews[0]))
     with pytest.raises(BundleError, match="has no variant 'int9'"):
         evaluate(open_bundle(text_bundle), EvalPlan(reviews[0], variants=("int9",)))
@@ -351,7 +351,7 @@ def test_the_command_says_what_is_wrong(call: Call, text_bundle: Path, tmp_path:
     path = tmp_path / "a.tsv"
     path.write_text("review\tmood\nfine\tcalm\n", encoding="utf-8")
     for arguments, message in (
-        (["--data", path], "there is no 'text' or 'sentence'; the columns are 'review', 'mood'."),
+        (["--data", path], "has no column for text and label; it has review, mood."),
         (["--data", path, "--column", "text"], "--column text: ROLE=NAME was expected"),
         (["--data", path, "-o", tmp_path], "is no place for the record"),
         (["--data", path, "-o", tmp_path / "none" / "r.json"], "is no place for the record"),

@@ -148,17 +148,22 @@ def test_rows_that_are_no_cases_are_refused(text_bundle: Path, write: Write) -> 
         ("text\tlabel\na\t\n", "line 2: the label '' is none of this model's"),
         (
             "review\tlabel\na\tcalm\n",
-            "line 2: there is no 'text' or 'sentence'; the columns are 'review', 'label'. Say",
+            r"no column for text; it has review, label. For tiny-sentiment \(classification\) the columns are: text or",
         ),
         (
             "text\tmood\na\tcalm\n",
-            "no 'label'; the columns are 'text', 'mood'. Say which it is with: --column label=NAME",
+            "text or sentence, label. Tell other names with: --column label=NAME",
         ),
-        ("text\tlabel\n", "has no rows. Give it at least one, with text, label"),
+        ("text\tlabel\n", "has no rows below its first line, which names the columns. For tiny-sentiment"),
         ("", "has no rows"),
     ):
         with pytest.raises(EvalError, match=message):
             labelled(text_bundle, write("a.tsv", content)).check()
+    lines = write("a.jsonl", '{"text": "a", "label": "calm"}\n{"text": "b", "label": null}\n')
+    with pytest.raises(EvalError, match=r"line 2: there is no 'label'; the columns are 'text'\. Say which it is with"):
+        labelled(text_bundle, lines).check()
+    with pytest.raises(EvalError, match=r"none\.jsonl has no rows\. For"):
+        labelled(text_bundle, write("none.jsonl", "\n")).check()
 
 
 def test_columns_may_have_other_names(text_bundle: Path, write: Write) -> None:
