@@ -10,11 +10,14 @@ import msgspec
 import numpy as np
 import pytest
 import tiny_bundles
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
 import sanderling
-from sanderling import providers
+from sanderling import providers, verification
 from sanderling.errors import BundleError, InputError, IntegrityError
+from sanderling.session import Session
 from sanderling.verification import cosines
 
 CopyBundle = Callable[[Path], Path]
@@ -167,3 +170,30 @@ def test_cosines_by_hand() -> None:
     a = np.array([[1, 0], [1, 1], [0, 0], [0, 0], [np.nan, 1], [3e38, 3e38], [1e-30, 0]], np.float32)
     b = np.array([[0, 1], [-1, -1], [0, 0], [1, 0], [1, 1], [3e38, 3e38], [1e-30, 0]], np.float32)
     np.testing.assert_allclose(cosines(a, b), [0, -1, 1, 0, -1, 1, 1], atol=1e-12)
+
+
+@given(st.integers(1, 40))
+def test_mixed_batches_have_each_sample_once_and_are_none_of_the_others(count: int) -> None:
+    groups = verification._mixed(count)
+    drawn = [index for group in groups for index in group]
+    assert sorted(drawn) == (list(range(count)) if count > 3 else [])
+    assert all(len(group) <= 3 for group in groups)
+    assert groups == verification._mixed(count)
+    assert count < 10 or drawn != sorted(drawn)
+
+
+def test_a_sample_that_only_fails_among_others_is_found(
+    embedding_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that answers wrongly as soon as a run has more than one row, as a broken kernel may."""
+    run = Session.run
+
+    def confused(self: Session, feeds: Any, cancellation: Any = None) -> Any:
+        outputs = run(self, feeds, cancellation)
+        return outputs if len(feeds["input_ids"]) == 1 else {name: -value for name, value in outputs.items()}
+
+    monkeypatch.setattr(Session, "run", confused)
+    report = sanderling.verify(embedding_bundle, provider="cpu")
+    assert not report.held
+    assert {check.batching for check in report.failed} == {"mixed", "batch"}
+    assert all(check.held for check in report.checks if check.batching == "alone")
