@@ -21,12 +21,12 @@ _WHAT = {
 
 def render(record: EvalRecord) -> Group:
     """The table of a record, for a rich console: each metric with all variants under one another."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
     for column in ("metric", "variant"):
         table.add_column(column, no_wrap=True)
     compared = any(score.difference for scores in record.scores.values() for score in scores.values())
     for column in ("value", "95% interval", *((f"difference to {record.settings.reference}",) if compared else ())):
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(column, justify="right", overflow="fold")
     for metric in record.settings.metrics:
         for index, variant in enumerate(record.settings.variants):
             score = record.scores[variant][metric]
@@ -52,7 +52,11 @@ def _head(record: EvalRecord) -> Text:
     text = Text(visible(record.bundle.name), style="bold")
     text.append(f"  {record.bundle.task}\n")
     rows = data.files[0].rows
-    part = f" of {rows:,} rows, drawn with the seed {settings.seed}" if data.cases < rows else ""
+    part = ""
+    if data.cases == settings.limit and data.cases < rows:
+        part = f", drawn from {rows:,} rows with the seed {settings.seed}"
+    elif data.cases < rows:
+        part = f", those of {rows:,} to which a document is relevant"
     names = ", ".join(visible(file.path) for file in data.files)
     lines = [
         f"{data.cases:,} {_WHAT[data.kind].format(modality)}{part}: {names}",
@@ -63,7 +67,7 @@ def _head(record: EvalRecord) -> Text:
     if settings.query_prompt or settings.prompt:
         of_queries = f"{settings.query_prompt or 'none'} for queries, " if data.kind == "retrieval" else ""
         lines.append(visible(f"prompts: {of_queries}{settings.prompt or 'none'} for the texts"))
-    text.append("\n".join(lines), style="dim")
+    text.append("\n".join(lines) + "\n", style="dim")
     return text
 
 
@@ -72,14 +76,14 @@ def _figure(value: Interval | None) -> str:
 
 
 def _ends(value: Interval | None) -> str:
-    return _NONE if value is None or value.low is None or value.high is None else f"{value.low:.4f}–{value.high:.4f}"
+    return _NONE if value is None or value.low is None or value.high is None else f"{value.low:.3f}–{value.high:.3f}"
 
 
 def _difference(score: Score) -> Text:
     found = score.difference
     if found is None or found.low is None or found.high is None:
         return Text("")
-    text = f"{found.value:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
+    text = f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
     better, worse = found.low > 0, found.high < 0
     if not score.higher_is_better:
         better, worse = worse, better
@@ -102,7 +106,7 @@ def _notes(record: EvalRecord) -> list[Text]:
         notes.append(f"The models saw only the beginning of {record.data.cut:,} texts: they take no more tokens.")
     if record.data.cases < 100:
         notes.append("Fewer than 100 cases: intervals of so few are too narrow rather than too wide.")
-    return [Text(note, style="dim") for note in notes]
+    return [Text("\n" + "\n".join(notes), style="dim")]
 
 
 def _down(record: EvalRecord) -> str:

@@ -230,6 +230,8 @@ def test_retrieval_is_that_by_hand(embedding_bundle: Path, tmp_path: Path) -> No
     assert made.truth == {"relevant": (4,) * 25}
     assert set(made.answers) == {"fp32", "int8-dynamic"}
 
+    assert "25 queries, those of 30 to which a document is relevant: " in shown(made)
+    assert "prompts: query for queries, passage for the texts" in shown(made)
     some = evaluate(open_bundle(embedding_bundle), EvalPlan(folder, resamples=5, limit=7, query_prompt="passage"))
     assert some.data.cases == 7
     assert some.settings.query_prompt == "passage"
@@ -289,8 +291,8 @@ def test_what_goes_with_embeddings_is_refused_for_classifiers(
         evaluate(open_bundle(text_bundle), EvalPlan(reviews[0], variants=("int9",)))
 
 
-def shown(record: EvalRecord) -> str:
-    console = Console(file=io.StringIO(), width=200)
+def shown(record: EvalRecord, width: int = 200) -> str:
+    console = Console(file=io.StringIO(), width=width)
     evaluation_table.show(record, console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -299,16 +301,21 @@ def shown(record: EvalRecord) -> str:
 def test_the_table_shows_every_figure(embedding_bundle: Path, pairs: tuple[Path, list[float]]) -> None:
     made = evaluate(open_bundle(embedding_bundle), EvalPlan(pairs[0], limit=60, resamples=50))
     text = shown(made)
-    assert "60 pairs with a score of 150 rows, drawn with the seed 20240229" in text
+    assert "60 pairs with a score, drawn from 150 rows with the seed 20240229" in text
     for scores in made.scores.values():
         for name, score in scores.items():
             assert f"{name} ↑" in text
             assert score.value is not None
             assert f"{score.value.value:.4f} " in text
-            assert f"{score.value.low:.4f}–{score.value.high:.4f}" in text
+            assert f"{score.value.low:.3f}–{score.value.high:.3f}" in text
             if score.difference is not None:
-                assert f"{score.difference.value:+.4f} ({score.difference.low:+.4f}" in text
+                assert (
+                    f"{score.difference.value:+.4f} [{score.difference.low:+.4f}, {score.difference.high:+.4f}]" in text
+                )
     assert "Fewer than 100 cases" in text
+    # Each figure stays on its line where there are 80 columns.
+    narrow = shown(made, 80)
+    assert all(line in narrow.splitlines() for line in text.splitlines() if "int8-dynamic" in line)
 
 
 def test_a_clear_difference_is_coloured_by_what_is_better(
