@@ -45,7 +45,12 @@ def export(
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens an input may have.")] = None,
     labels: Annotated[Path | None, typer.Option(help="A file with one label a line.")] = None,
-    variants: Annotated[str | None, typer.Option(help="fp32, int8-dynamic, int8-static; several with commas.")] = None,
+    variants: Annotated[
+        str | None,
+        typer.Option(
+            help="fp32, fp16, int8-dynamic, int8-static, int8-weight-only, int4-weight-only; several with commas."
+        ),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(help="Samples to calibrate and measure on: texts, one a line, or a folder of images."),
@@ -99,7 +104,7 @@ def export(
 
 _TASKS = ("feature-extraction", "text-classification", "image-classification")
 _POOLINGS = ("mean", "cls", "last", "max", "mean_sqrt_len", "weighted_mean")
-_PRECISIONS = ("fp32", "int8-dynamic", "int8-static")
+_PRECISIONS = ("fp32", "fp16", "int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only")
 
 
 def _choice(value: str | None, known: tuple[str, ...], option: str) -> str | None:

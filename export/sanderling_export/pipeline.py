@@ -39,7 +39,7 @@ from sanderling_export import (
     quantize,
     samples,
 )
-from sanderling_export.description import Description, Options
+from sanderling_export.description import Options
 from sanderling_export.plan import Plan, make_plan
 from sanderling_export.quiet import quiet
 from sanderling_export.recipe import Pooling, Precision
@@ -107,7 +107,7 @@ def _build(plan: Plan, tell: Progress) -> Path:
     with quiet():
         fp32 = convert.convert(plan.checkpoint, source)
     component = Component(graphs.specs(fp32.graph.input), graphs.specs(fp32.graph.output), {})
-    variants = _variants(plan, source.description, fp32)
+    variants = _variants(plan, fp32)
     tell(f"answer {len(picked.check)} samples with the original")
     with quiet():
         expected = source.answers(picked.check)
@@ -132,12 +132,8 @@ def _build(plan: Plan, tell: Progress) -> Path:
     return plan.output
 
 
-def _variants(plan: Plan, known: Description, fp32: onnx.ModelProto) -> tuple[Precision, ...]:
+def _variants(plan: Plan, fp32: onnx.ModelProto) -> tuple[Precision, ...]:
     chosen = plan.options.variants or ("fp32", quantize.default_precision(fp32))
-    if known.text is not None and "int8-static" in chosen:
-        raise ExportError(
-            "int8-static calibrates convolutions on images; a text model takes fp32 and int8-dynamic (--variants)."
-        )
     return tuple(dict.fromkeys(chosen))
 
 

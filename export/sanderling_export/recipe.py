@@ -12,7 +12,7 @@ from sanderling.errors import RecipeError
 from sanderling.manifest import ImagePreprocessing, Name, Task
 
 Pooling = Literal["mean", "cls", "last", "max", "mean_sqrt_len", "weighted_mean", "none"]
-Precision = Literal["fp32", "int8-dynamic", "int8-static"]
+Precision = Literal["fp32", "fp16", "int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only"]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Cosine = Annotated[float, Meta(ge=-1.0, le=1.0)]
 
@@ -31,8 +31,11 @@ class Floor(Struct, frozen=True, forbid_unknown_fields=True):
 
 DEFAULT_FLOORS: dict[str, Floor] = {
     "fp32": Floor(mean_cosine=0.9999, min_cosine=0.999),
+    "fp16": Floor(mean_cosine=0.999, min_cosine=0.99),
     "int8-dynamic": Floor(),
     "int8-static": Floor(),
+    "int8-weight-only": Floor(mean_cosine=0.99, min_cosine=0.9),
+    "int4-weight-only": Floor(mean_cosine=0.9),
 }
 
 

@@ -11,7 +11,7 @@ from sanderling.manifest import Task
 from sanderling_export import photographs, texts
 from sanderling_export.recipe import Data
 
-_CALIBRATION_TEXTS = 64
+_CALIBRATION_TEXTS = 150
 _CHECK_TEXTS = 280
 _GOLDEN_IMAGES = 6
 # Crops of one photograph resemble each other: a small folder gives no more samples than this for each.

@@ -9,7 +9,7 @@ balance of all channels with all weights costs more in 7-bit weights than it gai
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 import numpy as np
 import onnx
@@ -24,11 +24,26 @@ _OUTLIER = 2.0
 _STRENGTH = 0.7
 
 
-def smooth(model: onnx.ModelProto, feeds: Iterable[Feed]) -> int:
-    """Smooth in place the inputs of every MatMul with constant weights; gives how many inputs were smoothed.
+def smooth(
+    model: onnx.ModelProto, feeds: Iterable[Feed], *, outlier: float = _OUTLIER, skip: Container[str] = ()
+) -> int:
+    """Smooth in place the inputs of every MatMul with constant weights, but for `skip`; gives how many.
 
     `feeds` are single inputs without padding, so that masked positions move no scale.
     """
+    constants = graphs.weights(model)
+    users = {tensor: nodes for tensor, nodes in products(model).items() if tensor not in skip}
+    peaks = _peaks(model, users, feeds)
+    for tensor, nodes in users.items():
+        scale = _scale(peaks[tensor], outlier)
+        for name in {node.input[1] for node in nodes}:
+            graphs.replace(constants[name], graphs.array(constants[name]) * scale[:, None])
+        _divide(model, tensor, nodes, scale)
+    return len(users)
+
+
+def products(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
+    """The MatMuls of an activation with constant weights of two axes, by that activation."""
     constants = graphs.weights(model)
     users: dict[str, list[onnx.NodeProto]] = defaultdict(list)
     for node in model.graph.node:
@@ -37,13 +52,7 @@ def smooth(model: onnx.ModelProto, feeds: Iterable[Feed]) -> int:
         weight = constants.get(node.input[1])
         if weight is not None and len(weight.dims) == 2:
             users[node.input[0]].append(node)
-    peaks = _peaks(model, users, feeds)
-    for tensor, nodes in users.items():
-        scale = _scale(peaks[tensor])
-        for name in {node.input[1] for node in nodes}:
-            graphs.replace(constants[name], graphs.array(constants[name]) * scale[:, None])
-        _divide(model, tensor, nodes, scale)
-    return len(users)
+    return dict(users)
 
 
 def _peaks(model: onnx.ModelProto, tensors: Iterable[str], feeds: Iterable[Feed]) -> dict[str, NDArray[np.float32]]:
@@ -55,8 +64,8 @@ def _peaks(model: onnx.ModelProto, tensors: Iterable[str], feeds: Iterable[Feed]
     return peaks
 
 
-def _scale(peak: NDArray[np.float32]) -> NDArray[np.float32]:
-    usual = max(float(np.median(peak)) * _OUTLIER, 1e-12)
+def _scale(peak: NDArray[np.float32], outlier: float) -> NDArray[np.float32]:
+    usual = max(float(np.median(peak)) * outlier, 1e-12)
     return np.asarray(np.maximum(peak / usual, 1.0) ** _STRENGTH, dtype=np.float32)
 
 

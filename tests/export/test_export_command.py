@@ -54,7 +54,6 @@ def test_prints_a_table_with_every_variant(checkpoint: Callable[[str], Path], li
         (["{bert}", "-o", "{tmp}/b", "--task", "singing"], "--task 'singing'"),
         (["{bert}", "-o", "{tmp}/b", "--pooling", "median"], "--pooling 'median'"),
         (["{bert}", "-o", "{tmp}/b", "--variants", "fp32,int3"], "'int3' is not known"),
-        (["{bert}", "-o", "{tmp}/b", "--variants", "int8-static"], "int8-static"),
         (["{bert}", "-o", "{tmp}/b", "--data", "{tmp}/none"], "is not there"),
         (["{bert}", "-o", "{tmp}/b", "--labels", "{tmp}/none"], "cannot be read as labels"),
         (["{bert}", "-o", "{tmp}/b", "--max-tokens", "100000"], "positions for 130 tokens"),
