@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import inspect
 import io
 import sys
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from rich.console import Console  # noqa: E402
 
 from sanderling import cli, load, open_bundle  # noqa: E402
 from sanderling.errors import BundleError, EvalError, MissingExtraError  # noqa: E402
+from sanderling.trimming import trim  # noqa: E402
 from sanderling_bench import evaluation_command, evaluation_record, evaluation_table, retrieval  # noqa: E402
 from sanderling_bench.evaluation import EvalPlan, evaluate  # noqa: E402
 from sanderling_bench.evaluation_record import EvalRecord, Score  # noqa: E402
@@ -410,3 +412,25 @@ def test_every_field_of_the_record_is_documented(root: Path) -> None:
     )
     names = {field.name for struct in structs for field in msgspec.structs.fields(struct)}
     assert [name for name in sorted(names) if name not in text] == []
+
+
+def test_without_fp32_there_is_nothing_to_differ_from(
+    embedding_bundle: Path, pairs: tuple[Path, list[float]], tmp_path: Path
+) -> None:
+    trim(embedding_bundle, ["int8-dynamic"], tmp_path / "trimmed")
+    made = evaluate(open_bundle(tmp_path / "trimmed"), EvalPlan(pairs[0], resamples=5))
+    assert list(made.scores) == ["int8-dynamic"]
+    assert made.scores["int8-dynamic"]["pearson"].difference is None
+    assert "difference" not in shown(made)
+
+
+def test_the_command_and_the_plan_have_the_same_defaults() -> None:
+    options = inspect.signature(evaluation_command.evaluate_bundle).parameters
+    plan = EvalPlan(Path("data.tsv"))
+    assert {name: options[name].default for name in ("seed", "resamples", "limit", "provider", "threads")} == {
+        "seed": plan.seed,
+        "resamples": plan.resamples,
+        "limit": plan.limit,
+        "provider": plan.provider,
+        "threads": plan.threads,
+    }

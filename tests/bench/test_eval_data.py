@@ -175,6 +175,16 @@ def test_columns_may_have_other_names(text_bundle: Path, write: Write) -> None:
         labelled(text_bundle, path, score="mood")
 
 
+def test_numbers_of_any_length_are_read_or_refused(embedding_bundle: Path, write: Write) -> None:
+    for digits in (30, 5000, 100_000):
+        path = write("a.jsonl", '{"text1": "a", "text2": "b", "score": ' + "1" * digits + "}\n")
+        if digits == 30:
+            assert labelled(embedding_bundle, path).check() == 1
+        else:
+            with pytest.raises(EvalError, match=r"a\.jsonl, line 1: "):
+                labelled(embedding_bundle, path).check()
+
+
 @pytest.mark.parametrize("score", ["", "high", "nan", "inf", "-inf", "1e999"])
 def test_scores_are_finite_numbers(embedding_bundle: Path, write: Write, score: str) -> None:
     path = write("a.tsv", f"text1\ttext2\tscore\na\tb\t1\na\tb\t{score}\n")
