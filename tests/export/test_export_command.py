@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from sanderling.bundle import open_bundle
 from sanderling.cli import build_app
 from sanderling.errors import ExportError, MissingExtraError, SanderlingError
 from sanderling_export import extra
@@ -25,6 +27,15 @@ def invoke(*arguments: object) -> str:
     return result.stdout
 
 
+def specified_space(path: Path) -> str:
+    """The fingerprint of the embedding space, by docs/bundle-format.md alone."""
+    manifest = json.loads(path.read_bytes())
+    content = {name: manifest["postprocessing"][name] for name in ("dimension", "normalize", "pooling")}
+    content["prompts"] = manifest["preprocessing"]["text"]["prompts"]
+    content["weights"] = manifest["provenance"]["checkpoint_sha256"]
+    return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
+
+
 def test_prints_json_and_nothing_else_on_standard_output(
     checkpoint: Callable[[str], Path], lines: Path, tmp_path: Path
 ) -> None:
@@ -36,6 +47,7 @@ def test_prints_json_and_nothing_else_on_standard_output(
     assert list(told["variants"]) == ["fp32"]
     assert told["variants"]["fp32"]["drift"]["cosine"]["min"] > 0.9999
     assert any("mean pooling" in note for note in told["notes"])
+    assert open_bundle(tmp_path / "b").manifest.space == specified_space(tmp_path / "b" / "bundle.json")
     noisy = [line for line in done.stderr.splitlines() if line and not line.startswith("done ")]
     assert noisy == []
 

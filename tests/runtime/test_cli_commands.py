@@ -216,3 +216,19 @@ def test_an_error_in_a_process_of_its_own_shows_no_traceback(tmp_path: Path) -> 
     assert (done.returncode, done.stdout) == (1, "")
     assert "has no bundle.json, so it is no bundle" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [("inspect",), ("inspect", "--drift"), ("verify",)])
+def test_tables_fit_80_columns_without_cutting_a_word(
+    call: Call, monkeypatch: pytest.MonkeyPatch, embedding_bundle: Path, command: tuple[str, ...]
+) -> None:
+    from rich.console import Console
+
+    narrow = lambda: Console(width=80, highlight=False, emoji=False)  # noqa: E731
+    for module in ("inspect", "drift", "verify"):
+        monkeypatch.setattr(f"sanderling.commands.{module}.stdout", narrow)
+    status, out, _ = call(command[0], embedding_bundle, *command[1:])
+    assert status == 0
+    assert "int8-dynamic" in out
+    assert "…" not in out
+    assert max(map(len, out.splitlines())) <= 80

@@ -68,17 +68,17 @@ def measured(copy_bundle: CopyBundle, embedding_bundle: Path) -> Path:
 
 def row(out: str, *begins: str) -> str:
     """The first line of a table that begins with these cells."""
-    cells = [(line, [cell.strip() for cell in line.strip("│").split("│")]) for line in out.splitlines()]
-    return next(line for line, found in cells if tuple(found[: len(begins)]) == begins)
+    words = " ".join(begins).split()
+    return next(line for line in out.splitlines() if line.split()[: len(words)] == words)
 
 
 def test_all_that_is_stated_is_shown(measured: Path) -> None:
     out = inspect(measured)
     quality = row(out, "int8-dynamic")
-    for fact in ("2.50 x fp32", "500", "0.99870", "0.94560", "0.91234", "98.5%", "≥ 0.99900", "0.8750 (0.8825)"):
+    for fact in ("2.50 x", "500", "0.99870", "0.94560", "0.91234", "98.5%", "0.99900", "0.8750 (0.8825)"):
         assert fact in quality
     assert "f1 (original)" in out
-    assert "not measured" in row(out, "fp32 (default)")
+    assert "not measured" in row(out, "fp32")
     header = next(line for line in out.splitlines() if "padded by" in line)
     assert header.index("padded by 1 ") < header.index("padded by 16") < header.index("padded by 100")
     assert row(out, "fp32", "0.9999910", "1.0000000", "0.9999800", "1.0000000", "alone, batch")

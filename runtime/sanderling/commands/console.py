@@ -12,6 +12,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 
 def stdout() -> Console:
@@ -26,6 +27,20 @@ def stderr() -> Console:
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, emoji=False)
+
+
+def table(title: str | None, *columns: str) -> Table:
+    """A table of names in its first column, and figures in the others; without grid lines, to fit 80 columns."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    made = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for index, column in enumerate(columns):
+        if index:
+            made.add_column(column, justify="right")
+        else:
+            made.add_column(column, style="bold", no_wrap=True)
+    return made
 
 
 def print_json(value: object, *, indent: int = 0) -> None:

@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from sanderling import providers
-from sanderling.commands.console import print_json, stdout
+from sanderling.commands.console import plain, print_json, stdout, table
 
 
 def register(app: typer.Typer) -> None:
@@ -24,12 +24,10 @@ def devices(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = 
     if as_json:
         print_json({"devices": msgspec.to_builtins(found), "missing": missing}, indent=1)
         return
-    from rich.table import Table
-
-    table = Table("provider", "device", "vendor", "description")
+    made = table(None, "provider", "device", "vendor", "description")
     for device in found:
-        table.add_row(device.provider, device.kind, device.vendor, device.description)
+        made.add_row(device.provider, *map(plain, (device.kind, device.vendor, device.description)))
     console = stdout()
-    console.print(table)
+    console.print(made)
     for name, line in missing.items():
         console.print(f"[dim]{name}: not usable here. {line}[/]")

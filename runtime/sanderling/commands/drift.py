@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from sanderling.bundle import Bundle
-from sanderling.commands.console import megabytes, plain, print_json, stdout
+from sanderling.commands.console import plain, print_json, stdout, table
 from sanderling.manifest import Drift, Invariance, Tolerance, Variant
 
 if TYPE_CHECKING:
@@ -103,52 +103,46 @@ def variant_size(bundle: Bundle, variant: str) -> int:
 
 
 def _quality(found: list[VariantDrift]) -> Table:
-    from rich.table import Table
-
     metrics = sorted({name for one in found if one.drift for name in one.drift.metrics})[:_MOST_COLUMNS]
-    table = Table(title="Distance from the original", title_justify="left")
-    table.add_column("variant", style="bold")
-    columns = ("size", "speed", "samples", "cosine mean", "p01", "min", "agreement", "tolerance")
-    for column in (*columns, *(f"{plain(name)} (original)" for name in metrics)):
-        table.add_column(column, justify="right")
+    columns = ("variant", "MB", "speed", "n", "mean", "p01", "min", "same label", "at least")
+    made = table(
+        "Cosine to the original, and speed beside fp32's", *columns, *(f"{plain(name)} (original)" for name in metrics)
+    )
     for one in found:
         drift = one.drift
         cosine = drift.cosine if drift else None
         measured = [drift.metrics.get(name) if drift else None for name in metrics]
-        table.add_row(
-            one.variant + (" (default)" if one.default else ""),
-            megabytes(one.size),
-            f"{one.speed:.2f} x fp32" if one.speed is not None else "",
+        made.add_row(
+            one.variant + ("\n(default)" if one.default else ""),
+            f"{one.size / 1e6:.1f}",
+            f"{one.speed:.2f} x" if one.speed is not None else "",
             f"{cosine.samples:,}" if cosine else "",
             f"{cosine.mean:.5f}" if cosine else "not measured",
             f"{cosine.p01:.5f}" if cosine and cosine.p01 is not None else "",
             f"{cosine.min:.5f}" if cosine else "",
             f"{drift.agreement:.1%}" if drift and drift.agreement is not None else "",
-            f"cosine ≥ {one.tolerance.min_cosine:.5f}",
+            f"{one.tolerance.min_cosine:.5f}",
             *(f"{metric.value:.4f} ({metric.reference:.4f})" if metric else "" for metric in measured),
         )
-    return table
+    return made
 
 
 def _invariance(found: list[VariantDrift]) -> Table:
-    from rich.table import Table
-
     counts = {count for one in found if one.invariance for count in one.invariance.padding}
     paddings = sorted(counts, key=_as_number)[:_MOST_COLUMNS]
-    table = Table(title="Lowest cosine to the same input answered alone", title_justify="left")
-    table.add_column("variant", style="bold")
-    for column in ("batch mates", *(f"padded by {plain(count)}" for count in paddings), "batch-invariant"):
-        table.add_column(column, justify="right")
+    padded_by = (f"padded by {plain(count)}" for count in paddings)
+    title = "Lowest cosine to the same input answered alone"
+    made = table(title, "variant", "batch mates", *padded_by, "invariant")
     for one in found:
         moved = one.invariance
         padded = [moved.padding.get(count) if moved else None for count in paddings]
-        table.add_row(
+        made.add_row(
             one.variant,
             f"{moved.batch:.7f}" if moved else "not measured",
             *("" if value is None else f"{value:.7f}" for value in padded),
             ", ".join(one.batch_invariant),
         )
-    return table
+    return made
 
 
 def _as_number(count: str) -> tuple[int, str]:

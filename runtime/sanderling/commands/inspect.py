@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from sanderling.bundle import Bundle, open_bundle
-from sanderling.commands.console import megabytes, plain, print_json, stdout
+from sanderling.commands.console import megabytes, plain, print_json, stdout, table
 from sanderling.commands.drift import show_drift, variant_size
 from sanderling.manifest import ClassificationOutput, EmbeddingOutput, Variant
 
@@ -83,18 +83,15 @@ def _preprocessing(bundle: Bundle) -> list[tuple[str, str]]:
 
 
 def _variants(bundle: Bundle) -> Table:
-    from rich.table import Table
-
-    table = Table(title="Variants", title_justify="left")
-    table.add_column("variant", style="bold")
-    for column in ("size", "cosine mean", "min", "agreement", "alone = in a batch", "tolerance"):
-        table.add_column(column, justify="right")
+    made = table(
+        "Cosine to the original", "variant", "size", "mean", "min", "same label", "alone to in batch", "at least"
+    )
     for name in bundle.manifest.variants:
         mark = " (default)" if name == bundle.manifest.default_variant else ""
         parts = [component.variants[name] for component in bundle.manifest.components.values()]
         for part in parts:
-            table.add_row(name + mark, megabytes(variant_size(bundle, name)), *_quality(part))
-    return table
+            made.add_row(name + mark, megabytes(variant_size(bundle, name)), *_quality(part))
+    return made
 
 
 def _quality(variant: Variant) -> list[str]:
@@ -103,8 +100,8 @@ def _quality(variant: Variant) -> list[str]:
         f"{drift.cosine.mean:.5f}" if drift else "not measured",
         f"{drift.cosine.min:.5f}" if drift else "",
         f"{drift.agreement:.1%}" if drift and drift.agreement is not None else "",
-        f"cosine ≥ {invariance.batch:.5f}" if invariance else "",
-        f"cosine ≥ {variant.tolerance.min_cosine:.5f}",
+        f"{invariance.batch:.5f}" if invariance else "",
+        f"{variant.tolerance.min_cosine:.5f}",
     ]
 
 

@@ -252,7 +252,7 @@ class _Table:
 
 def _in_words(name: str, value: Any) -> str:
     words = {
-        "tokens_lost": f"{value} tokens cut from the end that the model takes no more",
+        "tokens_lost": f"{value:,} tokens cut off, more than the model takes",
         "characters_unread": f"{value:,} characters not read",
         "rotated": "rotated as its EXIF orientation says",
         "alpha_composited": "transparency laid on white",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from sanderling.commands.console import print_json, stderr, stdout
+from sanderling.commands.console import print_json, stderr, stdout, table
 from sanderling.errors import InputError
 from sanderling.tuning import Trial, Tuned
 from sanderling.tuning import tune as tune_bundle
@@ -70,16 +70,17 @@ def tune(
 
 def _table(tuned: Tuned) -> Table:
     from rich.markup import escape
-    from rich.table import Table
 
     unit = "ms a call" if tuned.purpose == "latency" else "inputs/s"
-    table = Table("variant", "provider", "threads", "workers", "budget", unit, "rounds", "lowest cosine", "why not")
+    made = table(
+        None, "variant", "provider", "threads", "workers", "budget", unit, "rounds", "lowest cosine", "why not"
+    )
     for trial in tuned.trials:
         speed = ""
         if trial.seconds is not None:
             speed = f"{trial.seconds * 1e3:.2f}" if tuned.purpose == "latency" else f"{1 / trial.seconds:.1f}"
         plan = trial.plan
-        table.add_row(
+        made.add_row(
             plan.variant,
             plan.provider,
             str(plan.threads),
@@ -90,7 +91,7 @@ def _table(tuned: Tuned) -> Table:
             f"{trial.cosine:.6f}" if trial.cosine is not None else "",
             escape(trial.reason),
         )
-    return table
+    return made
 
 
 def _budget(trial: Trial) -> str:

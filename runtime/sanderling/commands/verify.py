@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from sanderling import verification
-from sanderling.commands.console import plain, print_json, stdout
+from sanderling.commands.console import plain, print_json, stdout, table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,7 +40,10 @@ def verify(
         print_json(msgspec.to_builtins(report) | {"held": report.held}, indent=1)
     else:
         console = stdout()
-        console.print(f"[bold]{report.name}[/], {report.threads} threads: all files are as sealed")
+        console.print(
+            f"[bold]{report.name}[/], {report.threads} threads: "
+            f"all files are as sealed, {len(report.checks)} golden answers were compared"
+        )
         console.print(_table(report))
         for combination in report.combinations:
             if not combination.held:
@@ -59,25 +62,19 @@ def verify(
 
 
 def _table(report: verification.Report) -> Table:
-    from rich.table import Table
-
-    table = Table()
-    table.add_column("variant", style="bold")
-    table.add_column("provider")
-    for column in ("checks", "lowest cosine", "tolerance", "largest difference", "tolerance", "preprocessing", "held"):
-        table.add_column(column, justify="right")
+    columns = ("lowest cosine", "at least", "farthest apart", "at most", "inputs apart", "held")
+    made = table(None, "variant", *columns)
     for combination in report.combinations:
         limits = report.tolerances[combination.variant]
         where = (combination.variant, combination.provider)
         checks = [check for check in report.checks if (check.variant, check.provider) == where]
-        table.add_row(
-            *where,
-            str(len(checks)),
+        made.add_row(
+            f"{combination.variant} on {combination.provider}",
             f"{min(check.cosine for check in checks):.6f}" if checks else "",
-            f"≥ {limits.min_cosine:.6f}",
+            f"{limits.min_cosine:.6f}",
             f"{max(check.max_abs for check in checks):.3g}" if checks else "",
-            f"≤ {limits.max_abs:.3g}" if limits.max_abs is not None else "",
+            f"{limits.max_abs:.3g}" if limits.max_abs is not None else "",
             f"{max(check.input_difference for check in checks):.3g}" if checks else "",
             "[green]yes[/]" if combination.held else "[red]no[/]",
         )
-    return table
+    return made
