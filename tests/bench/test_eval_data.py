@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import tiny_bundles
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sanderling.bundle import open_bundle
 from sanderling.errors import EvalError
@@ -266,3 +270,15 @@ def test_a_retrieval_counts_its_rows(embedding_bundle: Path, write: Write) -> No
         "corpus.tsv": 3,
         "test.tsv": 2,
     }
+
+
+@given(st.binary(max_size=200), st.sampled_from(sorted(datasets.SUFFIXES)))
+def test_any_bytes_are_rows_or_an_error_of_ours(content: bytes, suffix: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"a{suffix}"
+        path.write_bytes(content)
+        found: list[tuple[int, dict[str, str]]] = []
+        with contextlib.suppress(EvalError):
+            found = cells(path)
+        assert all(isinstance(cell, str) for _, row in found for cell in row.values())
+        assert [line for line, _ in found] == sorted({line for line, _ in found})
