@@ -88,6 +88,10 @@ class Embedding(Struct, frozen=True, eq=False):
         """Tokens of the text that truncation cut away; 0 for images."""
         return _tokens_lost(self.report)
 
+    def __repr__(self) -> str:
+        begins = ", ".join(f"{value:.4f}" for value in self.embedding[:3])
+        return f"Embedding([{begins}, …], {len(self.embedding)} numbers, {self.variant}, {self.report})"
+
 
 class Embeddings(Struct, frozen=True, eq=False):
     """Vectors of a batch, in input order. `embeddings` has the shape (n, d), float32; the rest is as in Embedding.
@@ -106,6 +110,10 @@ class Embeddings(Struct, frozen=True, eq=False):
     def tokens_lost(self) -> tuple[int, ...]:
         """For each text, the tokens that truncation cut away."""
         return tuple(map(_tokens_lost, self.reports))
+
+    def __repr__(self) -> str:
+        count, dimension = self.embeddings.shape
+        return f"Embeddings({count} x {dimension} numbers, {self.variant})"
 
     def __len__(self) -> int:
         return len(self.reports)
@@ -160,6 +168,10 @@ class Classifications(Struct, frozen=True, eq=False):
     items: tuple[Classification, ...]
     logits: NDArray[np.float32]
     timing: Timing
+
+    def __repr__(self) -> str:
+        first = ", ".join(item.label for item in self.items[:3]) + (", …" if len(self.items) > 3 else "")
+        return f"Classifications({len(self.items)}: {first})"
 
     def __len__(self) -> int:
         return len(self.items)

@@ -224,3 +224,13 @@ def test_models_and_answers_say_what_they_are(embedder: Any, classifier: Any) ->
     assert (embedder.modality, embedder.dimension, embedder.provider) == ("text", 8, "cpu")
     one = classifier("sea", top_k=1)
     assert repr(one) == f"Classification({one.label} {one.score:.4f})"
+
+
+def test_answers_are_shown_in_a_line(embedder: Any, viewer: Any) -> None:
+    one, many = embedder("the sea"), embedder(["the sea"] * 5000)
+    begins = ", ".join(f"{value:.4f}" for value in one.embedding[:3])
+    assert repr(one) == f"Embedding([{begins}, …], 8 numbers, {one.variant}, {one.report!r})"
+    assert repr(many) == f"Embeddings(5000 x 8 numbers, {many.variant})"
+    decided = viewer([tiny_bundles.PICTURE] * 4)
+    assert repr(decided) == f"Classifications(4: {', '.join([decided[0].label] * 3)}, …)"
+    assert repr(viewer([])) == "Classifications(0: )"
