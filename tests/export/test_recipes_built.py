@@ -50,6 +50,18 @@ def test_minilm_answers_as_sentence_transformers(minilm: Path) -> None:
         assert cosines(model(sample).embeddings, expected).min() >= 0.99999
 
 
+def test_minilm_static_is_near_on_every_text_and_keeps_to_itself(minilm: Path) -> None:
+    manifest = sanderling.open_bundle(minilm).manifest
+    assert manifest.default_variant == "int8-static"
+    static = manifest.components["model"].variants["int8-static"]
+    assert static.drift is not None
+    assert static.drift.cosine.min >= 0.99
+    assert static.drift.cosine.mean >= 0.997
+    assert static.invariance is not None
+    assert min(static.invariance.batch, *static.invariance.padding.values()) > 1 - 1e-6
+    assert size(manifest, "int8-static") <= 30e6
+
+
 def test_minilm_int8_is_worth_having(minilm: Path) -> None:
     manifest = sanderling.open_bundle(minilm).manifest
     drift = manifest.components["model"].variants["int8-dynamic"].drift
