@@ -59,6 +59,10 @@ class PartialPlacementWarning(UserWarning):
     """The provider asked for took only a part of the graph; the rest runs elsewhere."""
 
 
+class StalePlanWarning(UserWarning):
+    """The plan that was tuned on this device cannot be used any more; the default plan is."""
+
+
 class ModelClosedError(SanderlingError):
     """The model was closed; load it again."""
 

@@ -12,11 +12,11 @@ import numpy as np  # noqa: F401
 from sanderling import cores, verdicts
 from sanderling.bundle import Bundle, Integrity, open_bundle
 from sanderling.engines import Engines
-from sanderling.errors import BundleError, InputError, PartialPlacementWarning, ProviderError
+from sanderling.errors import BundleError, InputError, PartialPlacementWarning, ProviderError, StalePlanWarning
 from sanderling.fronts import Front, ImageFront, TextFront
 from sanderling.manifest import ClassificationOutput, Component, EmbeddingOutput, Form
 from sanderling.plan import MAX_THREADS, Plan, default_plan, tuned_plan
-from sanderling.providers import CPU, RUNTIME_VERSION
+from sanderling.providers import CPU, RUNTIME_VERSION, available
 from sanderling.session import Session
 
 if TYPE_CHECKING:
@@ -74,7 +74,14 @@ def choose_plan(
         tuned = tuned_plan(bundle.digest, RUNTIME_VERSION)
         usable = tuned is not None and tuned.variant in bundle.manifest.variants
         if tuned is not None and usable and (tuned.batch_invariant or not batch_invariant):
-            return tuned
+            if tuned.provider == CPU or tuned.provider in available():
+                return tuned
+            warnings.warn(
+                f"The plan tuned for {bundle.path} is for the provider {tuned.provider!r}, which is no longer usable "
+                f"here; the default plan is used. Tune again with: sanderling tune {bundle.path}",
+                StalePlanWarning,
+                stacklevel=3,
+            )
     chosen = choose_provider(None if provider == AUTO else provider)
     return default_plan(
         choose_variant(bundle, variant), chosen, choose_threads(threads), batch_invariant=batch_invariant

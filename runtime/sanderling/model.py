@@ -25,8 +25,8 @@ from sanderling.session import Arrays, Engine
 
 T = TypeVar("T")
 
-# Inputs that a stream holds at a time.
-_STREAM_WINDOW = 1024
+# Inputs that a stream holds at a time: few at first, so that answers begin soon, then more, so that batches are full.
+_FIRST_WINDOW, _LAST_WINDOW = 16, 1024
 
 
 class Answers(Struct, frozen=True, eq=False):
@@ -197,8 +197,10 @@ def windows(inputs: Iterable[T]) -> Iterator[list[T]]:
             "Call the model itself for a single one."
         )
     remaining = iter(inputs)
-    while window := list(islice(remaining, _STREAM_WINDOW)):
+    size = _FIRST_WINDOW
+    while window := list(islice(remaining, size)):
         yield window
+        size = min(2 * size, _LAST_WINDOW)
 
 
 async def in_thread(call: Callable[[Cancellation], T]) -> T:

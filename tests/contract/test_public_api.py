@@ -41,6 +41,7 @@ PUBLIC = [
     "ProviderError",
     "SanderlingError",
     "SpaceError",
+    "StalePlanWarning",
     "StorageError",
     "TextError",
     "TextReport",

@@ -173,3 +173,29 @@ def test_the_command_explains(image_bundle: Path) -> None:
     assert json.loads(printed.stdout)["plan"]["provider"] == "cpu"
     wrong = runner.invoke(build_app(), ["tune", str(image_bundle), "--time", "soon"])
     assert isinstance(wrong.exception, InputError)
+
+
+def test_a_plan_whose_provider_is_gone_is_said_to_be_stale(
+    embedding_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sanderling.loading.tuned_plan", lambda *_: Plan("fp32", "openvino", 1, 1))
+    monkeypatch.setattr("sanderling.loading.available", lambda: ("cpu",))
+    with pytest.warns(sanderling.StalePlanWarning, match="'openvino', which is no longer usable here"):
+        model = sanderling.load(embedding_bundle)
+    with model:
+        assert model.provider == "cpu"
+
+
+def test_a_stream_answers_soon_and_then_in_full_batches(embedding_bundle: Path) -> None:
+    taken: list[int] = []
+
+    def source() -> Any:
+        for number in range(3000):
+            taken.append(number)
+            yield f"bird {number}"
+
+    with sanderling.load(embedding_bundle) as model:
+        answers = model.stream(source())
+        next(answers)
+        assert len(taken) == 16
+        assert 1 + sum(1 for _ in answers) == 3000

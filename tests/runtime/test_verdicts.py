@@ -162,7 +162,7 @@ def test_a_tuned_plan_whose_variant_failed_since_is_not_used(spoiled: Path) -> N
         assert (model.variant, model.plan.token_budget) == ("int8-dynamic", 7)
 
 
-def test_a_graph_that_does_not_run_is_a_verdict_too(
+def test_a_graph_that_does_not_run_is_reported_but_no_verdict(
     copy_bundle: CopyBundle, embedding_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = copy_bundle(embedding_bundle)
@@ -182,8 +182,7 @@ def test_a_graph_that_does_not_run_is_a_verdict_too(
         (True, ""),
     ]
     assert {check.variant for check in report.checks} == {"int8-dynamic"}
-    with pytest.raises(VerdictError, match=r"it does not run: No more memory on the device\. Load another"):
-        sanderling.load(bundle, variant="fp32")
+    sanderling.load(bundle, variant="fp32").close()
 
 
 def test_every_provider_of_this_machine_has_a_verdict_of_its_own(
@@ -200,7 +199,7 @@ def test_every_provider_of_this_machine_has_a_verdict_of_its_own(
         ]
         assert {c.provider for c in report.combinations if not c.held} == {missing}
     for variant in (None, *VARIANTS):
-        with pytest.raises(VerdictError, match=f"with the provider '{missing}' on this machine .* it does not run: "):
+        with pytest.raises(sanderling.ProviderError, match=f"provider '{missing}'"):
             sanderling.load(embedding_bundle, variant=variant, provider=missing)
         sanderling.load(embedding_bundle, variant=variant, provider="cpu").close()
 
