@@ -64,6 +64,11 @@ def _optimized(
     return onnx.load(str(target))
 
 
+def is_fused(model: onnx.ModelProto) -> bool:
+    """Whether the graph is in the form that ONNX Runtime's fusions for the CPU lead to: optimizing it again is idle."""
+    return any(node.op_type in ("MatMulIntegerToFloat", "DynamicQuantizeMatMul") for node in model.graph.node)
+
+
 def save(model: onnx.ModelProto, folder: Path) -> None:
     """Write `model` as `model.onnx` with its weights beside it in `weights.bin`."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -157,7 +157,7 @@ def _write_variant(
     files = sorted((build / precision).iterdir())
     graph, *data = sorted(files, key=lambda file: file.name != graphs.GRAPH_NAME)
     relative = [file.relative_to(staging).as_posix() for file in (graph, *data)]
-    return Form(relative[0], tuple(relative[1:]), optimized=precision == "int8-dynamic"), notes
+    return Form(relative[0], tuple(relative[1:]), optimized=graphs.is_fused(model)), notes
 
 
 def _measured(
