@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -134,15 +135,22 @@ def test_inputs_that_no_front_can_fill_are_refused_at_load(
     )
 
 
-def test_a_load_that_fails_builds_no_session(
+def test_a_load_that_fails_leaves_no_thread_behind(
     copy_bundle: CopyBundle, embedding_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = copy_bundle(embedding_bundle)
     tiny_bundles.find(bundle, "tokenizer.json").write_bytes(b"{}")
     tiny_bundles.reseal(bundle)
-    monkeypatch.setattr("sanderling.loading.Session", lambda *_, **__: pytest.fail("a session was built"))
+    ended: list[bool] = []
+
+    def slow(*_: Any, **__: Any) -> None:
+        time.sleep(0.2)
+        ended.append(True)
+
+    monkeypatch.setattr("sanderling.loading.Session", slow)
     with pytest.raises(BundleError, match="is no tokenizer"):
         sanderling.load(bundle)
+    assert ended == [True]
 
 
 def test_a_closed_model_says_so(embedding_bundle: Path, image_bundle: Path) -> None:
