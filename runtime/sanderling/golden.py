@@ -77,6 +77,14 @@ def read_golden(bundle: Bundle) -> Golden:
     return Golden(samples, tensors)
 
 
+def sample_input(bundle: Bundle, sample: GoldenSample) -> str | bytes:
+    """What a golden sample hands to a model: its text, or the verified bytes of its image."""
+    if sample.text is not None:
+        return sample.text
+    assert sample.image is not None  # read_golden() refuses a sample with neither
+    return bundle.read(sample.image)
+
+
 def read_safetensors(raw: bytes, where: str) -> dict[str, NDArray[Any]]:
     """Tensors of a safetensors file: 8 bytes of header length, a JSON header, the data.
 

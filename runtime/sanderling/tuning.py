@@ -17,7 +17,7 @@ from msgspec import Struct
 from sanderling import cores
 from sanderling.bundle import Bundle, open_bundle
 from sanderling.errors import InputError, SanderlingError, TuneError
-from sanderling.golden import Golden, GoldenSample, read_golden
+from sanderling.golden import Golden, read_golden, sample_input
 from sanderling.loading import assemble
 from sanderling.manifest import Tolerance
 from sanderling.model import Model
@@ -163,7 +163,7 @@ class _Search:
         self._deadline = deadline
         self._progress = progress
         self._golden: Golden = read_golden(bundle)
-        self._items = list(inputs) if inputs else [_item(bundle, sample) for sample in self._golden.samples]
+        self._items = list(inputs) if inputs else [sample_input(bundle, sample) for sample in self._golden.samples]
         self._trials: list[Trial] = []
         self._race: list[_Racer] = []
         self.out_of_time = False
@@ -267,13 +267,6 @@ class _Search:
         if time.monotonic() >= self._deadline and self.best() is not None:
             self.out_of_time = True
         return self.out_of_time
-
-
-def _item(bundle: Bundle, sample: GoldenSample) -> Any:
-    if sample.text is not None:
-        return sample.text
-    assert sample.image is not None  # read_golden() refuses a sample with neither
-    return bundle.read(sample.image)
 
 
 def _describe(plan: Plan) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sanderling import providers, verdicts
 from sanderling.bundle import Bundle, open_bundle
 from sanderling.errors import GraphError, InferenceError, InputError, ProviderError
-from sanderling.golden import Golden, GoldenSample, read_golden
+from sanderling.golden import Golden, GoldenSample, read_golden, sample_input
 from sanderling.loading import assemble, choose_threads, choose_variant
 from sanderling.manifest import Tolerance
 from sanderling.model import Model
@@ -153,7 +153,7 @@ def tolerance(bundle: Bundle, variant: str) -> Tolerance:
 
 def replay(model: Model, golden: Golden, limits: Tolerance) -> list[Check]:
     """Each golden sample alone, then in mixed batches, then all in one call, batched as the model's plan does it."""
-    items = [_item(model.bundle, sample) for sample in golden.samples]
+    items = [sample_input(model.bundle, sample) for sample in golden.samples]
     differences = [_input_difference(model, item, golden, s) for item, s in zip(items, golden.samples, strict=True)]
     groups = {"alone": [[i] for i in range(len(items))], "mixed": _mixed(len(items)), "batch": [[*range(len(items))]]}
     return [
@@ -179,13 +179,6 @@ def cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float6
     similarity = np.where(norms != 0, (x * y).sum(axis=1) / np.where(norms != 0, norms, 1), 0.0)
     similarity[(~x.any(axis=1)) & (~y.any(axis=1))] = 1.0
     return np.where(np.isfinite(similarity), np.clip(similarity, -1, 1), -1.0)
-
-
-def _item(bundle: Bundle, sample: GoldenSample) -> str | bytes:
-    if sample.text is not None:
-        return sample.text
-    assert sample.image is not None  # read_golden() refuses a sample with neither
-    return bundle.read(sample.image)
 
 
 def _input_difference(model: Model, item: str | bytes, golden: Golden, sample: GoldenSample) -> float:
