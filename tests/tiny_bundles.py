@@ -24,6 +24,7 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 
+from sanderling.codec import decode, encode
 from sanderling.manifest import (
     FORMAT,
     MANIFEST_NAME,
@@ -44,8 +45,6 @@ from sanderling.manifest import (
     TextPreprocessing,
     Tolerance,
     Variant,
-    decode,
-    encode,
 )
 from sanderling.sealing import build_folder, commit_bundle, list_files
 from sanderling.storage import staging_folder

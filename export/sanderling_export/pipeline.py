@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sanderling import sealing, verification
 from sanderling.bundle import open_bundle
+from sanderling.codec import encode
 from sanderling.errors import ExportError, StorageError
 from sanderling.golden import Golden, read_golden
 from sanderling.loading import load
@@ -25,7 +26,6 @@ from sanderling.manifest import (
     Task,
     Tolerance,
     Variant,
-    encode,
 )
 from sanderling.storage import staging_folder
 from sanderling_export import (

@@ -12,8 +12,9 @@ from typing import Literal
 from msgspec import Struct
 
 from sanderling import cache
+from sanderling.codec import decode
 from sanderling.errors import BundleError, IntegrityError, ManifestError
-from sanderling.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, decode
+from sanderling.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
 
 Integrity = Literal["stamp", "full"]
 

@@ -1,4 +1,4 @@
-"""The schema of `bundle.json`, version 1: frozen structs, decoded and bounded by msgspec.
+"""The schema of `bundle.json`, version 1: frozen structs, decoded and bounded by msgspec in `codec`.
 
 `docs/bundle-format.md` specifies the same byte by byte; a field added here is added there.
 Unknown fields within major version 1 are ignored, so that later fields break no reader.
@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta, Struct
-
-from sanderling.errors import ManifestError
 
 FORMAT = "sanderling-bundle"
 MAJOR_VERSION = 1
@@ -46,9 +43,6 @@ Dtype = Literal[
 ]
 Task = Literal["feature-extraction", "text-classification", "image-classification"]
 Family = Literal["general", "embedding", "multimodal"]
-
-# Names that mean a device on Windows, whatever follows their first dot.
-_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
 
 
 class FileEntry(Struct, frozen=True):
@@ -304,139 +298,3 @@ class Header(Struct, frozen=True):
 
     format: str
     version: str
-
-
-def decode(raw: bytes, where: str) -> Manifest:
-    """Decode and check the bytes of a `bundle.json`; `where` names it in errors.
-
-    Raises ManifestError: not JSON, of another format, of a future major version, of wrong types, contradictory.
-    """
-    if len(raw) > MAX_MANIFEST_BYTES:
-        raise ManifestError(
-            f"{where} has {len(raw):,} bytes; a manifest has at most {MAX_MANIFEST_BYTES:,}. Export the bundle again."
-        )
-    try:
-        _check_version(read_header(raw, where), where)
-        manifest = msgspec.json.decode(raw, type=Manifest)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _invalid(where, error) from error
-    _check_consistency(manifest, where)
-    return manifest
-
-
-def read_header(raw: bytes, where: str) -> Header:
-    """Format and version of a `bundle.json` of any version. Raises ManifestError: not JSON, or of another format."""
-    try:
-        header = msgspec.json.decode(raw, type=Header)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _invalid(where, error) from error
-    if header.format != FORMAT:
-        raise ManifestError(f"{where} has the format {header.format[:80]!r}, expected {FORMAT!r}.")
-    return header
-
-
-def _invalid(where: str, error: Exception) -> ManifestError:
-    return ManifestError(
-        f"{where} is no valid manifest: {error}. Copy the bundle again from where it came from, or export it again."
-    )
-
-
-def encode(manifest: Manifest) -> bytes:
-    """The bytes of a `bundle.json`: indented JSON, UTF-8, ending in a newline."""
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
-
-
-def _check_version(header: Header, where: str) -> None:
-    major, dot, minor = header.version.partition(".")
-    if not (dot and major.isascii() and major.isdigit() and minor.isascii() and minor.isdigit()) or len(major) > 9:
-        raise ManifestError(f'{where} has the version {header.version[:80]!r}, expected "MAJOR.MINOR" like "1.0".')
-    if int(major) != MAJOR_VERSION:
-        raise ManifestError(
-            f"{where} has format version {header.version}; this Sanderling reads version {MAJOR_VERSION}.x. "
-            + ("Update it: pip install -U sanderling" if int(major) > MAJOR_VERSION else "Export the bundle again.")
-        )
-
-
-def _check_consistency(manifest: Manifest, where: str) -> None:
-    folded: dict[str, str] = {}
-    for path in manifest.files:
-        other = folded.setdefault(path.lower(), path)
-        if other != path:
-            raise ManifestError(f"{where} lists both {other!r} and {path!r}, one file where case does not count.")
-        if any(segment.partition(".")[0] in _DEVICES for segment in path.lower().split("/")):
-            raise ManifestError(f"{where} lists {path!r}, which is the name of a device on Windows.")
-    if MANIFEST_NAME in folded:
-        raise ManifestError(f"{where} lists {folded[MANIFEST_NAME]!r}, itself, among its files.")
-    for path, user in _references(manifest):
-        if path not in manifest.files:
-            raise ManifestError(f"{where}: {user} names the file {path!r}, which is not in its list of files.")
-    # Another ending means another format to ONNX Runtime, one that is not checked for what it refers to.
-    for component in manifest.components.values():
-        for variant in component.variants.values():
-            for form in variant.forms.values():
-                if not form.graph.endswith(".onnx"):
-                    raise ManifestError(f"{where} names the graph {form.graph!r}; a graph's name ends in .onnx.")
-    text = manifest.preprocessing.text
-    if text is not None and text.default_prompt is not None and text.default_prompt not in text.prompts:
-        raise ManifestError(
-            f"{where}: the default prompt {text.default_prompt!r} is not among the prompts "
-            f"({', '.join(map(repr, text.prompts)) or 'none'})."
-        )
-    if manifest.default_variant not in manifest.variants:
-        raise ManifestError(
-            f"{where}: the default variant {manifest.default_variant!r} is not among the variants that every "
-            f"component has ({', '.join(manifest.variants) or 'none'})."
-        )
-    _check_steps(manifest, where)
-    _check_task(manifest, where)
-
-
-def _references(manifest: Manifest) -> list[tuple[str, str]]:
-    found = [(manifest.golden.samples, "golden"), (manifest.golden.tensors, "golden")]
-    if manifest.provenance.license_file:
-        found.append((manifest.provenance.license_file, "provenance"))
-    if manifest.preprocessing.text:
-        found.append((manifest.preprocessing.text.tokenizer, "preprocessing.text"))
-    for component_name, component in manifest.components.items():
-        for variant_name, variant in component.variants.items():
-            for form in variant.forms.values():
-                user = f"component {component_name!r}, variant {variant_name!r}"
-                found += [(path, user) for path in (form.graph, *form.data)]
-    return found
-
-
-def _check_steps(manifest: Manifest, where: str) -> None:
-    if manifest.preprocessing.image is None:
-        return
-    on_floats = False
-    for step in manifest.preprocessing.image.steps:
-        if isinstance(step, Rescale):
-            if (step.factor is None) == (step.divisor is None) or step.divisor == 0:
-                raise ManifestError(f"{where}: a rescale step takes either a factor or a divisor other than 0.")
-            on_floats = True
-        elif isinstance(step, Normalize):
-            if 0.0 in step.std:
-                raise ManifestError(f"{where}: a normalize step has a std of 0.")
-            on_floats = True
-        elif on_floats:
-            raise ManifestError(f"{where}: resize and crop steps stand before rescale and normalize.")
-
-
-def _check_task(manifest: Manifest, where: str) -> None:
-    modality = "image" if manifest.task.startswith("image") else "text"
-    wants_embedding = manifest.task == "feature-extraction"
-    if wants_embedding and manifest.preprocessing.text is None:
-        modality = "image"
-    if getattr(manifest.preprocessing, modality) is None:
-        raise ManifestError(f"{where}: the task {manifest.task} needs preprocessing.{modality}.")
-    if wants_embedding != isinstance(manifest.postprocessing, EmbeddingOutput):
-        expected = "embedding" if wants_embedding else "classification"
-        raise ManifestError(f"{where}: the task {manifest.task} needs a postprocessing of type {expected!r}.")
-    if wants_embedding and manifest.space is None:
-        raise ManifestError(f"{where}: an embedding model needs the fingerprint of its space in `space`.")
-    outputs = {spec.name for component in manifest.components.values() for spec in component.outputs}
-    if manifest.postprocessing.output not in outputs:
-        raise ManifestError(
-            f"{where}: postprocessing reads the output {manifest.postprocessing.output!r}; "
-            f"the graphs have {', '.join(sorted(outputs))}."
-        )

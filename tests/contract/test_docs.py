@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from sanderling import manifest
+from sanderling import codec, manifest
 from sanderling.cli import build_app
 from sanderling.golden import GoldenSample
 
@@ -98,8 +98,8 @@ def test_json_examples_decode(path: Path) -> None:
     for line, text in blocks(path, "json"):
         value = json.loads(text)
         if isinstance(value, dict) and value.get("format") == manifest.FORMAT:
-            read = manifest.decode(text.encode(), f"{path.name}:{line}")
-            assert not lost(value, json.loads(manifest.encode(read)))
+            read = codec.decode(text.encode(), f"{path.name}:{line}")
+            assert not lost(value, json.loads(codec.encode(read)))
         elif path == FORMAT:
             assert msgspec.json.decode(text, type=tuple[GoldenSample, ...])
 

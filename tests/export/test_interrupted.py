@@ -28,7 +28,8 @@ import sanderling
 from sanderling import sealing
 from sanderling.storage import staging_folder
 import msgspec
-from sanderling.manifest import Manifest, encode
+from sanderling.codec import encode
+from sanderling.manifest import Manifest
 source, target = Path(sys.argv[1]), Path(sys.argv[2])
 raw = (source / "bundle.json").read_text()
 (old,) = (p.name for p in source.iterdir() if p.is_dir())

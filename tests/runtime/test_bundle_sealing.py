@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from sanderling.bundle import open_bundle
+from sanderling.codec import decode, encode
 from sanderling.errors import StorageError
-from sanderling.manifest import MANIFEST_NAME, Manifest, decode, encode
+from sanderling.manifest import MANIFEST_NAME, Manifest
 from sanderling.sealing import build_folder, check_target, commit_bundle, list_files
 from sanderling.storage import FileLock, staging_folder
 
@@ -27,7 +28,7 @@ WRITER = """
     import itertools, os, sys
     from pathlib import Path
     import msgspec
-    from sanderling.manifest import decode
+    from sanderling.codec import decode
     from sanderling.sealing import build_folder, commit_bundle, list_files
     from sanderling.storage import staging_folder
 
@@ -331,7 +332,7 @@ def test_a_disk_too_small_for_the_manifest(template: Path, tmp_path: Path) -> No
         import resource, signal, sys
         from pathlib import Path
         from sanderling.errors import StorageError
-        from sanderling.manifest import decode
+        from sanderling.codec import decode
         from sanderling.sealing import commit_bundle
         from sanderling.storage import staging_folder
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

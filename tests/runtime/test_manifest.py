@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sanderling.codec import decode, encode, read_header
 from sanderling.errors import ManifestError
-from sanderling.manifest import MAX_MANIFEST_BYTES, Manifest, Normalize, Resize, decode, encode, read_header
+from sanderling.manifest import MAX_MANIFEST_BYTES, Manifest, Normalize, Resize
 
 Change = Callable[[dict[str, Any]], Any]
 

@@ -13,8 +13,9 @@ import tiny_bundles
 
 import sanderling
 from sanderling import sealing, trimming
+from sanderling.codec import encode
 from sanderling.errors import BundleError, IntegrityError, StorageError
-from sanderling.manifest import MANIFEST_NAME, Form, encode
+from sanderling.manifest import MANIFEST_NAME, Form
 from sanderling.trimming import trim
 
 CopyBundle = Callable[[Path], Path]
