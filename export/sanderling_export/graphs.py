@@ -98,6 +98,14 @@ def copied(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
+def named(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy to change, as `copied`, in which every node has a name: where it had none, its operator and place."""
+    copy = copied(model)
+    for index, node in enumerate(copy.graph.node):
+        node.name = node.name or f"{node.op_type}_{index}"
+    return copy
+
+
 def session(model: onnx.ModelProto) -> ort.InferenceSession:
     """A CPU session on a graph in memory (below protobuf's limit of 2 GiB)."""
     options = ort.SessionOptions()

@@ -6,7 +6,7 @@ they do where ranges are found at run time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,8 @@ from sanderling_export import graphs, rounding, smooth, split, tables
 from sanderling_export.graphs import Feed
 
 _DOMAIN = "com.microsoft"
+# Of what a channel must exceed the median one by to be smoothed: less than where ranges are found at run time.
+OUTLIER = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +42,32 @@ class _Seen:
     moments: NDArray[np.float64]
 
 
-def quantize(model: onnx.ModelProto, feeds: Sequence[Feed]) -> Made:
-    """Split, smooth, and quantize; `feeds` are single inputs without padding, so that no masked position counts."""
+def quantize(
+    model: onnx.ModelProto,
+    feeds: Sequence[Feed],
+    *,
+    keep: Collection[str] = (),
+    limit: float = split.LIMIT,
+    outlier: float = OUTLIER,
+    rounder: rounding.Rounder = rounding.rounded,
+) -> Made:
+    """Split, smooth, and quantize; `feeds` are single inputs without padding, so that no masked position counts.
+
+    Products whose nodes are named in `keep` stay as they are. Hidden channels are split at `limit` (0: not at all);
+    a channel is smoothed where it peaks above `outlier` times the median one. `rounder` rounds the weights.
+    """
     changed = graphs.copied(model)
-    layers = split.find(changed)
+    kept = {node.input[0] for nodes in smooth.products(changed).values() for node in nodes if node.name in keep}
+    layers = [layer for layer in split.find(changed) if limit and layer.tensor not in kept]
     hidden = {layer.tensor for layer in layers}
-    columns = split.split(changed, layers, _peaks(changed, hidden, feeds))
-    smoothed = smooth.smooth(changed, feeds, outlier=1.5, skip=hidden)
-    products = smooth.products(changed)
-    seen = _see(changed, products, hidden, feeds)
+    columns = split.split(changed, layers, _peaks(changed, hidden, feeds), limit)
+    smoothed = smooth.smooth(changed, feeds, outlier=outlier, skip=hidden | kept)
+    products = {tensor: nodes for tensor, nodes in smooth.products(changed).items() if tensor not in kept}
+    seen = _see(changed, products, hidden, feeds, limit)
     for tensor, nodes in products.items():
         _quantize_input(changed, tensor, nodes, seen[tensor])
         for node in nodes:
-            _quantize_product(changed, tensor, node, seen[tensor])
+            _quantize_product(changed, tensor, node, seen[tensor], rounder)
     if _DOMAIN not in {opset.domain for opset in changed.opset_import}:
         changed.opset_import.append(helper.make_opsetid(_DOMAIN, 1))
     looked_up = tables.quantize_tables(changed)
@@ -70,14 +85,18 @@ def _peaks(model: onnx.ModelProto, tensors: set[str], feeds: Sequence[Feed]) -> 
 
 
 def _see(
-    model: onnx.ModelProto, products: dict[str, list[onnx.NodeProto]], hidden: set[str], feeds: Sequence[Feed]
+    model: onnx.ModelProto,
+    products: dict[str, list[onnx.NodeProto]],
+    hidden: set[str],
+    feeds: Sequence[Feed],
+    limit: float,
 ) -> dict[str, _Seen]:
     seen: dict[str, _Seen] = {}
     for values in graphs.observe(model, products, feeds):
         for name, value in values.items():
             rows = value.reshape(-1, value.shape[-1])
             if name in hidden:
-                rows = np.minimum(rows, split.LIMIT)
+                rows = np.minimum(rows, limit)
             entry = seen.setdefault(name, _Seen(0.0, 0.0, np.zeros((rows.shape[1], rows.shape[1]))))
             entry.low, entry.high = min(entry.low, float(rows.min())), max(entry.high, float(rows.max()))
             entry.moments += rows.T @ rows
@@ -95,12 +114,14 @@ def _quantize_input(model: onnx.ModelProto, tensor: str, nodes: list[onnx.NodePr
     model.graph.node.insert(first, rounded)
 
 
-def _quantize_product(model: onnx.ModelProto, tensor: str, node: onnx.NodeProto, seen: _Seen) -> None:
+def _quantize_product(
+    model: onnx.ModelProto, tensor: str, node: onnx.NodeProto, seen: _Seen, rounder: rounding.Rounder
+) -> None:
     constants = graphs.weights(model)
     name = node.input[1]
     integers, scales = f"{name}_int8", f"{name}_scales"
     if integers not in constants:
-        values, by_column = rounding.rounded(graphs.array(constants[name]), seen.moments)
+        values, by_column = rounder(graphs.array(constants[name]), seen.moments)
         model.graph.initializer.append(numpy_helper.from_array(values, integers))
         model.graph.initializer.append(numpy_helper.from_array(by_column, scales))
     inputs = [f"{tensor}_uint8", integers, f"{tensor}_scale", scales, f"{tensor}_zero"]

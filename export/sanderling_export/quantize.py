@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Literal
 
 import onnx
+from msgspec.structs import replace
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from sanderling.errors import ExportError
-from sanderling_export import graphs, half, matmuls, smooth, static, tables, weight_only
+from sanderling_export import graphs, half, matmuls, rounding, smooth, static, tables, weight_only
 from sanderling_export.graphs import Feed
 from sanderling_export.recipe import Precision
+from sanderling_export.settings import Settings
 
 # Ranges of fewer samples than this leave out what a model meets every day.
 ENOUGH = 100
+DEFAULTS = Settings()
 
 
 def default_precision(model: onnx.ModelProto) -> Precision:
@@ -27,24 +30,68 @@ def default_precision(model: onnx.ModelProto) -> Precision:
 
 
 def quantize(
-    model: onnx.ModelProto, precision: Precision, feeds: Sequence[Feed]
+    model: onnx.ModelProto,
+    precision: Precision,
+    feeds: Sequence[Feed],
+    settings: Settings = DEFAULTS,
+    rounder: rounding.Rounder = rounding.rounded,
 ) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    """The graph in `precision`, and notes on how it was made. `feeds` are single calibration inputs."""
+    """The graph in `precision`, and notes on how it was made. `feeds` are single calibration inputs.
+
+    Raises ExportError: a precision that this graph cannot have, no samples, a node to keep that is not there.
+    """
     if precision == "fp32":
         return model, ()
     if precision == "fp16":
         return half.convert(model), ("fp16: weights and inner tensors in half precision, inputs and outputs float32",)
+    model = graphs.named(model)
+    settings = replace(settings, keep=_kept(model, precision, settings.keep))
+    made, notes = _quantized(model, precision, feeds, settings, rounder)
+    if not settings.keep:
+        return made, notes
+    kept = f"{precision}: kept in {settings.keep_as}: {', '.join(settings.keep)}"
+    if settings.keep_as == "int8-weight-only":
+        made = weight_only.quantize(made, 8, block=settings.block).model
+    return made, (*notes, kept)
+
+
+def _kept(model: onnx.ModelProto, precision: Precision, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """The nodes to keep, with the products that share their input: it is quantized for all of them or for none."""
+    if not names:
+        return names
+    constants = graphs.weights(model)
+    known = {node.name: node for node in model.graph.node if len(node.input) > 1 and node.input[1] in constants}
+    for name in names:
+        if name not in known:
+            raise ExportError(
+                f"{precision} is to keep {name!r}, but this graph has no such node with weights; it has "
+                f"{', '.join(sorted(known)[:3])} and others. Search anew with --variants auto, or take it out of keep."
+            )
+    products = {known[name].input[0] for name in names if known[name].op_type == "MatMul"}
+    return tuple(name for name, node in known.items() if name in names or node.input[0] in products)
+
+
+def _quantized(
+    model: onnx.ModelProto,
+    precision: Precision,
+    feeds: Sequence[Feed],
+    settings: Settings,
+    rounder: rounding.Rounder,
+) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     if precision == "int8-weight-only":
-        return _weight_only(model, precision, 8)
+        return _weight_only(model, precision, 8, settings)
     if precision == "int4-weight-only":
-        return _weight_only(model, precision, 4)
+        return _weight_only(model, precision, 4, settings)
     if not feeds:
         raise ExportError(
             f"{precision} is calibrated on samples, and there are none; give some with --data (100 or more), or leave "
             f"{precision} out of --variants."
         )
     few = _few(precision, len(feeds))
-    made, notes = _static(model, feeds) if precision == "int8-static" else _dynamic(model, feeds)
+    if precision == "int8-static":
+        made, notes = _static(model, feeds, settings, rounder)
+    else:
+        made, notes = _dynamic(model, feeds, settings)
     return made, (*notes, *few)
 
 
@@ -55,28 +102,32 @@ def _few(precision: Precision, count: int) -> tuple[str, ...]:
 
 
 def _weight_only(
-    model: onnx.ModelProto, precision: Precision, bits: Literal[4, 8]
+    model: onnx.ModelProto, precision: Precision, bits: Literal[4, 8], settings: Settings
 ) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    made = weight_only.quantize(model, bits)
+    made = weight_only.quantize(model, bits, block=settings.block, keep=settings.keep or ())
     if not made.products:
         raise ExportError(
             f"{precision} quantizes products with constant weights (MatMul), and this graph has none; a convolutional "
             "network takes int8-static."
         )
     note = (
-        f"{precision}: {made.products} weights in {bits} bits by blocks of {weight_only.BLOCK}, "
+        f"{precision}: {made.products} weights in {bits} bits by blocks of {settings.block}, "
         f"{made.tables} embedding tables by row in int8"
     )
     return made.model, (note,)
 
 
-def _static(model: onnx.ModelProto, feeds: Sequence[Feed]) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+def _static(
+    model: onnx.ModelProto, feeds: Sequence[Feed], settings: Settings, rounder: rounding.Rounder
+) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     if default_precision(model) == "int8-static":
-        layers = static.quantize(model, feeds)
+        layers = static.quantize(model, feeds, keep=settings.keep)
         kept = f"int8-static: calibrated on {len(feeds)} samples (min-max), weights by channel, bias corrected"
         in_float = f"; in float: {', '.join(layers.kept)}" if layers.kept else ""
         return layers.model, (kept + in_float,)
-    made = matmuls.quantize(model, feeds)
+    made = matmuls.quantize(
+        model, feeds, keep=settings.keep or (), limit=settings.split, outlier=settings.smooth, rounder=rounder
+    )
     note = (
         f"int8-static: calibrated on {len(feeds)} samples (min-max), {made.products} products with weights by channel, "
         f"{made.smoothed} inputs smoothed, {made.columns} columns split off for outliers, "
@@ -85,9 +136,13 @@ def _static(model: onnx.ModelProto, feeds: Sequence[Feed]) -> tuple[onnx.ModelPr
     return made.model, (note,)
 
 
-def _dynamic(model: onnx.ModelProto, feeds: Sequence[Feed]) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+def _dynamic(
+    model: onnx.ModelProto, feeds: Sequence[Feed], settings: Settings
+) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     changed = graphs.copied(model)
-    smoothed = smooth.smooth(changed, feeds)
+    keep = settings.keep or ()
+    kept = {node.input[0] for node in changed.graph.node if node.name in keep}
+    smoothed = smooth.smooth(changed, feeds, skip=kept)
     looked_up = tables.quantize_tables(changed)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "quantized.onnx"
@@ -96,6 +151,7 @@ def _dynamic(model: onnx.ModelProto, feeds: Sequence[Feed]) -> tuple[onnx.ModelP
             changed,
             str(target),
             op_types_to_quantize=["MatMul"],
+            nodes_to_exclude=list(keep),
             per_channel=True,
             reduce_range=True,
             weight_type=QuantType.QInt8,

@@ -1,10 +1,10 @@
 """The outlier split of hidden activations: a channel that peaks far above the others is carried by several columns.
 
-An unsigned 8-bit activation with the range up to `LIMIT` saturates above it. For each channel of a Gelu that peaks
-higher, columns are appended to the matrix before it, with a bias lower by LIMIT, 2 LIMIT and so on, and the matching
-rows to the matrix behind it. Gelu is the identity far from zero, so the saturated columns add up to the channel again;
-near each step the sum is off by at most 0.17 (the minimum of Gelu), as rare as the outliers are. The split is no
-rewrite of the float graph: it holds only where each column saturates at LIMIT.
+An unsigned 8-bit activation with the range up to a limit saturates above it. For each channel of a Gelu that peaks
+higher, columns are appended to the matrix before it, with a bias lower by the limit, twice the limit and so on, and
+the matching rows to the matrix behind it. Gelu is the identity far from zero, so the saturated columns add up to the
+channel again; near each step the sum is off by at most 0.17 (the minimum of Gelu), as rare as the outliers are. The
+split is no rewrite of the float graph: it holds only where each column saturates at the limit.
 """
 
 from __future__ import annotations
@@ -61,16 +61,18 @@ def find(model: onnx.ModelProto) -> list[Hidden]:
     return found
 
 
-def split(model: onnx.ModelProto, layers: list[Hidden], peaks: Mapping[str, NDArray[np.float32]]) -> int:
-    """Append columns in place for the channels of `layers` whose peak is above LIMIT; gives how many."""
+def split(
+    model: onnx.ModelProto, layers: list[Hidden], peaks: Mapping[str, NDArray[np.float32]], limit: float = LIMIT
+) -> int:
+    """Append columns in place for the channels of `layers` whose peak is above `limit`; gives how many."""
     constants = graphs.weights(model)
     added = 0
     for layer in layers:
-        steps = np.ceil(peaks[layer.tensor] / LIMIT).astype(int) - 1
+        steps = np.ceil(peaks[layer.tensor] / limit).astype(int) - 1
         channels = np.repeat(np.arange(len(steps)), np.maximum(steps, 0))
         if not len(channels):
             continue
-        lowered = np.concatenate([np.arange(1, count + 1) for count in steps if count > 0]) * LIMIT
+        lowered = np.concatenate([np.arange(1, count + 1) for count in steps if count > 0]) * limit
         before, bias, after = (graphs.array(constants[name]) for name in (layer.before, layer.bias, layer.after))
         empty = -len(channels) % _BLOCK
         columns, rows = np.zeros((len(before), empty), np.float32), np.zeros((empty, after.shape[1]), np.float32)

@@ -12,7 +12,7 @@ Three things make it hold, each measured on EfficientNet-Lite0 (mean cosine of l
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,12 +68,15 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
         return next(self._feeds, None)
 
 
-def quantize(model: onnx.ModelProto, feeds: Sequence[Feed]) -> Static:
-    """Quantize weights and activations to 8 bits, with ranges from `feeds` (single inputs)."""
-    model = _named(model)
+def quantize(model: onnx.ModelProto, feeds: Sequence[Feed], *, keep: Collection[str] | None = None) -> Static:
+    """Quantize weights and activations to 8 bits, with ranges from `feeds` (single inputs).
+
+    Layers whose nodes are named in `keep` stay in float; by default those few that cost most.
+    """
+    model = graphs.named(model)
     layers = _layers(model)
     means = _means(model, layers, feeds[:_MEAN_SAMPLES])
-    kept = _most_sensitive(model, layers, means, feeds[:_PROBES])
+    kept = _most_sensitive(model, layers, means, feeds[:_PROBES]) if keep is None else tuple(keep)
     rounded = [layer for layer in layers if layer.node not in kept]
     for layer in rounded:
         _correct_bias(model, layer, means)
@@ -101,13 +104,6 @@ def quantize(model: onnx.ModelProto, feeds: Sequence[Feed]) -> Static:
             extra_options={"TensorQuantOverrides": overrides},
         )
         return Static(onnx.load(str(target)), kept)
-
-
-def _named(model: onnx.ModelProto) -> onnx.ModelProto:
-    copy = graphs.copied(model)
-    for index, node in enumerate(copy.graph.node):
-        node.name = node.name or f"{node.op_type}_{index}"
-    return copy
 
 
 def _layers(model: onnx.ModelProto) -> list[Layer]:

@@ -1,7 +1,8 @@
-"""int8-weight-only and int4-weight-only: weights in blocks of 32, activations in float32 until inside the kernel."""
+"""int8-weight-only and int4-weight-only: weights in blocks, activations in float32 until inside the kernel."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,19 +29,22 @@ class Made:
     tables: int
 
 
-def quantize(model: onnx.ModelProto, bits: Literal[4, 8]) -> Made:
-    """Quantize the constant weights of every MatMul symmetrically to `bits`, and large tables by row to int8."""
+def quantize(model: onnx.ModelProto, bits: Literal[4, 8], *, block: int = BLOCK, keep: Collection[str] = ()) -> Made:
+    """Quantize the constant weights of every MatMul symmetrically to `bits`, and large tables by row to int8.
+
+    `block` weights of a column share a scale; nodes named in `keep` stay as they are.
+    """
     changed = graphs.copied(model)
     looked_up = tables.quantize_tables(changed)
     config = DefaultWeightOnlyQuantConfig(
-        block_size=BLOCK,
+        block_size=block,
         is_symmetric=True,
         accuracy_level=_ACCURACY_LEVEL,
         quant_format=QuantFormat.QOperator,
         op_types_to_quantize=("MatMul",),
         bits=bits,
     )
-    worker = MatMulNBitsQuantizer(changed, algo_config=config)
+    worker = MatMulNBitsQuantizer(changed, nodes_to_exclude=list(keep), algo_config=config)
     worker.process()
     made = worker.model.model
     graphs.prune(made)

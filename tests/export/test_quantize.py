@@ -155,7 +155,7 @@ def test_no_weight_of_seven_bits_can_saturate(convolutional: onnx.ModelProto) ->
 
 
 def test_bias_correction_restores_channel_means(convolutional: onnx.ModelProto) -> None:
-    model = static._named(convolutional)
+    model = graphs.named(convolutional)
     layers = static._layers(model)
     feeds = pictures(64)
     means = static._means(model, layers, feeds)
