@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sanderling.bundle import Bundle, open_bundle
-from sanderling.commands.console import megabytes, plain, print_json, stderr, stdout
+from sanderling.commands.console import megabytes, plain, print_json, stderr, stdout, table
 from sanderling.errors import ExportError
 from sanderling_export.extra import load_pipeline
 
@@ -142,18 +142,14 @@ class _Stages:
 
 
 def _table(bundle: Bundle) -> Table:
-    from rich.table import Table
-
-    table = Table()
-    table.add_column("variant", style="bold")
-    for column in ("size", "samples", "mean cosine", "p01", "minimum", "agreement", "batch mates", "padding"):
-        table.add_column(column, justify="right")
+    columns = ("variant", "size", "samples", "mean", "p01", "min", "same label", "batch", "padding")
+    made = table("Cosine to the original", *columns)
     (component,) = bundle.manifest.components.values()
     for name, variant in component.variants.items():
         files = {f for form in variant.forms.values() for f in (form.graph, *form.data)}
         size = megabytes(sum(bundle.manifest.files[file].size for file in files))
         drift, moved = variant.drift, variant.invariance
-        table.add_row(
+        made.add_row(
             name + (" (default)" if name == bundle.manifest.default_variant else ""),
             size,
             str(drift.cosine.samples) if drift else "",
@@ -164,4 +160,4 @@ def _table(bundle: Bundle) -> Table:
             f"{moved.batch:.5f}" if moved else "",
             f"{min(moved.padding.values()):.5f}" if moved and moved.padding else "",
         )
-    return table
+    return made

@@ -88,6 +88,8 @@ def export(
     tell("resolve the checkpoint")
     plan = make_plan(os.fspath(source), output, asked, Path(data) if data is not None else None, keep_failing)
     sealing.check_target(plan.output)
+    with staging_folder(plan.output):
+        pass  # where nothing can be written, that is said now and not after minutes of converting
     try:
         return _build(plan, tell)
     except OSError as error:

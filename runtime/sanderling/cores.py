@@ -10,11 +10,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sanderling.cancellation import Cancellation
 
 _MEMBERSHIP = Path("/proc/self/cgroup")
 _ROOT = Path("/sys/fs/cgroup")
 
 _TOPOLOGY = Path("/sys/devices/system/cpu")
+
+# Seconds between two looks of who waits for cores at whether its call is to end.
+_PATIENCE = 0.02
 
 
 def granted() -> int:
@@ -38,15 +45,21 @@ class Budget:
         self._changed = threading.Condition()
 
     @contextmanager
-    def use(self, cores: int) -> Iterator[None]:
-        """Hold `cores` of the budget (at most all of it) while the block runs; wait until they are free."""
+    def use(self, cores: int, cancellation: Cancellation | None = None) -> Iterator[None]:
+        """Hold `cores` of the budget (at most all of it) while the block runs; wait until they are free.
+
+        Raises CancelledError or DeadlineError where `cancellation` ends the waiting.
+        """
         cores = min(cores, self.total)
         ticket = object()
         with self._changed:
             self._waiting.append(ticket)
             try:
                 while self._waiting[0] is not ticket or self._free < cores:
-                    self._changed.wait()
+                    if cancellation is not None:
+                        cancellation.check()
+                    # Whoever waits with a cancellation looks at it again after a moment: it has no way to wake a queue.
+                    self._changed.wait(None if cancellation is None else _PATIENCE)
             except BaseException:
                 self._waiting.remove(ticket)
                 self._changed.notify_all()

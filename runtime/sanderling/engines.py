@@ -25,11 +25,15 @@ class Engines:
     def many(self) -> Engine:
         """The session for runs side by side."""
         with self._lock:
-            if self._closed:
-                raise ModelClosedError("This model was closed; load it again.")
+            self.check()
             if self._many is None:
                 self._many = self._build()
             return self._many
+
+    def check(self) -> None:
+        """Raise ModelClosedError after `close`, also where there is nothing to run."""
+        if self._closed:
+            raise ModelClosedError("This model was closed; load it again.")
 
     def close(self) -> None:
         """Free the sessions and let the workers end."""

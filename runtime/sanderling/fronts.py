@@ -18,6 +18,7 @@ from sanderling.session import Arrays
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from sanderling.cancellation import Cancellation
     from sanderling.preprocess.text import Encoded, TextEncoder
 
     ImageInput: TypeAlias = str | os.PathLike[str] | bytes | Image | NDArray[np.uint8]
@@ -35,8 +36,8 @@ class Front(Protocol):
         """The inputs as a list, and whether it was a single one that was handed over."""
         ...
 
-    def prepare(self, items: list[Any], prompt: str | None) -> list[Any]:
-        """What can and must be known of all inputs before they are batched."""
+    def prepare(self, items: list[Any], prompt: str | None, cancellation: Cancellation | None = None) -> list[Any]:
+        """What can and must be known of all inputs before they are batched; `cancellation` ends it early."""
         ...
 
     def batches(self, prepared: Sequence[Any]) -> Iterator[list[int]]:
@@ -67,8 +68,8 @@ class TextFront:
             )
         return list(inputs), False
 
-    def prepare(self, items: list[Any], prompt: str | None) -> list[Encoded]:
-        return self._encoder.encode(items, prompt)
+    def prepare(self, items: list[Any], prompt: str | None, cancellation: Cancellation | None = None) -> list[Encoded]:
+        return self._encoder.encode(items, prompt, cancellation)
 
     def batches(self, prepared: Sequence[Encoded]) -> Iterator[list[int]]:
         return schedule.batches([encoded.length for encoded in prepared], self._token_budget)
@@ -101,7 +102,8 @@ class ImageFront:
             )
         return list(inputs), False
 
-    def prepare(self, items: list[Any], prompt: str | None) -> list[Any]:
+    def prepare(self, items: list[Any], prompt: str | None, cancellation: Cancellation | None = None) -> list[Any]:
+        del cancellation  # nothing here takes time
         if prompt is not None:
             raise InputError(f"A prompt ({prompt!r}) goes with texts; this model takes images.")
         return items

@@ -13,8 +13,9 @@ import numpy as np  # noqa: F401
 
 from sanderling import cores, verdicts
 from sanderling.bundle import Bundle, Integrity, open_bundle
+from sanderling.counts import whole_number
 from sanderling.engines import Engines
-from sanderling.errors import BundleError, InputError, PartialPlacementWarning, ProviderError, StalePlanWarning
+from sanderling.errors import BundleError, PartialPlacementWarning, ProviderError, StalePlanWarning
 from sanderling.fronts import Front, ImageFront, TextFront
 from sanderling.manifest import ClassificationOutput, Component, EmbeddingOutput, Form
 from sanderling.plan import MAX_THREADS, Plan, default_plan, tuned_plan
@@ -109,9 +110,7 @@ def choose_threads(threads: int | None) -> int:
     """The threads asked for, or as many as the process was granted cores. Raises InputError."""
     if threads is None:
         return cores.granted()
-    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
-        raise InputError(f"threads is {threads!r}; a whole number from 1 to {MAX_THREADS} was expected.")
-    return threads
+    return whole_number("threads", threads, MAX_THREADS)
 
 
 def assemble(bundle: Bundle, plan: Plan) -> EmbeddingModel | Classifier:

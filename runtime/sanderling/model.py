@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sanderling.bundle import Bundle
 from sanderling.cancellation import Cancellation
+from sanderling.counts import counted
 from sanderling.engines import Engines
 from sanderling.errors import InferenceError, InputError
 from sanderling.fronts import Front
@@ -106,12 +107,15 @@ class Model:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name} {self.variant} on {self.provider}, {self.threads} threads>"
+        return (
+            f"<{type(self).__name__} {self.name} {self.variant} on {self.provider}, {counted(self.threads, 'thread')}>"
+        )
 
     def answer(self, items: list[Any], prompt: str | None = None, cancellation: Cancellation | None = None) -> Answers:
         """The rows of a list of inputs: what the task's call and `verify` are made of."""
+        self._engines.check()
         started = time.perf_counter()
-        prepared = self.front.prepare(items, prompt)
+        prepared = self.front.prepare(items, prompt, cancellation)
         collected = _Collected(len(prepared), self._width)
         collected.preprocess = time.perf_counter() - started
         batches = list(self.front.batches(prepared))
@@ -213,10 +217,3 @@ async def in_thread(call: Callable[[Cancellation], T]) -> T:
     except asyncio.CancelledError:
         cancellation.cancel()
         raise
-
-
-def check_top_k(top_k: int) -> int:
-    """`top_k` if it is a positive whole number. Raises InputError."""
-    if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-        raise InputError(f"top_k is {top_k!r}; a whole number of at least 1 was expected.")
-    return top_k

@@ -106,7 +106,7 @@ class Session:
         if session is None:
             raise ModelClosedError("This model was closed; load it again.")
         try:
-            with self._budget.use(self.threads):
+            with self._budget.use(self.threads, cancellation):
                 values = self._run(session, feeds, cancellation)
         except SanderlingError:
             raise

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from sanderling import cores
 from sanderling.bundle import Bundle, open_bundle
+from sanderling.counts import counted
 from sanderling.errors import InputError, SanderlingError, TuneError
 from sanderling.golden import Golden, read_golden, sample_input
 from sanderling.loading import assemble
@@ -271,7 +272,7 @@ class _Search:
 
 def _describe(plan: Plan) -> str:
     return (
-        f"{plan.variant} on {plan.provider}, {plan.threads} threads, {plan.workers} workers, "
+        f"{plan.variant} on {plan.provider}, {counted(plan.threads, 'thread')}, {counted(plan.workers, 'worker')}, "
         f"budget {plan.token_budget} tokens or {plan.image_budget} images"
     )
 

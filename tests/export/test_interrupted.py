@@ -119,6 +119,16 @@ def test_a_folder_with_other_things_is_not_overwritten(checkpoint: Callable[[str
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_a_place_that_cannot_be_written_is_said_before_anything_is_converted(
+    checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    stages: list[str] = []
+    with pytest.raises(StorageError, match="Could not write beside"):
+        export(checkpoint("bert"), tmp_path / "file" / "bundle", progress=stages.append)
+    assert stages == ["resolve the checkpoint"]
+
+
 def test_a_second_export_replaces_the_first_and_sweeps_it(
     bundle: Path, checkpoint: Callable[[str], Path], lines: Path
 ) -> None:

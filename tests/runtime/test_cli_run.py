@@ -202,7 +202,13 @@ def test_prompts_variants_and_threads_are_passed_on(run: Run, embedding_bundle: 
     assert_embedding(line, "query: sea")
     done = run("run", embedding_bundle, "sea", "--variant", "int8-dynamic", "--threads", 1)
     assert done.status == 0
-    assert done.out.splitlines()[0] == "tiny-embedding int8-dynamic on cpu, 1 threads"
+    assert done.out.splitlines()[0] == "tiny-embedding int8-dynamic on cpu, 1 thread"
+
+
+def test_an_unknown_prompt_is_said_once(run: Run, embedding_bundle: Path) -> None:
+    done = run("run", embedding_bundle, "sea", "bird", "edge", "--prompt", "poem", "--json")
+    assert (done.status, done.out) == (1, "")
+    assert done.err == "error: This model has no prompt named 'poem'; it has 'query', 'passage'.\n"
 
 
 def test_people_get_a_few_lines_an_input(run: Run, text_bundle: Path, embedding_bundle: Path) -> None:

@@ -52,6 +52,12 @@ def test_threads_that_are_no_count_are_named(embedding_bundle: Path, threads: An
         assert str(raised.value) == f"threads is {threads!r}; a whole number from 1 to 1024 was expected."
 
 
+def test_any_whole_number_is_a_count_of_threads(embedding_bundle: Path) -> None:
+    with sanderling.load(embedding_bundle, threads=np.int64(1)) as model:
+        assert type(model.threads) is int
+        assert repr(model) == "<EmbeddingModel tiny-embedding fp32 on cpu, 1 thread>"
+
+
 def test_threads_are_those_asked_for_or_granted(monkeypatch: pytest.MonkeyPatch, embedding_bundle: Path) -> None:
     with sanderling.load(embedding_bundle, threads=3) as model:
         assert model.threads == 3
@@ -158,7 +164,7 @@ def test_a_closed_model_says_so(embedding_bundle: Path, image_bundle: Path) -> N
         model: Any = sanderling.load(bundle)
         model.close()
         model.close()
-        for inputs in (given, [given], [given] * 50):
+        for inputs in (given, [given], [given] * 50, []):
             with pytest.raises(ModelClosedError, match="This model was closed; load it again"):
                 model(inputs)
 

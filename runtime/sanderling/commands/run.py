@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sanderling.commands.console import clean, plain, print_json, stderr, stdout
+from sanderling.counts import counted
 from sanderling.errors import InputError, SanderlingError, TextError
 from sanderling.loading import load
 from sanderling.results import Classification, Embedding, ImageReport, TextReport
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _CHUNK = 64
 _MAX_TEXT_FILE = 64 * 2**20
 _TEXT_SUFFIXES = {".txt", ".md", ".rst", ".text"}
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".jp2"}
+_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ def run(
 ) -> None:
     """Answer inputs with a bundle."""
     with load(bundle, variant=variant, provider=provider, threads=threads) as model:
+        _check_prompt(model, prompt)
         items = _items(model, inputs or [], text or [], image or [])
         first = next(items, None)
         if first is None:
@@ -108,9 +110,16 @@ def _call(model: Any, values: list[Any], top_k: int, prompt: str | None) -> Iter
         return []
     if model.family == "embedding":
         return list(model(values, prompt=prompt))
-    if prompt is not None:
-        raise SanderlingError(f"--prompt goes with embedding models; {model.name} is for {model.task}.")
     return list(model(values, top_k=top_k))
+
+
+def _check_prompt(model: Model, prompt: str | None) -> None:
+    """Once, before anything is read: what is wrong with a prompt is wrong with it for every input."""
+    if prompt is None:
+        return
+    if model.family != "embedding":
+        raise InputError(f"--prompt goes with embedding models; {model.name} is for {model.task}.")
+    model.front.prepare([], prompt)
 
 
 def _items(model: Model, inputs: list[str], texts: list[str], images: list[str]) -> Iterator[Item]:
@@ -222,7 +231,8 @@ class _Table:
 
     def __init__(self, model: Model) -> None:
         self._console = stdout()
-        self._console.print(f"[bold]{model.name}[/] {model.variant} on {model.provider}, {model.threads} threads")
+        threads = counted(model.threads, "thread")
+        self._console.print(f"[bold]{model.name}[/] {model.variant} on {model.provider}, {threads}")
 
     def show(self, record: dict[str, Any]) -> None:
         name = " ".join(record["input"].split())

@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from sanderling.commands.console import print_json, stderr, stdout, table
+from sanderling.counts import counted
 from sanderling.errors import InputError
 from sanderling.tuning import Trial, Tuned
 from sanderling.tuning import tune as tune_bundle
@@ -61,7 +62,8 @@ def tune(
         stdout().print(_table(tuned))
     plan = tuned.plan
     stdout().print(
-        f"{plan.variant} on {plan.provider}, {plan.threads} threads for one, {plan.workers} workers for many, "
+        f"{plan.variant} on {plan.provider}, {counted(plan.threads, 'thread')} for one, "
+        f"{counted(plan.workers, 'worker')} for many, "
         f"budget {_budget(tuned.trials[0])}; it is used from now on."
     )
     if not tuned.complete:

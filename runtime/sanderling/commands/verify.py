@@ -10,6 +10,7 @@ import typer
 
 from sanderling import verification
 from sanderling.commands.console import plain, print_json, stdout, table
+from sanderling.counts import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,7 +42,7 @@ def verify(
     else:
         console = stdout()
         console.print(
-            f"[bold]{report.name}[/], {report.threads} threads: "
+            f"[bold]{report.name}[/], {counted(report.threads, 'thread')}: "
             f"all files are as sealed, {len(report.checks)} golden answers were compared"
         )
         console.print(_table(report))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from msgspec import Struct
@@ -13,6 +14,9 @@ from tokenizers import Encoding, Tokenizer
 from sanderling.errors import BundleError, TextError
 from sanderling.manifest import TextPreprocessing
 from sanderling.results import TextReport
+
+if TYPE_CHECKING:
+    from sanderling.cancellation import Cancellation
 
 # A text is read in two steps, from the side that is kept, until it has given more tokens than the model takes. The
 # first is long enough that ordinary texts are read whole; the second bounds time: it takes about half a second.
@@ -61,19 +65,27 @@ class TextEncoder:
         self._tokenizer.enable_truncation(settings.max_tokens, direction=settings.truncation_side)
         self._last_read = max(_LAST_READ, _CHARACTERS_A_TOKEN * settings.max_tokens)
 
-    def encode(self, texts: Sequence[str], prompt: str | None = None) -> list[Encoded]:
+    def encode(
+        self, texts: Sequence[str], prompt: str | None = None, cancellation: Cancellation | None = None
+    ) -> list[Encoded]:
         """Encode each text, truncated to `max_tokens`.
 
         `prompt` names one of the manifest's prompts (default: its `default_prompt`).
-        Raises TextError: not a string, a lone surrogate, an unknown prompt, a failure inside the tokenizer.
+        Raises TextError: not a string, a lone surrogate, an unknown prompt, a failure inside the tokenizer;
+        CancelledError or DeadlineError as `cancellation` says, between texts.
         """
         prefix = self._prompt(prompt)
         prepared = [self._prepare(text, index, prefix) for index, text in enumerate(texts)]
         pieces = [self._piece(text, _FIRST_READ) for text in prepared]
-        return [
-            self._finish(encoding, piece, text)
-            for encoding, piece, text in zip(self._encode(pieces), pieces, prepared, strict=True)
-        ]
+        encoded: list[Encoded] = []
+        for part in _parts(pieces):
+            if cancellation is not None:
+                cancellation.check()
+            for encoding, piece, text in zip(self._encode(pieces[part]), pieces[part], prepared[part], strict=True):
+                if cancellation is not None and len(piece) < len(text):
+                    cancellation.check()  # a long text may have to be read a second time
+                encoded.append(self._finish(encoding, piece, text))
+        return encoded
 
     def pad(
         self, batch: Sequence[Encoded], names: Sequence[str], length: int | None = None
@@ -154,6 +166,18 @@ class TextEncoder:
             return list(self._tokenizer.encode_batch(texts))
         except BaseException as error:
             raise _translated(error, TextError(f"The tokenizer {self._where} failed on a text: {error}")) from error
+
+
+def _parts(texts: Sequence[str]) -> Iterator[slice]:
+    """Runs of texts that are encoded in one go: some seconds of work are cut where a call may end early."""
+    start = characters = 0
+    for index, text in enumerate(texts):
+        characters += len(text)
+        if characters >= _LAST_READ:
+            yield slice(start, index + 1)
+            start, characters = index + 1, 0
+    if start < len(texts):
+        yield slice(start, len(texts))
 
 
 def _translated(error: BaseException, replacement: Exception) -> BaseException:

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from sanderling import heads
 from sanderling.bundle import Bundle
 from sanderling.cancellation import Cancellation
+from sanderling.counts import whole_number
 from sanderling.engines import Engines
 from sanderling.fronts import Front
 from sanderling.manifest import ClassificationOutput
-from sanderling.model import Answers, Model, check_top_k, in_thread, windows
+from sanderling.model import Answers, Model, in_thread, windows
 from sanderling.plan import Plan
 from sanderling.results import Classification, Classifications
 from sanderling.session import Arrays
@@ -52,7 +53,7 @@ class Classifier(Model):
         One input gives a Classification (`.label`, `.score`, `.labels`, `.scores`), a list gives Classifications,
         which can be indexed. Raises InputError for what is no input of this model.
         """
-        top_k = check_top_k(top_k)
+        top_k = whole_number("top_k", top_k)
         items, single = self.front.items(inputs)
         answers = self.answer(items, cancellation=cancellation)
         decided = tuple(self._decisions(answers, top_k))
