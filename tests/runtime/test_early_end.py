@@ -106,9 +106,8 @@ def test_waiting_for_cores_ends_early(given: float | None, error: type[Exception
     cancellation = Cancellation(timeout=given)
     if given is None:
         threading.Timer(0.05, cancellation.cancel).start()
-    with budget.use(1):
-        with pytest.raises(error), budget.use(1, cancellation):
-            pytest.fail("the cores are taken")
+    with budget.use(1), pytest.raises(error), budget.use(1, cancellation):
+        pytest.fail("the cores are taken")
     with budget.use(1, Cancellation()):
         pass  # whoever gave up waiting is no longer in the queue
 
