@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
     from sanderling.loading import load
     from sanderling.model import Model
+    from sanderling.pairs import TextPair
     from sanderling.plan import Plan
     from sanderling.results import (
         Classification,
@@ -89,6 +90,7 @@ _HOMES = {
     ),
     "sanderling.loading": ("load",),
     "sanderling.model": ("Model",),
+    "sanderling.pairs": ("TextPair",),
     "sanderling.plan": ("Plan",),
     "sanderling.results": (
         "Classification",
@@ -138,6 +140,7 @@ __all__ = [
     "StalePlanWarning",
     "StorageError",
     "TextError",
+    "TextPair",
     "TextReport",
     "Timing",
     "TuneError",

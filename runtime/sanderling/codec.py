@@ -10,6 +10,7 @@ from sanderling.manifest import (
     MAJOR_VERSION,
     MANIFEST_NAME,
     MAX_MANIFEST_BYTES,
+    ClassificationOutput,
     EmbeddingOutput,
     Header,
     Manifest,
@@ -97,6 +98,10 @@ def _check_consistency(manifest: Manifest, where: str) -> None:
             f"{where}: the default prompt {text.default_prompt!r} is not among the prompts "
             f"({', '.join(map(repr, text.prompts)) or 'none'})."
         )
+    if text is not None and text.long_text is not None and not 0 <= text.long_text.stride < text.max_tokens:
+        raise ManifestError(
+            f"{where}: windows of {text.max_tokens} tokens cannot share {text.long_text.stride} (long_text.stride)."
+        )
     if manifest.default_variant not in manifest.variants:
         raise ManifestError(
             f"{where}: the default variant {manifest.default_variant!r} is not among the variants that every "
@@ -149,6 +154,12 @@ def _check_task(manifest: Manifest, where: str) -> None:
         raise ManifestError(f"{where}: the task {manifest.task} needs a postprocessing of type {expected!r}.")
     if wants_embedding and manifest.space is None:
         raise ManifestError(f"{where}: an embedding model needs the fingerprint of its space in `space`.")
+    head = manifest.postprocessing
+    if isinstance(head, ClassificationOutput) and head.thresholds is not None:
+        if len(head.thresholds) != len(head.labels):
+            raise ManifestError(f"{where} has {len(head.thresholds)} thresholds for {len(head.labels)} labels.")
+        if head.activation != "sigmoid":
+            raise ManifestError(f"{where} has thresholds, which go with the activation 'sigmoid' alone.")
     outputs = {spec.name for component in manifest.components.values() for spec in component.outputs}
     if manifest.postprocessing.output not in outputs:
         raise ManifestError(

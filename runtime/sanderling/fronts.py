@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sanderling import schedule
 from sanderling.errors import ImageError, InputError, TextError
 from sanderling.manifest import ImagePreprocessing
+from sanderling.pairs import TextPair, as_pair
 from sanderling.results import InputReport
 from sanderling.session import Arrays
 
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from sanderling.cancellation import Cancellation
-    from sanderling.preprocess.text import Encoded, TextEncoder
+    from sanderling.preprocess.text import Encoded, TextEncoder, Windows
 
     ImageInput: TypeAlias = str | os.PathLike[str] | bytes | Image | NDArray[np.uint8]
-    Input: TypeAlias = str | ImageInput
+    TextInput: TypeAlias = str | TextPair | Mapping[str, str]
+    Input: TypeAlias = TextInput | ImageInput
 
 _ONE_IMAGE = (str, bytes, bytearray, memoryview, os.PathLike, np.ndarray)
 
@@ -60,16 +62,20 @@ class TextFront:
         self._token_budget = token_budget
 
     def items(self, inputs: Any) -> tuple[list[Any], bool]:
-        if isinstance(inputs, str):
-            return [inputs], True
-        if isinstance(inputs, bytes | Mapping | Set) or not isinstance(inputs, Iterable):
+        if isinstance(inputs, str | TextPair | Mapping):
+            return [as_pair(inputs)], True
+        if isinstance(inputs, bytes | Set) or not isinstance(inputs, Iterable):
             raise TextError(
                 f"The input is of type {type(inputs).__name__}; a text (str) or a list of texts was expected."
             )
-        return list(inputs), False
+        return [as_pair(item) for item in inputs], False
 
     def prepare(self, items: list[Any], prompt: str | None, cancellation: Cancellation | None = None) -> list[Encoded]:
         return self._encoder.encode(items, prompt, cancellation)
+
+    def windows(self, items: list[Any], cancellation: Cancellation | None = None) -> list[Windows]:
+        """Each text in as many windows as it needs; each window is prepared as `prepare` gives it."""
+        return self._encoder.windows(items, cancellation)
 
     def batches(self, prepared: Sequence[Encoded]) -> Iterator[list[int]]:
         return schedule.batches([encoded.length for encoded in prepared], self._token_budget)

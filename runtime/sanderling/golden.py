@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sanderling.bundle import Bundle
 from sanderling.errors import ManifestError
 from sanderling.manifest import BundlePath, Name
+from sanderling.pairs import TextPair
 
 # The dtypes of the safetensors format that a golden tensor can have, little-endian.
 _DTYPES = {
@@ -28,10 +29,11 @@ Extent = Annotated[int, Meta(ge=0, le=2**40)]
 
 
 class GoldenSample(Struct, frozen=True, omit_defaults=True):
-    """One input: a text, or the path of an image in the bundle."""
+    """One input: a text, a pair of texts, or the path of an image in the bundle."""
 
     id: Name
     text: str | None = None
+    text_pair: str | None = None
     image: BundlePath | None = None
 
 
@@ -72,15 +74,17 @@ def read_golden(bundle: Bundle) -> Golden:
     for sample in samples:
         if (sample.text is None) == (sample.image is None):
             raise ManifestError(f"{where}: sample {sample.id!r} needs either a text or an image.")
+        if sample.text is None and sample.text_pair is not None:
+            raise ManifestError(f"{where}: sample {sample.id!r} has a text_pair, but no text.")
         if f"{sample.id}.output" not in tensors:
             raise ManifestError(f"{where}: sample {sample.id!r} has no reference output among the tensors.")
     return Golden(samples, tensors)
 
 
-def sample_input(bundle: Bundle, sample: GoldenSample) -> str | bytes:
-    """What a golden sample hands to a model: its text, or the verified bytes of its image."""
+def sample_input(bundle: Bundle, sample: GoldenSample) -> str | TextPair | bytes:
+    """What a golden sample hands to a model: its text or texts, or the verified bytes of its image."""
     if sample.text is not None:
-        return sample.text
+        return sample.text if sample.text_pair is None else TextPair(sample.text, sample.text_pair)
     assert sample.image is not None  # read_golden() refuses a sample with neither
     return bundle.read(sample.image)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -51,6 +53,17 @@ def scores(logits: NDArray[np.float32], head: ClassificationOutput) -> NDArray[n
         decay = np.exp(-np.abs(logits))
         result = np.where(logits >= 0, np.float32(1), decay) / (1 + decay)
     return result
+
+
+def combine(rows: NDArray[np.float32], counts: Sequence[int], how: str) -> NDArray[np.float32]:
+    """Rows (sum of counts, d) of windows to one row an input (len(counts), d): their mean, or their maximum."""
+    if not counts:
+        return rows[:0]
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    if how == "max":
+        return np.asarray(np.maximum.reduceat(rows, starts, axis=0), np.float32)
+    sums = np.add.reduceat(rows.astype(np.float64), starts, axis=0)
+    return np.asarray(sums / np.asarray(counts)[:, None], np.float32)
 
 
 def _mask(hidden: NDArray[np.float32], feeds: Arrays) -> NDArray[np.float32]:

@@ -148,11 +148,23 @@ class Component(Struct, frozen=True):
     variants: Annotated[dict[Name, Variant], Meta(min_length=1)]
 
 
+class LongText(Struct, frozen=True):
+    """How a text that is longer than `max_tokens` is answered in windows.
+
+    Neighbouring windows share `stride` tokens, special ones not counted; `combine` makes one answer of the windows'
+    answers, number by number: of the scores of a classifier, of its logits where it has no activation.
+    """
+
+    stride: Count
+    combine: Literal["mean", "max"] = "mean"
+
+
 class TextPreprocessing(Struct, frozen=True):
     """Text to `input_ids`. Truncation and padding are stated here, never taken from the tokenizer file.
 
     `max_tokens` counts special tokens too. `prompts` are prefixes by name, put before the text;
-    `strip` and `lowercase` act on the text (after the prompt is put before it).
+    `strip` and `lowercase` act on the text (after the prompt is put before it). `pairs` says that the model was made
+    for two texts an input; `long_text` how windows are made of a long one, null where they are not.
     """
 
     tokenizer: BundlePath
@@ -165,6 +177,8 @@ class TextPreprocessing(Struct, frozen=True):
     lowercase: bool = False
     prompts: dict[str, str] = {}
     default_prompt: str | None = None
+    pairs: bool = False
+    long_text: LongText | None = None
 
 
 class Resize(Struct, frozen=True, tag_field="op", tag="resize"):
@@ -241,11 +255,16 @@ class EmbeddingOutput(Struct, frozen=True, tag_field="type", tag="embedding"):
 
 
 class ClassificationOutput(Struct, frozen=True, tag_field="type", tag="classification"):
-    """`output` (n, labels) to scores: softmax over the labels, sigmoid of each, or as it is (none)."""
+    """`output` (n, labels) to scores: softmax over the labels, sigmoid of each, or as it is (none).
+
+    `thresholds`, one a label, are for labels of which several may hold: those whose score reaches its own do. Null
+    where one label is the answer, or where the scores are numbers of a regression (activation none).
+    """
 
     output: str
     activation: Literal["softmax", "sigmoid", "none"]
     labels: Annotated[tuple[str, ...], Meta(min_length=1, max_length=1_000_000)]
+    thresholds: tuple[float, ...] | None = None
 
 
 Postprocessing = EmbeddingOutput | ClassificationOutput

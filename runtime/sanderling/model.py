@@ -115,7 +115,10 @@ class Model:
         """The rows of a list of inputs: what the task's call and `verify` are made of."""
         self._engines.check()
         started = time.perf_counter()
-        prepared = self.front.prepare(items, prompt, cancellation)
+        return self._answer(self.front.prepare(items, prompt, cancellation), started, cancellation)
+
+    def _answer(self, prepared: list[Any], started: float, cancellation: Cancellation | None) -> Answers:
+        """The rows of inputs that the front has prepared, since the time `started`."""
         collected = _Collected(len(prepared), self._width)
         collected.preprocess = time.perf_counter() - started
         batches = list(self.front.batches(prepared))

@@ -31,12 +31,14 @@ class TextReport(Struct, frozen=True):
     """What became of one text: tokens the model saw (special ones included), and what it did not see.
 
     `tokens_lost` counts the tokens cut by truncation among the characters that were read; a text so long that its
-    end cannot matter is read only in part, and `characters_unread` counts the rest.
+    end cannot matter is read only in part, and `characters_unread` counts the rest. A text that was answered in
+    several `windows` counts the tokens of all of them, those that two share twice.
     """
 
     tokens: int
     tokens_lost: int = 0
     characters_unread: int = 0
+    windows: int = 1
 
     @property
     def complete(self) -> bool:
@@ -134,7 +136,10 @@ class Embeddings(Struct, frozen=True, eq=False):
 class Classification(Struct, frozen=True, eq=False):
     """One decision. `labels` and `scores` are sorted by falling score, `top_k` of them.
 
-    `logits` has the shape (all labels,), float32, in the model's own order.
+    `logits` has the shape (all labels,), float32, in the model's own order; of a text in windows they are combined as
+    the scores are. `selected` are the labels that hold, best first: the best one, or where several labels may hold,
+    all whose score reaches its threshold, which may be none. Of a regression `labels` and `scores` are the names and
+    numbers of all its targets in the model's own order, and `selected` is empty.
     """
 
     labels: tuple[str, ...]
@@ -143,6 +148,7 @@ class Classification(Struct, frozen=True, eq=False):
     report: InputReport
     variant: str
     timing: Timing
+    selected: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:

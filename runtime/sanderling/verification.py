@@ -17,6 +17,7 @@ from sanderling.golden import Golden, GoldenSample, read_golden, sample_input
 from sanderling.loading import assemble, choose_threads, choose_variant
 from sanderling.manifest import Tolerance
 from sanderling.model import Model
+from sanderling.pairs import TextPair
 from sanderling.plan import default_plan
 
 # Preprocessed tensors: whole numbers are equal, floats within the last digits of float32.
@@ -181,7 +182,7 @@ def cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float6
     return np.where(np.isfinite(similarity), np.clip(similarity, -1, 1), -1.0)
 
 
-def _input_difference(model: Model, item: str | bytes, golden: Golden, sample: GoldenSample) -> float:
+def _input_difference(model: Model, item: str | TextPair | bytes, golden: Golden, sample: GoldenSample) -> float:
     feeds, _ = model.front.feeds(model.front.prepare([item], None))
     worst = 0.0
     for name, expected in golden.inputs(sample).items():

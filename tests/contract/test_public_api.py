@@ -44,6 +44,7 @@ PUBLIC = [
     "StalePlanWarning",
     "StorageError",
     "TextError",
+    "TextPair",
     "TextReport",
     "Timing",
     "TuneError",

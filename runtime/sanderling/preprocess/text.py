@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from tokenizers import Encoding, Tokenizer
 
 from sanderling.errors import BundleError, TextError
 from sanderling.manifest import TextPreprocessing
+from sanderling.pairs import TextPair
 from sanderling.results import TextReport
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ _LAST_READ = 256 * 1024
 _CHARACTERS_A_TOKEN = 16
 # The word at which the reading stopped may be cut through and give other tokens: none this near to it is kept.
 _MARGIN = 4 * 1024
+# So much of a text is made into windows: about 2,000 of 256 tokens, a minute's work for a small model.
+_WINDOWS_READ = 2 * 1024 * 1024
 
 # The graph inputs that a text is made into.
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -46,6 +50,13 @@ class Encoded(Struct, frozen=True, eq=False):
         return len(self.ids)
 
 
+class Windows(Struct, frozen=True, eq=False):
+    """One text as a model sees it in several windows, from its beginning to its end."""
+
+    encoded: tuple[Encoded, ...]
+    report: TextReport
+
+
 class TextEncoder:
     """Encodes texts as the manifest's `preprocessing.text` says. Safe to use from many threads."""
 
@@ -63,18 +74,23 @@ class TextEncoder:
         if settings.max_tokens <= self._tokenizer.num_special_tokens_to_add(False):
             raise BundleError(f"{where}: max_tokens is {settings.max_tokens}, no more than the special tokens alone.")
         self._tokenizer.enable_truncation(settings.max_tokens, direction=settings.truncation_side)
+        self._others: dict[str, Tokenizer] = {}
+        self._lock = threading.Lock()
         self._last_read = max(_LAST_READ, _CHARACTERS_A_TOKEN * settings.max_tokens)
 
     def encode(
-        self, texts: Sequence[str], prompt: str | None = None, cancellation: Cancellation | None = None
+        self, texts: Sequence[str | TextPair], prompt: str | None = None, cancellation: Cancellation | None = None
     ) -> list[Encoded]:
-        """Encode each text, truncated to `max_tokens`.
+        """Encode each text or pair of texts, truncated to `max_tokens`.
 
-        `prompt` names one of the manifest's prompts (default: its `default_prompt`).
+        `prompt` names one of the manifest's prompts (default: its `default_prompt`); of a pair it is put before the
+        first text.
         Raises TextError: not a string, a lone surrogate, an unknown prompt, a failure inside the tokenizer;
         CancelledError or DeadlineError as `cancellation` says, between texts.
         """
         prefix = self._prompt(prompt)
+        if any(isinstance(text, TextPair) for text in texts):
+            return [self._one(text, index, prefix, cancellation) for index, text in enumerate(texts)]
         prepared = [self._prepare(text, index, prefix) for index, text in enumerate(texts)]
         pieces = [self._piece(text, _FIRST_READ) for text in prepared]
         encoded: list[Encoded] = []
@@ -86,6 +102,38 @@ class TextEncoder:
                     cancellation.check()  # a long text may have to be read a second time
                 encoded.append(self._finish(encoding, piece, text))
         return encoded
+
+    def windows(self, texts: Sequence[str], cancellation: Cancellation | None = None) -> list[Windows]:
+        """Encode each text in as many windows of at most `max_tokens` as it needs, from its beginning.
+
+        Neighbouring windows share the tokens that the manifest's `long_text.stride` says. A text is read up to about
+        two million characters; its report counts the rest.
+        Raises TextError: as `encode`; a pair of texts; a model whose manifest says nothing of windows.
+        """
+        long_text = self.settings.long_text
+        if long_text is None:
+            raise TextError(
+                "This bundle does not say how windows of a long text are made (long_text is null). "
+                'Call with long_text="truncate", or export it again with [long_text] in its recipe.'
+            )
+        for index, text in enumerate(texts):
+            if isinstance(text, TextPair):
+                raise TextError(
+                    f'Input {index} is a pair of texts, and windows are made of single texts; use long_text="truncate".'
+                )
+        prefix = self._prompt(None)
+        whole = [self._prepare(text, index, prefix) for index, text in enumerate(texts)]
+        pieces = [text[:_WINDOWS_READ] for text in whole]
+        found = []
+        for part in _parts(pieces):
+            if cancellation is not None:
+                cancellation.check()
+            encodings = self._encode(pieces[part], "windows")
+            for encoding, piece, text in zip(encodings, pieces[part], whole[part], strict=True):
+                made = tuple(_encoded(window, TextReport(len(window))) for window in (encoding, *encoding.overflowing))
+                tokens = sum(window.length for window in made)
+                found.append(Windows(made, TextReport(tokens, 0, len(text) - len(piece), len(made))))
+        return found
 
     def pad(
         self, batch: Sequence[Encoded], names: Sequence[str], length: int | None = None
@@ -137,14 +185,34 @@ class TextEncoder:
     def _piece(self, text: str, length: int) -> str:
         return text[-length:] if self.settings.truncation_side == "left" else text[:length]
 
+    def _one(self, text: str | TextPair, index: int, prefix: str, cancellation: Cancellation | None) -> Encoded:
+        if cancellation is not None:
+            cancellation.check()
+        if isinstance(text, TextPair):
+            return self._pair(text, index, prefix)
+        prepared = self._prepare(text, index, prefix)
+        piece = self._piece(prepared, _FIRST_READ)
+        return self._finish(self._encode([piece])[0], piece, prepared)
+
+    def _pair(self, pair: TextPair, index: int, prefix: str) -> Encoded:
+        if pair.truncation not in ("longest_first", "only_first"):
+            raise TextError(
+                f"Input {index} is truncated by {pair.truncation!r}; longest_first or only_first was expected."
+            )
+        whole = (self._prepare(pair.text, index, prefix), self._prepare(pair.text_pair, index, ""))
+        # Which of two texts is cut depends on the length of both, so that neither is read in steps.
+        pieces = (self._piece(whole[0], self._last_read), self._piece(whole[1], self._last_read))
+        encoding = self._encode([pieces], pair.truncation)[0]
+        lost = len(self._encode([pieces], "whole")[0]) - len(encoding) if encoding.overflowing else 0
+        unread = sum(map(len, whole)) - sum(map(len, pieces))
+        return _encoded(encoding, TextReport(len(encoding), lost, unread))
+
     def _finish(self, encoding: Encoding, piece: str, text: str) -> Encoded:
         if len(piece) < len(text) and not self._settled(encoding, len(piece)):
             piece = self._piece(text, self._last_read)
             encoding = self._encode([piece])[0]
         lost = sum(len(cut) - sum(cut.special_tokens_mask) for cut in encoding.overflowing)
-        ids = np.array(encoding.ids, np.int64) if len(encoding) else _NO_IDS
-        type_ids = np.array(encoding.type_ids, np.int64) if len(encoding) else _NO_IDS
-        return Encoded(ids, type_ids, TextReport(len(ids), lost, len(text) - len(piece)))
+        return _encoded(encoding, TextReport(len(encoding), lost, len(text) - len(piece)))
 
     def _settled(self, encoding: Encoding, read: int) -> bool:
         """Whether reading on would leave the kept tokens as they are."""
@@ -159,13 +227,50 @@ class TextEncoder:
         last: int = max(end for _, end in spans)
         return last <= read - _MARGIN
 
-    def _encode(self, texts: list[str]) -> list[Encoding]:
+    def _encode(
+        self, texts: Sequence[str] | Sequence[tuple[str, str]], truncation: str = "longest_first"
+    ) -> list[Encoding]:
+        tokenizer = self._tokenizer_for(truncation)
         try:
             if len(texts) == 1:
-                return [self._tokenizer.encode(texts[0])]
-            return list(self._tokenizer.encode_batch(texts))
+                only = texts[0]
+                return [tokenizer.encode(only) if isinstance(only, str) else tokenizer.encode(*only)]
+            return list(tokenizer.encode_batch(texts))
         except BaseException as error:
             raise _translated(error, TextError(f"The tokenizer {self._where} failed on a text: {error}")) from error
+
+    def _tokenizer_for(self, truncation: str) -> Tokenizer:
+        """How a tokenizer truncates is a state of its own, shared by all threads: each way has one, made when used."""
+        if truncation == "longest_first":
+            return self._tokenizer
+        with self._lock:
+            if truncation not in self._others:
+                self._others[truncation] = self._other(truncation)
+            return self._others[truncation]
+
+    def _other(self, truncation: str) -> Tokenizer:
+        settings = self.settings
+        made = Tokenizer.from_str(self._tokenizer.to_str())
+        if truncation == "whole":
+            made.no_truncation()
+        elif truncation == "only_first":
+            made.enable_truncation(settings.max_tokens, strategy="only_first", direction=settings.truncation_side)
+        else:
+            assert settings.long_text is not None  # windows() asks for it
+            stride, room = settings.long_text.stride, settings.max_tokens - made.num_special_tokens_to_add(False)
+            if stride >= room:
+                raise BundleError(
+                    f"{self._where}: windows share {stride} tokens (long_text.stride), "
+                    f"but have room for {room} beside the special ones. Export the bundle again."
+                )
+            made.enable_truncation(settings.max_tokens, stride=stride)
+        return made
+
+
+def _encoded(encoding: Encoding, report: TextReport) -> Encoded:
+    ids = np.array(encoding.ids, np.int64) if len(encoding) else _NO_IDS
+    type_ids = np.array(encoding.type_ids, np.int64) if len(encoding) else _NO_IDS
+    return Encoded(ids, type_ids, report)
 
 
 def _parts(texts: Sequence[str]) -> Iterator[slice]:

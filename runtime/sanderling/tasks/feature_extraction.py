@@ -20,7 +20,7 @@ from sanderling.results import Embedding, Embeddings
 from sanderling.session import Arrays
 
 if TYPE_CHECKING:
-    from sanderling.fronts import ImageInput, Input
+    from sanderling.fronts import ImageInput, Input, TextInput
 
 
 class EmbeddingModel(Model):
@@ -43,7 +43,7 @@ class EmbeddingModel(Model):
 
     @overload
     def __call__(  # type: ignore[overload-overlap]
-        self, inputs: str | ImageInput, *, prompt: str | None = None, cancellation: Cancellation | None = None
+        self, inputs: TextInput | ImageInput, *, prompt: str | None = None, cancellation: Cancellation | None = None
     ) -> Embedding: ...
     @overload
     def __call__(
@@ -76,7 +76,7 @@ class EmbeddingModel(Model):
             yield from self(window, prompt=prompt, cancellation=cancellation)
 
     @overload
-    async def acall(self, inputs: str | ImageInput, *, prompt: str | None = None) -> Embedding: ...  # type: ignore[overload-overlap]
+    async def acall(self, inputs: TextInput | ImageInput, *, prompt: str | None = None) -> Embedding: ...  # type: ignore[overload-overlap]
     @overload
     async def acall(self, inputs: Iterable[Input], *, prompt: str | None = None) -> Embeddings: ...
     async def acall(self, inputs: Input | Iterable[Input], *, prompt: str | None = None) -> Embedding | Embeddings:
