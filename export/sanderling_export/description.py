@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,6 +13,7 @@ from sanderling.manifest import (
     ClassificationOutput,
     EmbeddingOutput,
     ImagePreprocessing,
+    LongText,
     Task,
     TextPreprocessing,
 )
@@ -20,6 +22,8 @@ from sanderling_export.recipe import Module, Pooling, Precision
 
 # A tokenizer without a limit of its own says 10^30.
 _NO_LIMIT = 1_000_000
+# A score from which a label holds, where nothing else is said: as likely as not.
+_HALF = 0.5
 _CARD_LICENSE = re.compile(r"^license:\s*[\"']?([\w.+-]+)", re.MULTILINE)
 
 
@@ -33,19 +37,26 @@ class Options:
     normalize: bool | None = None
     max_tokens: int | None = None
     labels: tuple[str, ...] | None = None
+    pairs: bool | None = None
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    long_text: LongText | None = None
     image: ImagePreprocessing | None = None
     variants: tuple[Precision, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """All that the runtime has to know to answer as the original does. `tokenizer` is a tokenizer.json."""
+    """All that the runtime has to know to answer as the original does. `tokenizer` is a tokenizer.json.
+
+    `takes_pairs` says that two texts can be one input, whether or not the model was made for that.
+    """
 
     task: Task
     head: EmbeddingOutput | ClassificationOutput
     text: TextPreprocessing | None = None
     tokenizer: bytes | None = None
     image: ImagePreprocessing | None = None
+    takes_pairs: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -131,6 +142,40 @@ def activation_of(config: Any, count: int) -> str:
     if problem == "regression":
         return "none"
     return "sigmoid" if problem == "multi_label_classification" or count == 1 else "softmax"
+
+
+def thresholds_of(
+    config: Any, labels: tuple[str, ...], activation: str, asked: Mapping[str, float]
+) -> tuple[float, ...] | None:
+    """What each label's score must reach where several may hold: as asked for, else one half; None where one label
+    is the answer. Raises ExportError for a label that the model does not have, or one that is no rival of its own."""
+    unknown = [label for label in asked if label not in labels]
+    if unknown:
+        raise ExportError(f"thresholds names {unknown[0]!r}; the model's labels are {', '.join(labels[:20])}.")
+    several = activation == "sigmoid" and (
+        len(labels) > 1 or getattr(config, "problem_type", None) == "multi_label_classification"
+    )
+    if asked and not several:
+        raise ExportError(
+            "thresholds go with a model of which several labels may hold (problem_type multi_label_classification); "
+            f"this one's scores are by {activation}."
+        )
+    return tuple(float(asked.get(label, _HALF)) for label in labels) if several else None
+
+
+def made_for_pairs(labels: tuple[str, ...], asked: bool | None) -> bool:
+    """Whether an input is two texts: as asked for, else where the labels are those of inference between two texts."""
+    return any(label.lower().startswith("entail") for label in labels) if asked is None else asked
+
+
+def windows_of(limit: int, asked: LongText | None) -> LongText:
+    """How windows of long texts are made: as asked for, else sharing a quarter, and the mean of their scores.
+
+    Raises ExportError for windows that share all they have.
+    """
+    if asked is not None and asked.stride >= limit:
+        raise ExportError(f"long_text.stride is {asked.stride}; windows of {limit} tokens cannot share so many.")
+    return asked or LongText(limit // 4)
 
 
 def read_labels(path: Path) -> tuple[str, ...]:

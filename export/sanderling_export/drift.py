@@ -23,6 +23,7 @@ from sanderling.manifest import (
     TextPreprocessing,
     WorstInput,
 )
+from sanderling.pairs import TextPair
 from sanderling.preprocess.text import Encoded, TextEncoder
 from sanderling.session import Session
 from sanderling.verification import cosines
@@ -62,6 +63,8 @@ def name_inputs(items: Sequence[object], *, quoted: bool) -> list[str]:
     """
     found = []
     for place, item in enumerate(items, 1):
+        if isinstance(item, TextPair):
+            item = f"{item.text} | {item.text_pair}"
         if not isinstance(item, str):
             size = getattr(item, "size", None)
             found.append(f"image {place}" + (f" ({size[0]} x {size[1]})" if isinstance(size, tuple) else ""))
@@ -104,7 +107,7 @@ class Probe:
         self._encoder = TextEncoder((root / text.tokenizer).read_bytes(), text, text.tokenizer)
         self._session = Session(root / form.graph, component, threads=cores.granted())
 
-    def invariance(self, texts: Sequence[str]) -> Invariance:
+    def invariance(self, texts: Sequence[str | TextPair]) -> Invariance:
         """Minimum cosine of each text's answer to the same text alone, among batch mates, and with padding."""
         encoded = [e for e in self._encoder.encode(texts) if e.length]
         alone = np.concatenate([self._run([e]) for e in encoded])

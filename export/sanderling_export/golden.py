@@ -12,13 +12,15 @@ from safetensors.numpy import save
 
 from sanderling.golden import GoldenSample
 from sanderling.manifest import GoldenFiles
+from sanderling.pairs import TextPair
 from sanderling_export.original import Original
 
 FOLDER = "golden"
 
 
 def write(root: Path, build: Path, original: Original, items: Sequence[Any], inputs: Sequence[str]) -> GoldenFiles:
-    """Write `items` (texts or RGB images) with what the original makes of them; `inputs` are the graph's."""
+    """Write `items` (texts, pairs of texts, RGB images) with what the original makes of them; `inputs` are the
+    graph's."""
     folder = build / FOLDER
     folder.mkdir()
     prefix = folder.relative_to(root).as_posix()
@@ -27,6 +29,8 @@ def write(root: Path, build: Path, original: Original, items: Sequence[Any], inp
     for index, item in enumerate(items, 1):
         if isinstance(item, str):
             sample = GoldenSample(f"text-{index}", text=item)
+        elif isinstance(item, TextPair):
+            sample = GoldenSample(f"pair-{index}", text=item.text, text_pair=item.text_pair)
         else:
             item.save(folder / f"photo-{index}.png", optimize=True)
             sample = GoldenSample(f"photo-{index}", image=f"{prefix}/photo-{index}.png")

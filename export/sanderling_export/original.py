@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from msgspec.structs import replace
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -24,6 +25,7 @@ from sanderling.manifest import (
     Task,
     TextPreprocessing,
 )
+from sanderling.pairs import TextPair
 from sanderling_export import description, images
 from sanderling_export.checkpoint import Checkpoint
 from sanderling_export.description import Description, Options
@@ -45,7 +47,7 @@ _PLAIN = "no modules.json: mean pooling without normalization, as sentence-trans
 
 
 class Original(Protocol):
-    """One checkpoint in its own library. An item is a text, or an RGB image."""
+    """One checkpoint in its own library. An item is a text, a pair of texts, or an RGB image."""
 
     description: Description
     model: torch.nn.Module
@@ -149,23 +151,40 @@ class TextClassifier:
         config = self.model.config
         limit = description.token_limit(self.model, self._tokenizer, None, options.max_tokens)
         self._limit = limit
+        head = _classification(config, int(config.num_labels), options)
+        text = _text(self._tokenizer, limit, False, {}, None)
+        pairs, takes_pairs = description.made_for_pairs(head.labels, options.pairs), self._takes_pairs()
+        if pairs and not takes_pairs:
+            raise CheckpointError(
+                "The tokenizer numbers two texts 0 and 1 (token_type_ids), but the model knows only one number "
+                "(type_vocab_size 1), so that it takes no pairs. Export it with pairs = false."
+            )
         self.description = Description(
             "text-classification",
-            _classification(config, int(config.num_labels), options.labels),
-            _text(self._tokenizer, limit, False, {}, None),
+            head,
+            replace(text, pairs=pairs, long_text=description.windows_of(limit, options.long_text)),
             _tokenizer_json(self._tokenizer),
+            takes_pairs=takes_pairs,
         )
 
-    def inputs(self, item: str) -> dict[str, Array]:
+    def inputs(self, item: str | TextPair) -> dict[str, Array]:
         return {name: value[0] for name, value in self._tokens(item, "np").items()}
 
-    def answers(self, items: Sequence[str]) -> NDArray[np.float32]:
+    def answers(self, items: Sequence[str | TextPair]) -> NDArray[np.float32]:
         with torch.inference_mode():
             rows = [self.model(**self._tokens(item, "pt")).logits[0].numpy() for item in items]
         return np.stack(rows).astype(np.float32)
 
-    def _tokens(self, item: str, kind: str) -> Any:
-        return self._tokenizer(item, truncation=True, max_length=self._limit, return_tensors=kind)
+    def _tokens(self, item: str | TextPair, kind: str) -> Any:
+        # Lists, for of a single pair transformers takes an empty second text for none.
+        texts = ([item.text], [item.text_pair]) if isinstance(item, TextPair) else ([item],)
+        cut = item.truncation if isinstance(item, TextPair) else True
+        return self._tokenizer(*texts, truncation=cut, max_length=self._limit, return_tensors=kind)
+
+    def _takes_pairs(self) -> bool:
+        known = getattr(self.model.config, "type_vocab_size", None)
+        numbers = self._tokens(TextPair("a", "b"), "np").get("token_type_ids")
+        return numbers is None or known is None or int(numbers.max(initial=0)) < known
 
 
 class ImageClassifier:
@@ -186,7 +205,7 @@ class ImageClassifier:
         config = self.model.config
         self.description = Description(
             "image-classification",
-            _classification(config, int(config.num_labels), options.labels),
+            _classification(config, int(config.num_labels), options),
             image=images.steps(self._processor),
         )
 
@@ -321,9 +340,11 @@ def _tokenizer_json(tokenizer: Any) -> bytes:
     return bytes(fast.to_str().encode())
 
 
-def _classification(config: Any, count: int, asked: tuple[str, ...] | None) -> ClassificationOutput:
-    labels = description.labels_of(config, count, asked)
-    return ClassificationOutput("logits", description.activation_of(config, count), labels)  # type: ignore[arg-type]
+def _classification(config: Any, count: int, options: Options) -> ClassificationOutput:
+    labels = description.labels_of(config, count, options.labels)
+    activation = description.activation_of(config, count)
+    thresholds = description.thresholds_of(config, labels, activation, options.thresholds)
+    return ClassificationOutput("logits", activation, labels, thresholds)  # type: ignore[arg-type]
 
 
 def _build(module: Module) -> torch.nn.Module:

@@ -27,6 +27,7 @@ from sanderling.manifest import (
     Tolerance,
     Variant,
 )
+from sanderling.pairs import TextPair
 from sanderling.storage import staging_folder
 from sanderling_export import (
     assembly,
@@ -104,7 +105,7 @@ def _build(plan: Plan, tell: Progress) -> Path:
     with quiet():
         source = original.load(plan.checkpoint, plan.options)
     tell("gather samples")
-    picked = samples.gather(source.description.task, plan.data, plan.base, plan.own_data)
+    picked = samples.gather(source.description, plan.data, plan.base, plan.own_data)
     tell("convert to ONNX")
     with quiet():
         fp32 = convert.convert(plan.checkpoint, source)
@@ -193,7 +194,9 @@ def _measured(
         if draft.preprocessing.text is not None:
             form = variant.forms[assembly.FORM]
             probe = drift.Probe(staging, form, component, draft.preprocessing.text, draft.postprocessing)
-            invariance = probe.invariance([text for text in check[:_INVARIANCE_TEXTS] if isinstance(text, str)])
+            invariance = probe.invariance(
+                [text for text in check[:_INVARIANCE_TEXTS] if isinstance(text, str | TextPair)]
+            )
         tolerance = _tolerance(name, replayed, stored)
         measured[name] = replace(variant, drift=found, invariance=invariance, tolerance=tolerance)
     sound = [name for name in measured if name not in failing]

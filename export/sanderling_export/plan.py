@@ -92,6 +92,9 @@ def _recipe_plan(
         normalize=recipe.normalize if asked.normalize is None else asked.normalize,
         max_tokens=asked.max_tokens or recipe.max_tokens,
         labels=asked.labels or labels,
+        pairs=recipe.pairs,
+        thresholds=dict(recipe.thresholds),
+        long_text=recipe.long_text,
         image=recipe.image,
         variants=asked.variants or tuple(recipe.variants),
     )

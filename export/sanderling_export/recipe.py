@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from sanderling.errors import RecipeError
-from sanderling.manifest import ImagePreprocessing, Name, Task
+from sanderling.manifest import ImagePreprocessing, LongText, Name, Task
 
 Pooling = Literal["mean", "cls", "last", "max", "mean_sqrt_len", "weighted_mean", "none"]
 Precision = Literal["fp32", "fp16", "int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only"]
@@ -53,12 +53,14 @@ class Data(Struct, frozen=True, forbid_unknown_fields=True):
     """Samples: references to images (`package:skimage/data/coffee.png`, or a path beside the recipe).
 
     `calibration` sets quantization ranges, `check` measures drift; no photograph is in both. From each, `crops`
-    random crops are cut in turn.
+    random crops are cut in turn. `texts` is a file beside the recipe with one text a line (for a model of pairs two,
+    with a tab between them): every other line calibrates, the rest measures drift.
     """
 
     calibration: tuple[str, ...] = ()
     check: tuple[str, ...] = ()
     crops: Annotated[int, Meta(ge=8, le=10_000)] = 240
+    texts: str | None = None
 
 
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,6 +77,9 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     normalize: bool | None = None
     max_tokens: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
     labels: str | None = None
+    pairs: bool | None = None
+    thresholds: dict[str, float] = {}
+    long_text: LongText | None = None
     image: ImagePreprocessing | None = None
     default_variant: Precision | None = None
     variants: dict[Precision, Floor] = {}

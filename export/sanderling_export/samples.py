@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sanderling.errors import ExportError
-from sanderling.manifest import Task
-from sanderling_export import photographs, texts
+from sanderling_export import photographs, references, texts
+from sanderling_export.description import Description
 from sanderling_export.recipe import Data
 
 _CALIBRATION_TEXTS = 150
@@ -20,22 +20,25 @@ _CROPS_A_PHOTOGRAPH = 16
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Texts, or RGB images. `calibration` and `check` share no text and no photograph."""
+    """Texts, pairs of texts, or RGB images. `calibration` and `check` share no text and no photograph."""
 
     calibration: list[Any]
     check: list[Any]
     golden: list[Any]
 
 
-def gather(task: Task, data: Data, base: Path, own: Path | None) -> Samples:
+def gather(known: Description, data: Data, base: Path, own: Path | None) -> Samples:
     """The user's `own` texts or folder of images, else the recipe's, else those every export can use."""
-    if task.startswith("image"):
+    if known.task.startswith("image"):
         return _images(data, base, own)
-    if own is not None:
-        found = texts.read(own)
-        return Samples(found[::2], [*found[1::2], *texts.HARD], list(texts.GOLDEN))
-    check = [*texts.corpus(_CHECK_TEXTS, 1), *texts.HARD]
-    return Samples(texts.corpus(_CALIBRATION_TEXTS, 0), check, list(texts.GOLDEN))
+    golden = [*texts.GOLDEN, *(texts.GOLDEN_PAIRS if known.takes_pairs else ())]
+    pairs = known.text is not None and known.text.pairs
+    if own is not None or data.texts is not None:
+        found: list[Any] = list(texts.read(own if own is not None else references.locate(str(data.texts), base)))
+        found = [texts.pair(line) for line in found] if pairs else found
+        return Samples(found[::2], [*found[1::2], *texts.HARD], golden)
+    make = texts.corpus_pairs if pairs else texts.corpus
+    return Samples(list(make(_CALIBRATION_TEXTS, 0)), [*make(_CHECK_TEXTS, 1), *texts.HARD], golden)
 
 
 def _images(data: Data, base: Path, own: Path | None) -> Samples:

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydoc_data.topics import topics
 
 from sanderling.errors import ExportError
+from sanderling.pairs import TextPair
 
 # What breaks tokenizers, truncation and pooling; measured with the others, never calibrated on.
 HARD = (
@@ -49,6 +50,14 @@ GOLDEN = (
     "because the view, her grandmother had said, is worth only what the stairs have cost. " * 12,
 )
 
+# Two texts as one input: the longer cut, both cut, one empty, and what the texts above have in one.
+GOLDEN_PAIRS = (
+    TextPair("A sanderling runs along the edge of the sea.", "A bird is on the beach."),
+    TextPair("The tide comes in and the tide goes out, and nobody on the beach has counted how often. " * 60, "Sea."),
+    TextPair("Which birds follow the waves? " * 90, "Dunlins, sanderlings and a few others do. " * 70),
+    TextPair("", "三趾鹬沿着海浪奔跑。 🐦"),
+)
+
 _SEED = 20240501
 _LONGEST_JOIN = 8
 
@@ -72,6 +81,22 @@ def corpus(count: int, half: int) -> list[str]:
         sentence = joined.split(". ")[0] if index % 3 == 1 else joined
         texts.append(sentence)
     return texts
+
+
+def corpus_pairs(count: int, half: int) -> list[TextPair]:
+    """`count` pairs of the texts of `corpus`, a long one with a short one now and then."""
+    found = corpus(2 * count, half)
+    return [TextPair(first, second) for first, second in zip(found[::2], found[1::2], strict=True)]
+
+
+def pair(line: str) -> TextPair:
+    """The two texts of a line, a tab between them. Raises ExportError."""
+    cells = line.split("\t")
+    if len(cells) != 2:
+        raise ExportError(
+            f"A line of the data has {len(cells)} texts ({line[:60]!r}); this model takes pairs: two, a tab between."
+        )
+    return TextPair(cells[0], cells[1])
 
 
 def read(path: Path) -> list[str]:

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from sanderling.spaces import similarity
     from sanderling.tasks.classification import Classifier
     from sanderling.tasks.feature_extraction import EmbeddingModel
+    from sanderling.tasks.zero_shot import ZeroShotClassifier
     from sanderling.tuning import tune
     from sanderling.verification import verify
 
@@ -104,6 +105,7 @@ _HOMES = {
     "sanderling.spaces": ("similarity",),
     "sanderling.tasks.classification": ("Classifier",),
     "sanderling.tasks.feature_extraction": ("EmbeddingModel",),
+    "sanderling.tasks.zero_shot": ("ZeroShotClassifier",),
     "sanderling.tuning": ("tune",),
     "sanderling.verification": ("verify",),
 }
@@ -146,6 +148,7 @@ __all__ = [
     "TuneError",
     "VerdictError",
     "VerdictWarning",
+    "ZeroShotClassifier",
     "__version__",
     "load",
     "open_bundle",

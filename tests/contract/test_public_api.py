@@ -50,6 +50,7 @@ PUBLIC = [
     "TuneError",
     "VerdictError",
     "VerdictWarning",
+    "ZeroShotClassifier",
     "__version__",
     "load",
     "open_bundle",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from codecs import BOM_UTF8
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sanderling.commands.asking import Ask
 from sanderling.commands.console import clean, plain, print_json, stderr, stdout
 from sanderling.counts import counted
 from sanderling.errors import InputError, SanderlingError, TextError
@@ -58,11 +59,26 @@ def run(
     threads: Annotated[int | None, typer.Option(help="Threads a run may use. Default: the cores granted.")] = None,
     top_k: Annotated[int, typer.Option(min=1, help="Labels to show, best first.")] = 5,
     prompt: Annotated[str | None, typer.Option(help="The name of one of the model's prompts.")] = None,
+    pair: Annotated[
+        str | None,
+        typer.Option("--pair", help="A second text, beside every input: pairs of texts.", show_default=False),
+    ] = None,
+    long_text: Annotated[
+        str, typer.Option(help="Of a text too long for the model: truncate, or window (several answers combined).")
+    ] = "truncate",
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Labels of your own, with commas between: decides among them.", show_default=False),
+    ] = None,
+    multi_label: Annotated[bool, typer.Option("--multi-label", help="Each of --labels by itself.")] = False,
+    template: Annotated[
+        str | None, typer.Option(help="The sentence around each of --labels, with {} for it.", show_default=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, one an input, in order.")] = False,
 ) -> None:
     """Answer inputs with a bundle."""
     with load(bundle, variant=variant, provider=provider, threads=threads) as model:
-        _check_prompt(model, prompt)
+        ask = Ask(model, top_k, prompt, pair, long_text, _listed(labels), multi_label, template)
         items = _items(model, inputs or [], text or [], image or [])
         first = next(items, None)
         if first is None:
@@ -71,7 +87,7 @@ def run(
             raise InputError(f"Nothing to answer: give a {model.modality}, a file, a folder, or - after the bundle.")
         failed = 0
         show = print_json if as_json else _Table(model).show
-        for item, result in _answers(model, chain([first], items), top_k, prompt):
+        for item, result in _answers(ask, chain([first], items)):
             failed += isinstance(result, str)
             show(_record(item, result))
         if not as_json and failed:
@@ -80,46 +96,29 @@ def run(
         raise typer.Exit(1)
 
 
-def _answers(
-    model: Model, items: Iterator[Item], top_k: int, prompt: str | None
-) -> Iterator[tuple[Item, Embedding | Classification | str]]:
+def _listed(labels: str | None) -> tuple[str, ...] | None:
+    return None if labels is None else tuple(label.strip() for label in labels.split(","))
+
+
+def _answers(ask: Ask, items: Iterator[Item]) -> Iterator[tuple[Item, Embedding | Classification | str]]:
     size = 1 if sys.stdin.isatty() else _CHUNK
     while chunk := list(islice(items, size)):
         readable = [item for item in chunk if item.error is None]
         try:
-            results = iter(_call(model, [item.value for item in readable], top_k, prompt))
+            results = iter(ask([item.value for item in readable]))
         except InputError:
             # One of them is no input of this model: each is asked alone, so that the others are answered.
-            results = iter(_one_by_one(model, readable, top_k, prompt))
+            results = iter(_one_by_one(ask, readable))
         for item in chunk:
             yield item, item.error if item.error is not None else next(results)
 
 
-def _one_by_one(
-    model: Model, items: list[Item], top_k: int, prompt: str | None
-) -> Iterator[Embedding | Classification | str]:
+def _one_by_one(ask: Ask, items: list[Item]) -> Iterator[Embedding | Classification | str]:
     for item in items:
         try:
-            yield from _call(model, [item.value], top_k, prompt)
+            yield from ask([item.value])
         except SanderlingError as error:
             yield str(error)
-
-
-def _call(model: Any, values: list[Any], top_k: int, prompt: str | None) -> Iterable[Any]:
-    if not values:
-        return []
-    if model.family == "embedding":
-        return list(model(values, prompt=prompt))
-    return list(model(values, top_k=top_k))
-
-
-def _check_prompt(model: Model, prompt: str | None) -> None:
-    """Once, before anything is read: what is wrong with a prompt is wrong with it for every input."""
-    if prompt is None:
-        return
-    if model.family != "embedding":
-        raise InputError(f"--prompt goes with embedding models; {model.name} is for {model.task}.")
-    model.front.prepare([], prompt)
 
 
 def _items(model: Model, inputs: list[str], texts: list[str], images: list[str]) -> Iterator[Item]:
@@ -211,6 +210,10 @@ def _record(item: Item, result: Embedding | Classification | str) -> dict[str, A
         record["embedding"] = result.embedding.tolist()
     else:
         record |= {"labels": result.labels, "scores": result.scores}
+        if result.selected != result.labels[:1]:
+            record["selected"] = result.selected
+    if isinstance(result.report, TextReport) and result.report.windows > 1:
+        record["windows"] = result.report.windows
     if lost := _lost(result.report):
         record["lost"] = lost
     return record
@@ -245,8 +248,13 @@ class _Table:
             head = " ".join(f"{value:+.4f}" for value in vector[:6])
             self._below(f"{len(vector)} numbers: {head} …")
         else:
+            held = record.get("selected")
             for label, score in zip(record["labels"], record["scores"], strict=True):
-                self._below(f"{score:7.4f}  {plain(label)}")
+                # Where several labels may hold, those that do are marked.
+                mark = "" if held is None else "* " if label in held else "  "
+                self._below(f"{mark}{score:7.4f}  {plain(label)}")
+        if "windows" in record:
+            self._below(f"[dim]in {record['windows']:,} windows[/]")
         if lost := record.get("lost"):
             self._below("[yellow]" + ", ".join(_in_words(name, value) for name, value in lost.items()) + "[/]")
 
