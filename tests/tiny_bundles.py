@@ -37,6 +37,7 @@ from sanderling.manifest import (
     ImagePreprocessing,
     Manifest,
     Normalize,
+    Postprocessing,
     Preprocessing,
     Provenance,
     Rescale,
@@ -297,7 +298,7 @@ class _Build:
             )
         return Component(*signature, variants)
 
-    def golden(self, samples: list[dict[str, str]], tensors: dict[str, NDArray[Any]]) -> GoldenFiles:
+    def golden(self, samples: list[dict[str, Any]], tensors: dict[str, NDArray[Any]]) -> GoldenFiles:
         return GoldenFiles(
             self.write("golden/samples.json", msgspec.json.encode(samples)),
             self.write("golden/tensors.safetensors", save(tensors)),
@@ -309,7 +310,7 @@ class _Build:
         kind: tuple[Any, Any],
         component: Component,
         preprocessing: Preprocessing,
-        postprocessing: EmbeddingOutput | ClassificationOutput,
+        postprocessing: Postprocessing,
         golden: GoldenFiles,
         space: str | None = None,
     ) -> None:

@@ -41,7 +41,9 @@ def kind_of(bundle: Bundle, data: Path) -> Kind:
     head = bundle.manifest.postprocessing
     if isinstance(head, EmbeddingOutput):
         return "retrieval" if data.is_dir() else "pairs"
-    return "regression" if len(head.labels) == 1 else "classification"
+    if isinstance(head, ClassificationOutput) and len(head.labels) > 1:
+        return "classification"
+    return "regression"
 
 
 def modality_of(bundle: Bundle) -> str:

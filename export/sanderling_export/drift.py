@@ -17,6 +17,7 @@ from sanderling.manifest import (
     Component,
     Distances,
     Drift,
+    EmbeddingOutput,
     Form,
     Invariance,
     Postprocessing,
@@ -132,4 +133,5 @@ class Probe:
         outputs = self._session.run(feeds)
         if isinstance(self._head, ClassificationOutput):
             return heads.classify(outputs, self._head)
+        assert isinstance(self._head, EmbeddingOutput)  # a text's answer is one of the two
         return heads.embed(outputs, feeds, self._head)

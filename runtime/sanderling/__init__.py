@@ -28,9 +28,11 @@ if TYPE_CHECKING:
         PartialPlacementWarning,
         ProviderError,
         SanderlingError,
+        SeriesError,
         SpaceError,
         StalePlanWarning,
         StorageError,
+        TableError,
         TextError,
         TuneError,
         VerdictError,
@@ -40,18 +42,23 @@ if TYPE_CHECKING:
     from sanderling.model import Model
     from sanderling.pairs import TextPair
     from sanderling.plan import Plan
+    from sanderling.predictions import Forecast, Forecasts, Prediction, Predictions
     from sanderling.results import (
         Classification,
         Classifications,
         Embedding,
         Embeddings,
         ImageReport,
+        RowReport,
+        SeriesReport,
         TextReport,
         Timing,
     )
     from sanderling.spaces import similarity
     from sanderling.tasks.classification import Classifier
     from sanderling.tasks.feature_extraction import EmbeddingModel
+    from sanderling.tasks.forecasting import Forecaster
+    from sanderling.tasks.tabular import Regressor, TableClassifier
     from sanderling.tasks.zero_shot import ZeroShotClassifier
     from sanderling.tuning import tune
     from sanderling.verification import verify
@@ -81,9 +88,11 @@ _HOMES = {
         "PartialPlacementWarning",
         "ProviderError",
         "SanderlingError",
+        "SeriesError",
         "SpaceError",
         "StalePlanWarning",
         "StorageError",
+        "TableError",
         "TextError",
         "TuneError",
         "VerdictError",
@@ -93,18 +102,23 @@ _HOMES = {
     "sanderling.model": ("Model",),
     "sanderling.pairs": ("TextPair",),
     "sanderling.plan": ("Plan",),
+    "sanderling.predictions": ("Forecast", "Forecasts", "Prediction", "Predictions"),
     "sanderling.results": (
         "Classification",
         "Classifications",
         "Embedding",
         "Embeddings",
         "ImageReport",
+        "RowReport",
+        "SeriesReport",
         "TextReport",
         "Timing",
     ),
     "sanderling.spaces": ("similarity",),
     "sanderling.tasks.classification": ("Classifier",),
     "sanderling.tasks.feature_extraction": ("EmbeddingModel",),
+    "sanderling.tasks.forecasting": ("Forecaster",),
+    "sanderling.tasks.tabular": ("Regressor", "TableClassifier"),
     "sanderling.tasks.zero_shot": ("ZeroShotClassifier",),
     "sanderling.tuning": ("tune",),
     "sanderling.verification": ("verify",),
@@ -123,6 +137,9 @@ __all__ = [
     "Embedding",
     "EmbeddingModel",
     "Embeddings",
+    "Forecast",
+    "Forecaster",
+    "Forecasts",
     "GraphError",
     "ImageError",
     "ImageReport",
@@ -136,11 +153,19 @@ __all__ = [
     "ModelClosedError",
     "PartialPlacementWarning",
     "Plan",
+    "Prediction",
+    "Predictions",
     "ProviderError",
+    "Regressor",
+    "RowReport",
     "SanderlingError",
+    "SeriesError",
+    "SeriesReport",
     "SpaceError",
     "StalePlanWarning",
     "StorageError",
+    "TableClassifier",
+    "TableError",
     "TextError",
     "TextPair",
     "TextReport",

@@ -12,9 +12,11 @@ from sanderling.manifest import (
     MAX_MANIFEST_BYTES,
     ClassificationOutput,
     EmbeddingOutput,
+    ForecastOutput,
     Header,
     Manifest,
     Normalize,
+    RegressionOutput,
     Rescale,
 )
 
@@ -108,6 +110,8 @@ def _check_consistency(manifest: Manifest, where: str) -> None:
             f"component has ({', '.join(manifest.variants) or 'none'})."
         )
     _check_steps(manifest, where)
+    _check_columns(manifest, where)
+    _check_forecast(manifest, where)
     _check_task(manifest, where)
 
 
@@ -142,18 +146,57 @@ def _check_steps(manifest: Manifest, where: str) -> None:
             raise ManifestError(f"{where}: resize and crop steps stand before rescale and normalize.")
 
 
+def _check_columns(manifest: Manifest, where: str) -> None:
+    table = manifest.preprocessing.tabular
+    if table is None:
+        return
+    seen: set[str] = set()
+    for column in table.columns:
+        named = f"{where}: the column {column.name!r}"
+        if column.name in seen:
+            raise ManifestError(f"{named} is there twice.")
+        seen.add(column.name)
+        if column.kind == "number" and (column.dtype == "string" or column.categories):
+            raise ManifestError(f"{named} is a number; it has a dtype of numbers and no categories.")
+        if column.kind == "category" and len(set(column.categories)) != len(column.categories):
+            raise ManifestError(f"{named} lists a category twice.")
+        if (column.missing == "fill") != (column.fill is not None):
+            raise ManifestError(f'{named} has a value to fill exactly where its missing values are: "fill".')
+        if column.kind == "number" and column.fill is not None and not _is_number(column.fill):
+            raise ManifestError(f"{named} is filled with {column.fill!r}; a finite number was expected.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and abs(value) < float("inf")
+
+
+def _check_forecast(manifest: Manifest, where: str) -> None:
+    head = manifest.postprocessing
+    series = manifest.preprocessing.series
+    if series is not None and len(set(series.lags)) != len(series.lags):
+        raise ManifestError(f"{where}: preprocessing.series names a lag twice.")
+    if not isinstance(head, ForecastOutput):
+        return
+    for interval in head.intervals:
+        if not len(interval.lower) == len(interval.upper) == head.horizon:
+            raise ManifestError(f"{where}: an interval needs one offset for each of {head.horizon} steps ahead.")
+        if any(not below <= above for below, above in zip(interval.lower, interval.upper, strict=True)):
+            raise ManifestError(f"{where}: an interval's upper end is below its lower one.")
+
+
+# What a task reads and gives, where both follow from it.
+_OF_NUMBERS: dict[str, tuple[str, type[RegressionOutput | ClassificationOutput | ForecastOutput], str]] = {
+    "tabular-regression": ("tabular", RegressionOutput, "regression"),
+    "tabular-classification": ("tabular", ClassificationOutput, "classification"),
+    "time-series-forecasting": ("series", ForecastOutput, "forecast"),
+}
+
+
 def _check_task(manifest: Manifest, where: str) -> None:
-    modality = "image" if manifest.task.startswith("image") else "text"
-    wants_embedding = manifest.task == "feature-extraction"
-    if wants_embedding and manifest.preprocessing.text is None:
-        modality = "image"
-    if getattr(manifest.preprocessing, modality) is None:
-        raise ManifestError(f"{where}: the task {manifest.task} needs preprocessing.{modality}.")
-    if wants_embedding != isinstance(manifest.postprocessing, EmbeddingOutput):
-        expected = "embedding" if wants_embedding else "classification"
-        raise ManifestError(f"{where}: the task {manifest.task} needs a postprocessing of type {expected!r}.")
-    if wants_embedding and manifest.space is None:
-        raise ManifestError(f"{where}: an embedding model needs the fingerprint of its space in `space`.")
+    if manifest.task in _OF_NUMBERS:
+        _check_numbers(manifest, where)
+    else:
+        _check_perception(manifest, where)
     head = manifest.postprocessing
     if isinstance(head, ClassificationOutput) and head.thresholds is not None:
         if len(head.thresholds) != len(head.labels):
@@ -166,3 +209,28 @@ def _check_task(manifest: Manifest, where: str) -> None:
             f"{where}: postprocessing reads the output {manifest.postprocessing.output!r}; "
             f"the graphs have {', '.join(sorted(outputs))}."
         )
+
+
+def _check_numbers(manifest: Manifest, where: str) -> None:
+    modality, head, tag = _OF_NUMBERS[manifest.task]
+    if getattr(manifest.preprocessing, modality) is None:
+        raise ManifestError(f"{where}: the task {manifest.task} needs preprocessing.{modality}.")
+    if not isinstance(manifest.postprocessing, head):
+        raise ManifestError(f"{where}: the task {manifest.task} needs a postprocessing of type {tag!r}.")
+    if manifest.family != "general":
+        raise ManifestError(f"{where}: the task {manifest.task} is one of general models, not {manifest.family}.")
+
+
+def _check_perception(manifest: Manifest, where: str) -> None:
+    modality = "image" if manifest.task.startswith("image") else "text"
+    wants_embedding = manifest.task == "feature-extraction"
+    if wants_embedding and manifest.preprocessing.text is None:
+        modality = "image"
+    if getattr(manifest.preprocessing, modality) is None:
+        raise ManifestError(f"{where}: the task {manifest.task} needs preprocessing.{modality}.")
+    found = EmbeddingOutput if wants_embedding else ClassificationOutput
+    if not isinstance(manifest.postprocessing, found):
+        expected = "embedding" if wants_embedding else "classification"
+        raise ManifestError(f"{where}: the task {manifest.task} needs a postprocessing of type {expected!r}.")
+    if wants_embedding and manifest.space is None:
+        raise ManifestError(f"{where}: an embedding model needs the fingerprint of its space in `space`.")

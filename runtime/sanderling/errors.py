@@ -43,6 +43,14 @@ class ImageError(InputError):
     """An image cannot be read: not an image, truncated, too large, or an array of the wrong dtype or rank."""
 
 
+class TableError(InputError):
+    """A table or one of its rows cannot be read: columns missing or too many, text for a number, an infinity."""
+
+
+class SeriesError(InputError):
+    """A series cannot be read or continued: no numbers, too few of them, or missing where none can be filled in."""
+
+
 class SpaceError(InputError):
     """Vectors of different embedding spaces were to be compared."""
 

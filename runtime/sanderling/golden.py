@@ -29,12 +29,14 @@ Extent = Annotated[int, Meta(ge=0, le=2**40)]
 
 
 class GoldenSample(Struct, frozen=True, omit_defaults=True):
-    """One input: a text, a pair of texts, or the path of an image in the bundle."""
+    """One input: a text, a pair of texts, the path of an image in the bundle, a row of a table, or a series."""
 
     id: Name
     text: str | None = None
     text_pair: str | None = None
     image: BundlePath | None = None
+    row: dict[str, str | bool | int | float | None] | None = None
+    series: tuple[float | None, ...] | None = None
 
 
 class _TensorEntry(Struct, frozen=True):
@@ -50,9 +52,10 @@ class Golden:
     samples: tuple[GoldenSample, ...]
     tensors: dict[str, NDArray[Any]]
 
-    def output(self, sample: GoldenSample) -> NDArray[np.float32]:
-        """The original's answer: the final embedding (d,), or logits (labels,), float32."""
-        return self.tensors[f"{sample.id}.output"].astype(np.float32, copy=False)
+    def output(self, sample: GoldenSample) -> NDArray[Any]:
+        """The original's answer: the final embedding (d,), or logits (labels,), float32; of numbers float64."""
+        of_numbers = sample.row is not None or sample.series is not None
+        return self.tensors[f"{sample.id}.output"].astype(np.float64 if of_numbers else np.float32, copy=False)
 
     def inputs(self, sample: GoldenSample) -> dict[str, NDArray[Any]]:
         """The original's preprocessed tensors by graph input, without the batch dimension."""
@@ -72,8 +75,10 @@ def read_golden(bundle: Bundle) -> Golden:
     if not 1 <= len(samples) <= _MAX_SAMPLES or len({sample.id for sample in samples}) != len(samples):
         raise ManifestError(f"{where} needs 1 to {_MAX_SAMPLES:,} golden samples, each with an id of its own.")
     for sample in samples:
-        if (sample.text is None) == (sample.image is None):
-            raise ManifestError(f"{where}: sample {sample.id!r} needs either a text or an image.")
+        if sum(given is not None for given in (sample.text, sample.image, sample.row, sample.series)) != 1:
+            raise ManifestError(
+                f"{where}: sample {sample.id!r} needs either a text or an image (or a row, or a series), and one alone."
+            )
         if sample.text is None and sample.text_pair is not None:
             raise ManifestError(f"{where}: sample {sample.id!r} has a text_pair, but no text.")
         if f"{sample.id}.output" not in tensors:
@@ -81,11 +86,14 @@ def read_golden(bundle: Bundle) -> Golden:
     return Golden(samples, tensors)
 
 
-def sample_input(bundle: Bundle, sample: GoldenSample) -> str | TextPair | bytes:
-    """What a golden sample hands to a model: its text or texts, or the verified bytes of its image."""
+def sample_input(bundle: Bundle, sample: GoldenSample) -> Any:
+    """What a golden sample hands to a model: its text or texts, row or series, or its image's verified bytes."""
     if sample.text is not None:
         return sample.text if sample.text_pair is None else TextPair(sample.text, sample.text_pair)
-    assert sample.image is not None  # read_golden() refuses a sample with neither
+    for given in (sample.row, sample.series):
+        if given is not None:
+            return given
+    assert sample.image is not None  # read_golden() refuses a sample with none of them
     return bundle.read(sample.image)
 
 

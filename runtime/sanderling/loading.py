@@ -6,7 +6,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 # Before ONNX Runtime: imported from inside its module, numpy takes half as long again (measured, 70 of 250 ms).
 import numpy as np  # noqa: F401
@@ -17,7 +17,14 @@ from sanderling.counts import whole_number
 from sanderling.engines import Engines
 from sanderling.errors import BundleError, PartialPlacementWarning, ProviderError, StalePlanWarning
 from sanderling.fronts import Front, ImageFront, TextFront
-from sanderling.manifest import ClassificationOutput, Component, EmbeddingOutput, Form
+from sanderling.manifest import (
+    ClassificationOutput,
+    Component,
+    EmbeddingOutput,
+    ForecastOutput,
+    Form,
+    RegressionOutput,
+)
 from sanderling.plan import MAX_THREADS, Plan, default_plan, tuned_plan
 from sanderling.providers import CPU, RUNTIME_VERSION, available
 from sanderling.session import Session
@@ -25,6 +32,10 @@ from sanderling.session import Session
 if TYPE_CHECKING:
     from sanderling.tasks.classification import Classifier
     from sanderling.tasks.feature_extraction import EmbeddingModel
+    from sanderling.tasks.forecasting import Forecaster
+    from sanderling.tasks.tabular import Regressor, TableClassifier
+
+    AnyModel: TypeAlias = EmbeddingModel | Classifier | Regressor | TableClassifier | Forecaster
 
 
 # The provider of the tuned plan, or the default where there is none.
@@ -40,7 +51,7 @@ def load(
     integrity: Integrity = "stamp",
     strict: bool = False,
     batch_invariant: bool = False,
-) -> EmbeddingModel | Classifier:
+) -> AnyModel:
     """Load the bundle in the folder `path`.
 
     `variant` is one of the bundle's (default: the one its manifest names), `provider` an execution provider
@@ -113,7 +124,7 @@ def choose_threads(threads: int | None) -> int:
     return whole_number("threads", threads, MAX_THREADS)
 
 
-def assemble(bundle: Bundle, plan: Plan) -> EmbeddingModel | Classifier:
+def assemble(bundle: Bundle, plan: Plan) -> AnyModel:
     """The task's model as `plan` says: files verified, session built, preprocessing read."""
     manifest = bundle.manifest
     component = _only_component(bundle)
@@ -139,6 +150,18 @@ def assemble(bundle: Bundle, plan: Plan) -> EmbeddingModel | Classifier:
 
         assert manifest.space is not None  # decode() refuses an embedding model without one
         return EmbeddingModel(bundle, plan, front, engines, head, manifest.space)
+    if isinstance(head, RegressionOutput):
+        from sanderling.tasks.tabular import Regressor
+
+        return Regressor(bundle, plan, front, engines, head)
+    if isinstance(head, ForecastOutput):
+        from sanderling.tasks.forecasting import Forecaster
+
+        return Forecaster(bundle, plan, front, engines, head)
+    if manifest.preprocessing.tabular is not None:
+        from sanderling.tasks.tabular import TableClassifier
+
+        return TableClassifier(bundle, plan, front, engines, head)
     from sanderling.tasks.classification import Classifier
 
     assert isinstance(head, ClassificationOutput)
@@ -169,9 +192,23 @@ def _front(bundle: Bundle, component: Component, plan: Plan) -> Front:
         _check_inputs(bundle, component, TEXT_INPUTS, "int64")
         encoder = TextEncoder(bundle.read(settings.tokenizer), settings, str(bundle.path / settings.tokenizer))
         return TextFront(encoder, [spec.name for spec in component.inputs], plan.token_budget)
-    assert preprocessing.image is not None  # decode() refuses a manifest without either
+    if preprocessing.tabular is not None or preprocessing.series is not None:
+        return _number_front(bundle, component, plan)
+    assert preprocessing.image is not None  # decode() refuses a manifest without any
     _check_inputs(bundle, component, (component.inputs[0].name,), "float32")
     return ImageFront(preprocessing.image, component.inputs[0].name, plan.image_budget)
+
+
+def _number_front(bundle: Bundle, component: Component, plan: Plan) -> Front:
+    from sanderling.number_fronts import SeriesFront, TableFront
+
+    preprocessing = bundle.manifest.preprocessing
+    name = component.inputs[0].name
+    _check_inputs(bundle, component, (name,), "float64")
+    if preprocessing.tabular is not None:
+        return TableFront(preprocessing.tabular, name, plan.row_budget)
+    assert preprocessing.series is not None
+    return SeriesFront(preprocessing.series, name, plan.row_budget)
 
 
 def _check_inputs(bundle: Bundle, component: Component, names: tuple[str, ...], dtype: str) -> None:

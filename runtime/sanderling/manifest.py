@@ -41,7 +41,14 @@ Dtype = Literal[
     "uint16",
     "string",
 ]
-Task = Literal["feature-extraction", "text-classification", "image-classification"]
+Task = Literal[
+    "feature-extraction",
+    "text-classification",
+    "image-classification",
+    "tabular-regression",
+    "tabular-classification",
+    "time-series-forecasting",
+]
 Family = Literal["general", "embedding", "multimodal"]
 
 
@@ -100,7 +107,8 @@ class Drift(Struct, frozen=True):
 
     `cosine` compares embeddings, or logits of a classifier; `max_abs` is the largest absolute difference
     of any element; `agreement` is the share of samples whose first label is the reference's; `worst` are the inputs of
-    the lowest cosines, the lowest first; `metrics` are by their names, where a labelled set was given.
+    the lowest cosines, the lowest first; `metrics` are by their names, where a labelled set was given; `max_relative`
+    is the largest difference of any number, divided by the original's (numbers only).
     """
 
     cosine: Distances
@@ -108,6 +116,7 @@ class Drift(Struct, frozen=True):
     agreement: float | None = None
     worst: Annotated[tuple[WorstInput, ...], Meta(max_length=100)] = ()
     metrics: dict[str, Metric] = {}
+    max_relative: Annotated[float, Meta(ge=0.0)] | None = None
 
 
 class Invariance(Struct, frozen=True):
@@ -234,11 +243,58 @@ class ImagePreprocessing(Struct, frozen=True):
     channels: Literal["RGB", "BGR"] = "RGB"
 
 
+class ColumnSpec(Struct, frozen=True):
+    """One column of a table.
+
+    A `number` goes to the graph as it is, after rounding to its `dtype`; a `category` as its place in `categories`,
+    one that is not among them as their count, a missing one as their count plus 1.
+    `missing` says what a missing value does: "error", "pass" (the graph takes it), or "fill" (by `fill`, before all).
+    `unseen` says the same of a category that is not listed: "error" or "pass".
+    """
+
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
+    kind: Literal["number", "category"]
+    dtype: Literal["float64", "float32", "int64", "bool", "string"] = "float64"
+    unit: Annotated[str, Meta(max_length=80)] = ""
+    missing: Literal["error", "pass", "fill"] = "error"
+    fill: str | bool | int | float | None = None
+    unseen: Literal["error", "pass"] = "pass"
+    categories: Annotated[tuple[str | bool | int | float, ...], Meta(max_length=1_000_000)] = ()
+
+
+class TabularPreprocessing(Struct, frozen=True):
+    """Rows of a table to the graph's only input, float64 of the shape (batch, columns), in this order of columns.
+
+    `missing_values` are the cells of a text file that mean: missing.
+    """
+
+    columns: Annotated[tuple[ColumnSpec, ...], Meta(min_length=1, max_length=10_000)]
+    missing_values: tuple[str, ...] = ("",)
+
+
+class SeriesPreprocessing(Struct, frozen=True):
+    """A univariate series to lag features: the graph's only input, float64 of the shape (batch, lags).
+
+    Lag 1 is the last value of the series, lag 2 the one before it. With `center` "last" the last value is subtracted
+    from every lag, and added to what the graph answers. `missing` values are an error, or interpolated between their
+    neighbours on a straight line. `step` names the time from one value to the next.
+    """
+
+    lags: Annotated[tuple[Annotated[int, Meta(ge=1, le=100_000)], ...], Meta(min_length=1, max_length=10_000)]
+    center: Literal["none", "last"] = "none"
+    missing: Literal["error", "interpolate"] = "error"
+    name: Annotated[str, Meta(max_length=200)] = "value"
+    unit: Annotated[str, Meta(max_length=80)] = ""
+    step: Annotated[str, Meta(max_length=80)] = ""
+
+
 class Preprocessing(Struct, frozen=True):
     """What stands before the graphs, by modality."""
 
     text: TextPreprocessing | None = None
     image: ImagePreprocessing | None = None
+    tabular: TabularPreprocessing | None = None
+    series: SeriesPreprocessing | None = None
 
 
 class EmbeddingOutput(Struct, frozen=True, tag_field="type", tag="embedding"):
@@ -267,7 +323,43 @@ class ClassificationOutput(Struct, frozen=True, tag_field="type", tag="classific
     thresholds: tuple[float, ...] | None = None
 
 
-Postprocessing = EmbeddingOutput | ClassificationOutput
+class Target(Struct, frozen=True):
+    """What one number of a regression is, and in which unit."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
+    unit: Annotated[str, Meta(max_length=80)] = ""
+
+
+class RegressionOutput(Struct, frozen=True, tag_field="type", tag="regression"):
+    """`output` (batch, targets) is the answer, each column a target."""
+
+    output: str
+    targets: Annotated[tuple[Target, ...], Meta(min_length=1, max_length=10_000)]
+
+
+class IntervalSpec(Struct, frozen=True):
+    """A prediction interval: at step h it reaches from the mean plus `lower[h]` to the mean plus `upper[h]`.
+
+    The offsets are quantiles of the errors on a held-out part of the series; `coverage` is the share of values of a
+    later part, of `samples` in all, that lay within.
+    """
+
+    level: Annotated[float, Meta(gt=0.0, lt=1.0)]
+    lower: tuple[float, ...]
+    upper: tuple[float, ...]
+    coverage: Annotated[float, Meta(ge=0.0, le=1.0)] | None = None
+    samples: Count = 0
+
+
+class ForecastOutput(Struct, frozen=True, tag_field="type", tag="forecast"):
+    """`output` (batch, horizon) is the mean of each of the next `horizon` values, with intervals around it."""
+
+    output: str
+    horizon: Annotated[int, Meta(ge=1, le=100_000)]
+    intervals: Annotated[tuple[IntervalSpec, ...], Meta(min_length=1, max_length=100)]
+
+
+Postprocessing = EmbeddingOutput | ClassificationOutput | RegressionOutput | ForecastOutput
 
 
 class GoldenFiles(Struct, frozen=True):

@@ -31,9 +31,9 @@ _FIRST_WINDOW, _LAST_WINDOW = 16, 1024
 
 
 class Answers(Struct, frozen=True, eq=False):
-    """Rows of the shape (n, d), float32, in input order, with what became of each input."""
+    """Rows of the shape (n, d), float32 (of models of numbers float64), in input order, and what became of each."""
 
-    rows: NDArray[np.float32]
+    rows: NDArray[Any]
     reports: tuple[InputReport, ...]
     timing: Timing
 
@@ -43,6 +43,9 @@ class Model:
 
     Made by `sanderling.load`; each task's subclass adds the call that its users expect.
     """
+
+    # Of the answers: models of numbers answer in the precision that they were fitted in.
+    _dtype: type[np.floating[Any]] = np.float32
 
     def __init__(self, bundle: Bundle, plan: Plan, front: Front, engines: Engines, width: int) -> None:
         self.bundle = bundle
@@ -68,7 +71,7 @@ class Model:
 
     @property
     def modality(self) -> str:
-        """What the model takes: "text" or "image"."""
+        """What the model takes: "text", "image", "tabular" or "series"."""
         return self.front.modality
 
     @property
@@ -119,7 +122,7 @@ class Model:
 
     def _answer(self, prepared: list[Any], started: float, cancellation: Cancellation | None) -> Answers:
         """The rows of inputs that the front has prepared, since the time `started`."""
-        collected = _Collected(len(prepared), self._width)
+        collected = _Collected(len(prepared), self._width, self._dtype)
         collected.preprocess = time.perf_counter() - started
         batches = list(self.front.batches(prepared))
         if len(batches) > 1 and self._engines.workers.count > 1:
@@ -157,15 +160,15 @@ class Model:
             )
         collected.add(batch, rows, reports, (fed - begun, ran - fed, time.perf_counter() - ran))
 
-    def _reduce(self, outputs: Arrays, feeds: Arrays) -> NDArray[np.float32]:
+    def _reduce(self, outputs: Arrays, feeds: Arrays) -> NDArray[Any]:
         raise NotImplementedError
 
 
 class _Collected:
     """The answers of one call as they come in, from several workers at once."""
 
-    def __init__(self, count: int, width: int) -> None:
-        self._rows = np.empty((count, width), np.float32)
+    def __init__(self, count: int, width: int, dtype: type[np.floating[Any]]) -> None:
+        self._rows = np.empty((count, width), dtype)
         self._reports: list[InputReport | None] = [None] * count
         self._lock = threading.Lock()
         self.preprocess = self._run = self._postprocess = 0.0
@@ -173,7 +176,7 @@ class _Collected:
     def add(
         self,
         batch: list[int],
-        rows: NDArray[np.float32],
+        rows: NDArray[Any],
         reports: list[InputReport],
         seconds: tuple[float, float, float],
     ) -> None:

@@ -69,7 +69,31 @@ class ImageReport(Struct, frozen=True):
         return replace(self, cropped=share)
 
 
-InputReport = TextReport | ImageReport
+class RowReport(Struct, frozen=True):
+    """What became of one row: the columns whose value was missing, and those whose category the model never saw."""
+
+    missing: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every value was there and known."""
+        return not self.missing and not self.unseen
+
+
+class SeriesReport(Struct, frozen=True):
+    """What became of one series of `values`: of those the model looks at, `missing` were filled on a straight line.
+
+    `unused` counts values too old to be looked at; `level` was subtracted before the graph and added after it.
+    """
+
+    values: int
+    missing: int = 0
+    unused: int = 0
+    level: float = 0.0
+
+
+InputReport = TextReport | ImageReport | RowReport | SeriesReport
 
 
 class Embedding(Struct, frozen=True, eq=False):

@@ -22,7 +22,7 @@ from sanderling.golden import Golden, read_golden, sample_input
 from sanderling.loading import assemble
 from sanderling.manifest import Tolerance
 from sanderling.model import Model
-from sanderling.plan import IMAGE_BUDGET, Plan, remember_plan
+from sanderling.plan import IMAGE_BUDGET, ROW_BUDGET, TOKEN_BUDGET, Plan, remember_plan
 from sanderling.providers import CPU, RUNTIME_VERSION, available
 from sanderling.verification import replay, tolerance
 
@@ -31,6 +31,7 @@ Progress = Callable[[str], None]
 
 _TOKEN_BUDGETS = (1, 128, 256, 512, 1024)
 _IMAGE_BUDGETS = (1, IMAGE_BUDGET, 16)
+_ROW_BUDGETS = (1, 64, ROW_BUDGET)
 # Inputs of one throughput measurement, made of the golden samples in turn; calls of one latency measurement.
 _BULK = 96
 _CALLS = 24
@@ -108,17 +109,22 @@ def _candidates(bundle: Bundle, purpose: Purpose, batch_invariant: bool) -> list
     manifest = bundle.manifest
     variants = sorted(manifest.variants, key=lambda name: name != manifest.default_variant)
     granted = cores.granted()
-    text = manifest.preprocessing.text is not None
-    budgets: tuple[int, ...] = (1,) if batch_invariant else (_TOKEN_BUDGETS if text else _IMAGE_BUDGETS)
+    known: tuple[int, ...] = _IMAGE_BUDGETS
+    which = 1
+    if manifest.preprocessing.text is not None:
+        known, which = _TOKEN_BUDGETS, 0
+    elif manifest.preprocessing.image is None:
+        known, which = _ROW_BUDGETS, 2
+    budgets: tuple[int, ...] = (1,) if batch_invariant else known
     found = []
     for provider in available():
         for variant in variants:
             for threads, workers in _shapes(granted, purpose, provider):
                 for budget in budgets if purpose == "throughput" else budgets[-1:]:
-                    tokens, images = (budget, budget if budget == 1 else IMAGE_BUDGET)
-                    if not text:
-                        tokens, images = (1 if budget == 1 else 512, budget)
-                    found.append(Plan(variant, provider, threads, workers, tokens, images))
+                    # What the model does not take is bounded as by default, or by 1 in a batch-invariant plan.
+                    bounds = [1, 1, 1] if budget == 1 else [TOKEN_BUDGET, IMAGE_BUDGET, ROW_BUDGET]
+                    bounds[which] = budget
+                    found.append(Plan(variant, provider, threads, workers, *bounds))
     return found
 
 
@@ -273,7 +279,7 @@ class _Search:
 def _describe(plan: Plan) -> str:
     return (
         f"{plan.variant} on {plan.provider}, {counted(plan.threads, 'thread')}, {counted(plan.workers, 'worker')}, "
-        f"budget {plan.token_budget} tokens or {plan.image_budget} images"
+        f"budget {plan.token_budget} tokens, {plan.image_budget} images or {plan.row_budget} rows"
     )
 
 

@@ -17,7 +17,6 @@ from sanderling.golden import Golden, GoldenSample, read_golden, sample_input
 from sanderling.loading import assemble, choose_threads, choose_variant
 from sanderling.manifest import Tolerance
 from sanderling.model import Model
-from sanderling.pairs import TextPair
 from sanderling.plan import default_plan
 
 # Preprocessed tensors: whole numbers are equal, floats within the last digits of float32.
@@ -182,14 +181,16 @@ def cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float6
     return np.where(np.isfinite(similarity), np.clip(similarity, -1, 1), -1.0)
 
 
-def _input_difference(model: Model, item: str | TextPair | bytes, golden: Golden, sample: GoldenSample) -> float:
+def _input_difference(model: Model, item: object, golden: Golden, sample: GoldenSample) -> float:
     feeds, _ = model.front.feeds(model.front.prepare([item], None))
     worst = 0.0
     for name, expected in golden.inputs(sample).items():
         found = feeds.get(name)
         if found is None or found.shape[1:] != expected.shape:
             return float("inf")
-        difference = np.abs(found[0].astype(np.float64) - expected.astype(np.float64))
+        here, there = found[0].astype(np.float64), expected.astype(np.float64)
+        # A missing number is a NaN on both sides.
+        difference = np.where(np.isnan(here) & np.isnan(there), 0.0, np.abs(here - there))
         if not np.isfinite(difference).all():
             return float("inf")
         worst = max(worst, float(difference.max(initial=0.0)))

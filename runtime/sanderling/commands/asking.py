@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from sanderling.commands import numbers
 from sanderling.errors import InputError
 from sanderling.pairs import TextPair
 
@@ -26,6 +27,8 @@ class Ask:
         labels: tuple[str, ...] | None,
         multi_label: bool,
         template: str | None,
+        horizon: int | None = None,
+        level: float | None = None,
     ) -> None:
         classifies = model.family != "embedding"
         if prompt is not None and (classifies or labels is not None):
@@ -38,6 +41,9 @@ class Ask:
             raise InputError(f"--long-text is {long_text}; truncate, or for a text classifier window, was expected.")
         if pair is not None and model.task != "text-classification":
             raise InputError(f"--pair goes with text classifiers; {model.name} is for {model.task}.")
+        ahead = numbers.settings(model, top_k, horizon, level)
+        if ahead is not None and (long_text != "truncate" or labels is not None):
+            raise InputError(f"--long-text and --labels go with texts; {model.name} is for {model.task}.")
         self._pair = pair
         call: Any = model
         if labels is not None:
@@ -46,6 +52,8 @@ class Ask:
             call = ZeroShotClassifier(model, template=template)
             call([], labels)  # what is wrong with a label is wrong with it for every input
             settings: dict[str, Any] = {"labels": labels, "multi_label": multi_label, "top_k": top_k}
+        elif ahead is not None:
+            settings = ahead
         elif classifies:
             settings = {"top_k": top_k} | ({"long_text": long_text} if long_text != "truncate" else {})
         else:

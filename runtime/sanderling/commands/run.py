@@ -9,19 +9,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from sanderling.commands import numbers
 from sanderling.commands.asking import Ask
 from sanderling.commands.console import clean, plain, print_json, stderr, stdout
 from sanderling.counts import counted
 from sanderling.errors import InputError, SanderlingError, TextError
 from sanderling.loading import load
-from sanderling.results import Classification, Embedding, ImageReport, TextReport
+from sanderling.results import Classification, Embedding, InputReport, RowReport, SeriesReport, TextReport
 
 if TYPE_CHECKING:
     from sanderling.model import Model
+    from sanderling.predictions import Forecast, Prediction
+
+    Result: TypeAlias = Embedding | Classification | Prediction | Forecast
 
 _CHUNK = 64
 _MAX_TEXT_FILE = 64 * 2**20
@@ -48,7 +52,8 @@ def run(
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Texts, files (one input each), folders (each file in them), - for standard input (one a line).",
+            help="Texts, files (one input each; of a table each row), folders (each file in them), rows or series as "
+            "JSON, - for standard input (one a line).",
             show_default=False,
         ),
     ] = None,
@@ -74,11 +79,13 @@ def run(
     template: Annotated[
         str | None, typer.Option(help="The sentence around each of --labels, with {} for it.", show_default=False)
     ] = None,
+    horizon: Annotated[int | None, typer.Option(min=1, help="Values ahead, of a forecast. Default: all.")] = None,
+    level: Annotated[float | None, typer.Option(help="The level of a forecast's interval. Default: its first.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, one an input, in order.")] = False,
 ) -> None:
     """Answer inputs with a bundle."""
     with load(bundle, variant=variant, provider=provider, threads=threads) as model:
-        ask = Ask(model, top_k, prompt, pair, long_text, _listed(labels), multi_label, template)
+        ask = Ask(model, top_k, prompt, pair, long_text, _listed(labels), multi_label, template, horizon, level)
         items = _items(model, inputs or [], text or [], image or [])
         first = next(items, None)
         if first is None:
@@ -100,7 +107,7 @@ def _listed(labels: str | None) -> tuple[str, ...] | None:
     return None if labels is None else tuple(label.strip() for label in labels.split(","))
 
 
-def _answers(ask: Ask, items: Iterator[Item]) -> Iterator[tuple[Item, Embedding | Classification | str]]:
+def _answers(ask: Ask, items: Iterator[Item]) -> Iterator[tuple[Item, Result | str]]:
     size = 1 if sys.stdin.isatty() else _CHUNK
     while chunk := list(islice(items, size)):
         readable = [item for item in chunk if item.error is None]
@@ -113,7 +120,7 @@ def _answers(ask: Ask, items: Iterator[Item]) -> Iterator[tuple[Item, Embedding 
             yield item, item.error if item.error is not None else next(results)
 
 
-def _one_by_one(ask: Ask, items: list[Item]) -> Iterator[Embedding | Classification | str]:
+def _one_by_one(ask: Ask, items: list[Item]) -> Iterator[Result | str]:
     for item in items:
         try:
             yield from ask([item.value])
@@ -128,7 +135,9 @@ def _items(model: Model, inputs: list[str], texts: list[str], images: list[str])
     yield from (Item(clean(text), text) for text in texts)
     yield from (Item(clean(path), path) for path in images)
     for given in inputs:
-        if given == "-":
+        if model.modality in numbers.MODALITIES and given != "-":
+            yield from (Item(name, value, error) for name, value, error in numbers.items(model, given))
+        elif given == "-":
             lines = iter(lambda: sys.stdin.buffer.readline(_MAX_TEXT_FILE), b"")
             yield from (_from_line(model, line, first=number == 0) for number, line in enumerate(lines))
         elif _exists(given) and Path(given).is_dir():
@@ -163,6 +172,8 @@ def _from_line(model: Model, line: bytes, *, first: bool) -> Item:
     text = line.rstrip(b"\r\n").decode("utf-8", "surrogateescape")
     if model.modality == "text" and any("\udc80" <= c <= "\udcff" for c in text):
         return Item(clean(text), error="This line is no valid UTF-8; convert it first.")
+    if model.modality in numbers.MODALITIES:
+        return Item(*numbers.literal(text))
     return Item(clean(text), text)
 
 
@@ -202,16 +213,18 @@ def _from_text_file(path: Path) -> Item:
         return Item(name, error=str(error))
 
 
-def _record(item: Item, result: Embedding | Classification | str) -> dict[str, Any]:
+def _record(item: Item, result: Result | str) -> dict[str, Any]:
     record: dict[str, Any] = {"input": item.name}
     if isinstance(result, str):
         return record | {"error": clean(result)}
     if isinstance(result, Embedding):
         record["embedding"] = result.embedding.tolist()
-    else:
+    elif isinstance(result, Classification):
         record |= {"labels": result.labels, "scores": result.scores}
         if result.selected != result.labels[:1]:
             record["selected"] = result.selected
+    else:
+        record |= numbers.record(result)
     if isinstance(result.report, TextReport) and result.report.windows > 1:
         record["windows"] = result.report.windows
     if lost := _lost(result.report):
@@ -219,10 +232,12 @@ def _record(item: Item, result: Embedding | Classification | str) -> dict[str, A
     return record
 
 
-def _lost(report: TextReport | ImageReport) -> dict[str, Any]:
+def _lost(report: InputReport) -> dict[str, Any]:
     """What the model did not see of its input, or saw changed; empty if nothing."""
     if isinstance(report, TextReport):
         names: tuple[str, ...] = ("tokens_lost", "characters_unread")
+    elif isinstance(report, RowReport | SeriesReport):
+        names = ("missing", "unseen") if isinstance(report, RowReport) else ("missing",)
     else:
         names = ("rotated", "alpha_composited", "frames_dropped", "depth_reduced", "cropped")
     found = {name: getattr(report, name) for name in names}
@@ -247,6 +262,9 @@ class _Table:
             vector = record["embedding"]
             head = " ".join(f"{value:+.4f}" for value in vector[:6])
             self._below(f"{len(vector)} numbers: {head} …")
+        elif "labels" not in record:
+            for line in numbers.lines(record):
+                self._below(plain(line))
         else:
             held = record.get("selected")
             for label, score in zip(record["labels"], record["scores"], strict=True):
@@ -269,6 +287,8 @@ class _Table:
 
 
 def _in_words(name: str, value: Any) -> str:
+    if name in ("missing", "unseen"):
+        return numbers.in_words(name, value)
     words = {
         "tokens_lost": f"{value:,} tokens cut off, more than the model takes",
         "characters_unread": f"{value:,} characters not read",
