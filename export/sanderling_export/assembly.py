@@ -51,7 +51,7 @@ def draft(
     plan: Plan,
     known: Description,
     component: Component,
-    forms: Mapping[str, Form],
+    forms: Mapping[str, Mapping[str, Form]],
     files: GoldenFiles,
     build: Path,
     staging: Path,
@@ -67,7 +67,7 @@ def draft(
     if plan.license_file is not None:
         shutil.copyfile(plan.license_file, build / LICENSE_NAME)
         license_file = f"{prefix}/{LICENSE_NAME}"
-    variants = {name: Variant({FORM: form}, Tolerance(-1.0)) for name, form in forms.items()}
+    variants = {name: Variant(dict(made), Tolerance(-1.0)) for name, made in forms.items()}
     embedding = isinstance(known.head, EmbeddingOutput)
     return Manifest(
         format=FORMAT,

@@ -9,7 +9,7 @@ apply. What a value depends on is read from the graph, what it is worth from its
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,12 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
+from tokenizers import Tokenizer
 
+from sanderling.manifest import Form
+from sanderling.plan import EXACT, PACKED, PADDED
 from sanderling_export import graphs
+from sanderling_export.description import Description
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -39,19 +43,34 @@ _LENGTHS = (3, 7, 1, 5)
 _SEED = 0
 
 
-def add(folder: Path) -> tuple[str, ...]:
-    """Write `exact.onnx` and `packed.onnx` beside the saved graph, those of them that hold; their forms' names."""
+def write(folder: Path, root: Path, known: Description) -> dict[str, Form]:
+    """The forms of the graph saved in `folder`, by name: `padded`, and what holds of `exact` and `packed`, written beside
+    it. Their paths start at `root`."""
     model = onnx.load(str(folder / graphs.GRAPH_NAME), load_external_data=False)
-    if not {IDS, MASK} <= {value.name for value in model.graph.input}:
-        return ()
-    run = _runner(folder, model)
-    made = []
-    for name, derive, prove in (("exact", exact, exact_holds), ("packed", packed, packed_holds)):
-        derived = derive(model, run)
-        if derived is not None and prove(model, derived, run):
+    prefix = folder.relative_to(root).as_posix()
+    data = tuple(f"{prefix}/{name}" for name in (graphs.WEIGHTS_NAME,) if (folder / name).exists())
+    optimized = graphs.is_fused(model)
+    forms = {PADDED: Form(f"{prefix}/{graphs.GRAPH_NAME}", data, optimized)}
+    if {IDS, MASK} <= {value.name for value in model.graph.input} and _has_a_token(known):
+        for name, derived in _derived(folder, model):
             onnx.save(derived, str(folder / f"{name}.onnx"))
-            made.append(name)
-    return tuple(made)
+            forms[name] = Form(f"{prefix}/{name}.onnx", data, optimized, graphs.specs(derived.graph.input))
+    return forms
+
+
+def _derived(folder: Path, model: onnx.ModelProto) -> Iterator[tuple[str, onnx.ModelProto]]:
+    run = _runner(folder)
+    for name, derive, holds in ((EXACT, exact, exact_holds), (PACKED, packed, packed_holds)):
+        made = derive(model, run)
+        if made is not None and holds(model, made, run):
+            yield name, made
+
+
+def _has_a_token(known: Description) -> bool:
+    """Whether every text has one: an empty text without any is padding alone, which needs a mask."""
+    if known.tokenizer is None:
+        return False
+    return bool(Tokenizer.from_buffer(known.tokenizer).num_special_tokens_to_add(False))
 
 
 def exact(model: onnx.ModelProto, run: Run) -> onnx.ModelProto | None:
@@ -62,7 +81,9 @@ def exact(model: onnx.ModelProto, run: Run) -> onnx.ModelProto | None:
     kinds = _Kinds(changed)
     masking = [n for n in nodes if n.op_type in _MASKING and any(i in kinds.masked for i in n.input)]
     biased = [n for n in nodes if n.op_type == "Attention" and len(n.input) > 3 and n.input[3]]
-    known = _values(changed, run, {name for n in masking for name in (*n.input, *n.output)} | {n.input[3] for n in biased})
+    known = _values(
+        changed, run, {name for n in masking for name in (*n.input, *n.output)} | {n.input[3] for n in biased}
+    )
     instead: dict[str, str] = {}
     for node in masking:
         kept = [name for name in node.input if name not in kinds.masked and _same(known, name, node.output[0])]
@@ -133,7 +154,7 @@ def packed_holds(model: onnx.ModelProto, derived: onnx.ModelProto, run: Run) -> 
 
 
 def pack(texts: Sequence[Array], filler: int = 0) -> Feeds:
-    """The inputs of `packed` for texts given by their ids, (tokens,) each; padding of the block reads token `filler`."""
+    """The inputs of `packed` for texts given by their ids, (tokens,) each; padding of the block is token `filler`."""
     longest = max(map(len, texts))
     block = np.full((len(texts), longest), filler, np.int64)
     mask = np.zeros_like(block)
@@ -326,7 +347,7 @@ def _sweep(model: onnx.ModelProto) -> None:
     graphs.prune(model)
 
 
-def _runner(folder: Path, model: onnx.ModelProto) -> Run:
+def _runner(folder: Path) -> Run:
     """Runs a graph as it stands, unoptimized, with any of its values as outputs; its weights are in `folder`."""
     sessions: dict[bytes, ort.InferenceSession] = {}
 

@@ -34,6 +34,7 @@ from sanderling_export import (
     convert,
     description,
     drift,
+    forms,
     golden,
     graphs,
     original,
@@ -117,15 +118,15 @@ def _build(plan: Plan, tell: Progress) -> Path:
     with staging_folder(plan.output) as staging:
         build = sealing.build_folder(staging)
         notes = [*plan.notes, *source.description.notes]
-        forms: dict[str, Form] = {}
+        ways: dict[str, dict[str, Form]] = {}
         for precision in variants:
             tell(f"write {precision}" if precision == "fp32" else f"quantize to {precision}")
-            forms[precision], made = _write_variant(staging, build, fp32, precision, source, component, picked)
+            ways[precision], made = _write_variant(staging, build, fp32, precision, source, component, picked)
             notes += made
         tell("write golden samples")
         with quiet():
             files = golden.write(staging, build, source, picked.golden, [s.name for s in component.inputs])
-        draft = assembly.draft(plan, source.description, component, forms, files, build, staging, notes)
+        draft = assembly.draft(plan, source.description, component, ways, files, build, staging, notes)
         sealed = _measured(plan, draft, staging, picked.check, expected, tell)
         tell("verify")
         _self_test(staging, sealed, plan.keep_failing)
@@ -148,7 +149,7 @@ def _write_variant(
     source: original.Original,
     component: Component,
     picked: Samples,
-) -> tuple[Form, tuple[str, ...]]:
+) -> tuple[dict[str, Form], tuple[str, ...]]:
     names = {spec.name for spec in component.inputs}
     with quiet():
         feeds = [
@@ -157,10 +158,7 @@ def _write_variant(
         ]
         model, notes = quantize.quantize(fp32, precision, feeds)
     graphs.save(model, build / precision)
-    files = sorted((build / precision).iterdir())
-    graph, *data = sorted(files, key=lambda file: file.name != graphs.GRAPH_NAME)
-    relative = [file.relative_to(staging).as_posix() for file in (graph, *data)]
-    return Form(relative[0], tuple(relative[1:]), optimized=graphs.is_fused(model)), notes
+    return forms.write(build / precision, staging, source.description), notes
 
 
 def _measured(

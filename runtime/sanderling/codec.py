@@ -94,6 +94,9 @@ def _check_consistency(manifest: Manifest, where: str) -> None:
             for form in variant.forms.values():
                 if not form.graph.endswith(".onnx"):
                     raise ManifestError(f"{where} names the graph {form.graph!r}; a graph's name ends in .onnx.")
+                names = [spec.name for spec in form.inputs]
+                if len(names) != len(set(names)):
+                    raise ManifestError(f"{where}: an input of the graph {form.graph!r} is listed twice.")
     text = manifest.preprocessing.text
     if text is not None and text.default_prompt is not None and text.default_prompt not in text.prompts:
         raise ManifestError(

@@ -13,6 +13,8 @@ from sanderling import schedule
 from sanderling.errors import ImageError, InputError, TextError
 from sanderling.manifest import ImagePreprocessing
 from sanderling.pairs import TextPair, as_pair
+from sanderling.plan import EXACT, PACKED, PADDED
+from sanderling.preprocess import blocks
 from sanderling.results import InputReport
 from sanderling.session import Arrays
 
@@ -52,14 +54,23 @@ class Front(Protocol):
 
 
 class TextFront:
-    """Texts, sorted by length and batched under a token budget."""
+    """Texts, sorted by length and batched under a token budget as the graph's form takes them."""
 
     modality = "text"
 
-    def __init__(self, encoder: TextEncoder, input_names: Sequence[str], token_budget: int) -> None:
+    def __init__(
+        self,
+        encoder: TextEncoder,
+        input_names: Sequence[str],
+        token_budget: int,
+        form: str = PADDED,
+        rounding: int = 1,
+    ) -> None:
         self._encoder = encoder
         self._input_names = input_names
         self._token_budget = token_budget
+        self._form = form
+        self._rounding = rounding
 
     def items(self, inputs: Any) -> tuple[list[Any], bool]:
         if isinstance(inputs, str | TextPair | Mapping):
@@ -78,10 +89,23 @@ class TextFront:
         return self._encoder.windows(items, cancellation)
 
     def batches(self, prepared: Sequence[Encoded]) -> Iterator[list[int]]:
-        return schedule.batches([encoded.length for encoded in prepared], self._token_budget)
+        lengths = [encoded.length for encoded in prepared]
+        return schedule.batches(lengths, self._token_budget, self._form, self._rounding)
 
     def feeds(self, batch: Sequence[Encoded]) -> tuple[Arrays, list[InputReport]]:
-        return self._encoder.pad(batch, self._input_names), [encoded.report for encoded in batch]
+        return self._arrays(batch), [encoded.report for encoded in batch]
+
+    def _arrays(self, batch: Sequence[Encoded]) -> Arrays:
+        if self._form == EXACT:
+            return blocks.exact(batch, self._input_names)
+        if self._form == PACKED:
+            return blocks.packed(batch, self._input_names)
+        if self._rounding == 1:
+            return self._encoder.pad(batch, self._input_names)
+        longest = max(encoded.length for encoded in batch)
+        # A text may be as long as the model takes, which need not be a multiple.
+        length = max(longest, min(schedule.rounded(longest, self._rounding), self._encoder.settings.max_tokens))
+        return self._encoder.pad(batch, self._input_names, length)
 
 
 class ImageFront:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 # Before ONNX Runtime: imported from inside its module, numpy takes half as long again (measured, 70 of 250 ms).
 import numpy as np  # noqa: F401
+from msgspec.structs import replace
 
 from sanderling import cores, verdicts
 from sanderling.bundle import Bundle, Integrity, open_bundle
@@ -25,7 +26,7 @@ from sanderling.manifest import (
     Form,
     RegressionOutput,
 )
-from sanderling.plan import MAX_THREADS, Plan, default_plan, tuned_plan
+from sanderling.plan import EXACT, MAX_THREADS, PACKED, Plan, default_form, default_plan, tuned_plan
 from sanderling.providers import CPU, RUNTIME_VERSION, available
 from sanderling.session import Session
 
@@ -67,9 +68,11 @@ def load(
     """
     bundle = open_bundle(path, integrity=integrity)
     plan = choose_plan(bundle, variant, provider, threads, batch_invariant)
-    plan = verdicts.permitted(
+    permitted = verdicts.permitted(
         bundle, plan, variant_asked=variant is not None, provider_asked=provider not in (None, AUTO)
     )
+    if permitted != plan:  # another variant, or another provider, has forms of its own
+        plan = replace(permitted, form=default_form(forms(bundle, permitted.variant), permitted.provider))
     model = assemble(bundle, plan)
     # On the CPU alone every node is where it was asked for.
     if plan.provider != CPU and not model.placement.complete:
@@ -86,7 +89,11 @@ def choose_plan(
     """What was asked for; where nothing was, the plan tuned on this device; else a plan that is good without tuning."""
     if variant is None and threads is None and provider in (None, AUTO):
         tuned = tuned_plan(bundle.digest, RUNTIME_VERSION)
-        usable = tuned is not None and tuned.variant in bundle.manifest.variants
+        usable = (
+            tuned is not None
+            and tuned.variant in bundle.manifest.variants
+            and tuned.form in forms(bundle, tuned.variant)
+        )
         if tuned is not None and usable and (tuned.batch_invariant or not batch_invariant):
             if tuned.provider == CPU or tuned.provider in available():
                 return tuned
@@ -97,9 +104,15 @@ def choose_plan(
                 stacklevel=3,
             )
     chosen = choose_provider(None if provider == AUTO else provider)
-    return default_plan(
-        choose_variant(bundle, variant), chosen, choose_threads(threads), batch_invariant=batch_invariant
-    )
+    name = choose_variant(bundle, variant)
+    form = default_form(forms(bundle, name), chosen)
+    return default_plan(name, chosen, choose_threads(threads), form=form, batch_invariant=batch_invariant)
+
+
+def forms(bundle: Bundle, variant: str) -> tuple[str, ...]:
+    """The forms that every component has of a variant, in the manifest's order."""
+    first, *others = bundle.manifest.components.values()
+    return tuple(f for f in first.variants[variant].forms if all(f in c.variants[variant].forms for c in others))
 
 
 def choose_variant(bundle: Bundle, variant: str | None) -> str:
@@ -128,12 +141,19 @@ def assemble(bundle: Bundle, plan: Plan) -> AnyModel:
     """The task's model as `plan` says: files verified, session built, preprocessing read."""
     manifest = bundle.manifest
     component = _only_component(bundle)
-    form = _form(component, plan.variant)
+    form = _form(bundle, component, plan)
+    if form.inputs:
+        component = replace(component, inputs=form.inputs)
     graph, *_ = bundle.require([form.graph, *form.data])
 
     def build(threads: int) -> Session:
         return Session(
-            graph, component, provider=plan.provider, threads=threads, optimized=form.optimized and plan.provider == CPU
+            graph,
+            component,
+            provider=plan.provider,
+            threads=threads,
+            optimized=form.optimized and plan.provider == CPU,
+            disabled_fusions=plan.disabled_fusions,
         )
 
     # ONNX Runtime builds a session without the interpreter's lock: the tokenizer is read meanwhile.
@@ -178,20 +198,27 @@ def _only_component(bundle: Bundle) -> Component:
     return next(iter(bundle.manifest.components.values()))
 
 
-def _form(component: Component, variant: str) -> Form:
-    forms = component.variants[variant].forms
-    return forms.get("padded") or next(iter(forms.values()))
+def _form(bundle: Bundle, component: Component, plan: Plan) -> Form:
+    found = component.variants[plan.variant].forms
+    if plan.form not in found:
+        raise BundleError(
+            f"{bundle.path}: the variant {plan.variant!r} has no form {plan.form!r}; it has {', '.join(found)}."
+        )
+    return found[plan.form]
 
 
 def _front(bundle: Bundle, component: Component, plan: Plan) -> Front:
     preprocessing = bundle.manifest.preprocessing
     if preprocessing.text is not None:
+        from sanderling.preprocess.blocks import EXACT_INPUTS, PACKED_INPUTS
         from sanderling.preprocess.text import TEXT_INPUTS, TextEncoder
 
         settings = preprocessing.text
-        _check_inputs(bundle, component, TEXT_INPUTS, "int64")
+        known = {EXACT: EXACT_INPUTS, PACKED: PACKED_INPUTS}.get(plan.form, TEXT_INPUTS)
+        _check_inputs(bundle, component, known, "int64")
         encoder = TextEncoder(bundle.read(settings.tokenizer), settings, str(bundle.path / settings.tokenizer))
-        return TextFront(encoder, [spec.name for spec in component.inputs], plan.token_budget)
+        names = [spec.name for spec in component.inputs]
+        return TextFront(encoder, names, plan.token_budget, plan.form, plan.rounding)
     if preprocessing.tabular is not None or preprocessing.series is not None:
         return _number_front(bundle, component, plan)
     assert preprocessing.image is not None  # decode() refuses a manifest without any

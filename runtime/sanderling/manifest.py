@@ -71,11 +71,13 @@ class Form(Struct, frozen=True):
     """One way to run a variant's weights: a graph, and the external data files it reads.
 
     An `optimized` graph went through ONNX Runtime's own fusions for the CPU at export, and is loaded as it is.
+    `inputs` are the graph's where they are others than the component's.
     """
 
     graph: BundlePath
     data: tuple[BundlePath, ...] = ()
     optimized: bool = False
+    inputs: tuple[TensorSpec, ...] = ()
 
 
 class Distances(Struct, frozen=True):

@@ -16,14 +16,12 @@ from sanderling import cores, providers
 from sanderling.errors import GraphError, InferenceError, ModelClosedError, ProviderError, SanderlingError
 from sanderling.manifest import Component
 from sanderling.placement import Placement
+from sanderling.plan import DISABLED_FUSIONS
 
 if TYPE_CHECKING:
     from sanderling.cancellation import Cancellation
 
 Arrays = Mapping[str, NDArray[Any]]
-
-# Slower than the parts they fuse, by measurement on x86-64 with and without VNNI.
-_DISABLED_FUSIONS = "SkipLayerNormFusion"
 
 _ORT_DTYPES = {
     "tensor(float)": "float32",
@@ -53,14 +51,21 @@ class Session:
     """A graph loaded into ONNX Runtime. Runs from many threads at once; `close` waits for none of them."""
 
     def __init__(
-        self, graph: Path, component: Component, *, provider: str = "cpu", threads: int, optimized: bool = False
+        self,
+        graph: Path,
+        component: Component,
+        *,
+        provider: str = "cpu",
+        threads: int,
+        optimized: bool = False,
+        disabled_fusions: Sequence[str] = DISABLED_FUSIONS,
     ) -> None:
         self.provider = provider
         self.threads = threads
         self._outputs = [spec.name for spec in component.outputs]
         self._budget = cores.budget()
         chosen = providers.resolve(provider)
-        options = _options(threads, optimized)
+        options = _options(threads, optimized, disabled_fusions)
         try:
             names = providers.configure(options, chosen)
             session = onnxruntime.InferenceSession(str(graph), options, providers=names, enable_fallback=0)
@@ -164,7 +169,7 @@ def _placement(provider: str, session: onnxruntime.InferenceSession) -> Placemen
     return Placement(provider, {name: dict(ops) for name, ops in nodes.items()})
 
 
-def _options(threads: int, optimized: bool) -> onnxruntime.SessionOptions:
+def _options(threads: int, optimized: bool, disabled_fusions: Sequence[str]) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -175,7 +180,7 @@ def _options(threads: int, optimized: bool) -> onnxruntime.SessionOptions:
     # Shapes change from run to run: memory planned for one is of no use to the next, and an arena only grows.
     options.enable_mem_pattern = False
     options.enable_cpu_mem_arena = False
-    options.add_session_config_entry("optimization.disable_specified_optimizers", _DISABLED_FUSIONS)
+    options.add_session_config_entry("optimization.disable_specified_optimizers", ";".join(disabled_fusions))
     # Threads spin within a run, where it saves microseconds at each node, and sleep as soon as it is over.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
