@@ -44,8 +44,10 @@ _SEED = 0
 
 
 def write(folder: Path, root: Path, known: Description) -> dict[str, Form]:
-    """The forms of the graph saved in `folder`, by name: `padded`, and what holds of `exact` and `packed`, written beside
-    it. Their paths start at `root`."""
+    """The forms of the graph saved in `folder`, by name: `padded`, and what holds of `exact` and `packed`.
+
+    Those two are written beside it. Their paths start at `root`.
+    """
     model = onnx.load(str(folder / graphs.GRAPH_NAME), load_external_data=False)
     prefix = folder.relative_to(root).as_posix()
     data = tuple(f"{prefix}/{name}" for name in (graphs.WEIGHTS_NAME,) if (folder / name).exists())
@@ -59,7 +61,7 @@ def write(folder: Path, root: Path, known: Description) -> dict[str, Form]:
 
 
 def _derived(folder: Path, model: onnx.ModelProto) -> Iterator[tuple[str, onnx.ModelProto]]:
-    run = _runner(folder)
+    run = runner(folder)
     for name, derive, holds in ((EXACT, exact, exact_holds), (PACKED, packed, packed_holds)):
         made = derive(model, run)
         if made is not None and holds(model, made, run):
@@ -201,31 +203,37 @@ class _Block:
 
     def bias(self, name: str) -> str | None:
         """The copy's name; None where it depends on the tokens themselves."""
-        return self._copy(name) if name in self._kinds.shaped or name in self._kinds.masked else None
+        return self._copy(name) if self._is_common(name) else None
+
+    def _is_common(self, name: str) -> bool:
+        """Whether a value is the same for all tokens: of constants, shapes and the mask alone."""
+        return name in self._kinds.shaped or name in self._kinds.masked
 
     def _copy(self, name: str) -> str | None:
         if name == MASK or name in self._kinds.constants:
             return name
-        if name not in self._copies:
-            node = self._makers[name]
-            inputs = [self._extents(node)] if node.op_type == "Shape" else [self._copy(i) for i in node.input]
-            if None in inputs:
-                return None
-            made = onnx.NodeProto()
-            made.CopyFrom(node)
-            made.name = f"{node.name}_block"
-            del made.input[:]
-            del made.output[:]
-            made.input.extend(i for i in inputs if i is not None)
-            made.output.extend(f"{output}_block" for output in node.output)
-            if node.op_type == "Shape" and made.input[0] not in (MASK,):
-                made = helper.make_node("Identity", made.input, made.output)
-            self._copies.update(zip(node.output, made.output, strict=True))
-            self._model.graph.node.append(made)
+        if name in self._copies:
+            return self._copies[name]
+        node = self._makers[name]
+        made = onnx.NodeProto()
+        made.CopyFrom(node)
+        if node.op_type == "Shape" and not self._is_common(node.input[0]):
+            inputs = [self._extents(node)]
+            if inputs[0] != MASK:
+                made = helper.make_node("Identity", [], [])
+        else:
+            inputs = [self._copy(read) for read in node.input]
+        if None in inputs:
+            return None
+        made.name = f"{node.name}_block"
+        made.input[:] = [read for read in inputs if read is not None]
+        made.output[:] = [f"{output}_block" for output in node.output]
+        self._copies.update(zip(node.output, made.output, strict=True))
+        self._model.graph.node.append(made)
         return self._copies[name]
 
     def _extents(self, node: onnx.NodeProto) -> str | None:
-        """What a Shape is of: the mask, which has the block's, or a value of its extents and some constant ones."""
+        """What a Shape is of: the mask, which has the block's, or the extents themselves, the others being constant."""
         shapes = [found[node.input[0]].shape for found in self._known]
         if any(shape[:2] != found[IDS].shape for shape, found in zip(shapes, self._known, strict=True)):
             return None
@@ -347,7 +355,7 @@ def _sweep(model: onnx.ModelProto) -> None:
     graphs.prune(model)
 
 
-def _runner(folder: Path) -> Run:
+def runner(folder: Path) -> Run:
     """Runs a graph as it stands, unoptimized, with any of its values as outputs; its weights are in `folder`."""
     sessions: dict[bytes, ort.InferenceSession] = {}
 
