@@ -124,7 +124,7 @@ def _candidates(bundle: Bundle, purpose: Purpose, batch_invariant: bool) -> list
                     # What the model does not take is bounded as by default, or by 1 in a batch-invariant plan.
                     bounds = [1, 1, 1] if budget == 1 else [TOKEN_BUDGET, IMAGE_BUDGET, ROW_BUDGET]
                     bounds[which] = budget
-                    found.append(Plan(variant, provider, threads, workers, *bounds))
+                    found.append(Plan(variant, provider, threads, workers, bounds[0], bounds[1], bounds[2]))
     return found
 
 

@@ -25,7 +25,7 @@ MAX_INPUT_DIFFERENCE = 1e-6
 ALL = "all"
 
 # The input that says where a text has tokens.
-MASK = "attention_mask"
+_MASK = "attention_mask"
 
 # Golden samples that share a call in mixed batches, drawn by this seed: the same everywhere.
 _MATES = 3
@@ -50,6 +50,11 @@ class Check:
     max_abs: float
     held: bool
     form: str = PADDED
+
+    @property
+    def way(self) -> str:
+        """How it was answered, in a few words: the batching, and the form if it is not the usual one."""
+        return self.batching if self.form == PADDED else f"{self.batching}, form {self.form}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +146,7 @@ def _combination(
 def _reason(failed: Sequence[Check], count: int, limits: Tolerance) -> str:
     """What failed, in a few words, with the worst of it."""
     lowest = worst(failed)
-    way = lowest.batching if lowest.form == PADDED else f"{lowest.batching}, form {lowest.form}"
-    words = f"{len(failed)} of {count} golden answers beyond tolerance, {lowest.sample} ({way}) "
+    words = f"{len(failed)} of {count} golden answers beyond tolerance, {lowest.sample} ({lowest.way}) "
     if lowest.input_difference > MAX_INPUT_DIFFERENCE:
         return f"{words}preprocessed otherwise than by the original: {lowest.input_difference:.3g} apart"
     if lowest.cosine < limits.min_cosine:
@@ -193,7 +197,7 @@ def _input_difference(model: Model, item: object, golden: Golden, sample: Golden
     worst = 0.0
     for name, expected in golden.inputs(sample).items():
         found = feeds.get(name)
-        if found is None and name == MASK and model.plan.form == EXACT:
+        if found is None and name == _MASK and model.plan.form == EXACT:
             # A graph without a mask takes every token, as this mask must say of a text alone.
             found = np.ones((1, *expected.shape), expected.dtype)
         if found is None or found.shape[1:] != expected.shape:

@@ -183,9 +183,7 @@ def test_a_provider_that_did_not_take_the_session_is_refused(monkeypatch: pytest
 class Fake:
     """An engine that gives each token the vector (id, 1, 0, ...), and notes what it was fed."""
 
-    def __init__(
-        self, graph: Path, component: Component, *, provider: str = "cpu", threads: int, optimized: bool = False
-    ) -> None:
+    def __init__(self, graph: Path, component: Component, *, provider: str = "cpu", threads: int, **_: object) -> None:
         self.provider = provider
         self.threads = threads
         self.placement = Placement(provider, {provider: {"Fake": 1}})

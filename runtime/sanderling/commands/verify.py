@@ -54,7 +54,7 @@ def verify(
                 )
         for check in report.failed[:20]:
             console.print(
-                f"[red]{check.variant} on {check.provider}: {check.sample}, {check.form}, {check.batching}: cosine "
+                f"[red]{check.variant} on {check.provider}: {check.sample}, {check.way}: cosine "
                 f"{check.cosine:.6f}, largest difference {check.max_abs:.3g}, preprocessing differs by "
                 f"{check.input_difference:.3g}[/]"
             )
