@@ -85,7 +85,7 @@ def draft(
             plan.checkpoint.sha256,
             plan.license,
             license_file,
-            _versions(),
+            versions(),
             tuple(notes),
         ),
         files=sealing.list_files(staging),
@@ -118,6 +118,7 @@ def space(checkpoint: Checkpoint, known: Description) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """The versions of what an export is made with."""
     found = {name: importlib.metadata.version(name) for name in _VERSIONS}
     return {"sanderling": sanderling.__version__, **found}

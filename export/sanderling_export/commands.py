@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -48,9 +49,20 @@ def export(
     variants: Annotated[
         str | None,
         typer.Option(
-            help="fp32, fp16, int8-dynamic, int8-static, int8-weight-only, int4-weight-only; several with commas."
+            help="fp32, fp16, int8-dynamic, int8-static, int8-weight-only, int4-weight-only; several with commas. "
+            "auto: search the fastest and the smallest that hold a floor."
         ),
     ] = None,
+    min_cosine: Annotated[
+        float | None, typer.Option(help="With --variants auto: the least cosine to the original, of any sample.")
+    ] = None,
+    min_p01: Annotated[
+        float | None, typer.Option(help="With --variants auto: the least 1st percentile of the cosines.")
+    ] = None,
+    min_agreement: Annotated[
+        float | None, typer.Option(help="With --variants auto: the least share of first labels as the original's.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="With --variants auto: draws the samples that layers are ranked on.")] = 0,
     data: Annotated[
         Path | None,
         typer.Option(help="Samples to calibrate and measure on: texts, one a line, or a folder of images."),
@@ -64,7 +76,11 @@ def export(
     console = stderr()
     with console.status("load the exporter"):
         pipeline = load_pipeline()
-    precisions = [_choice(name, _PRECISIONS, "--variants") for name in variants.split(",")] if variants else None
+    chosen: list[str | None] | str | None = None
+    if variants is not None and variants.strip() == AUTO:
+        chosen = AUTO
+    elif variants:
+        chosen = [_choice(name, _PRECISIONS, "--variants") for name in variants.split(",")]
     with _Stages(console) as stages:
         path = pipeline.export(
             source,
@@ -74,12 +90,17 @@ def export(
             normalize=normalize,
             max_tokens=max_tokens,
             labels=labels,
-            variants=precisions,
+            variants=chosen,
             data=data,
             keep_failing=keep_failing,
+            min_cosine=min_cosine,
+            min_p01=min_p01,
+            min_agreement=min_agreement,
+            seed=seed,
             progress=stages,
         )
     bundle = open_bundle(path)
+    searched = _searched(path) if chosen == AUTO else None
     if as_json:
         variants_found = next(iter(bundle.manifest.components.values())).variants
         print_json(
@@ -91,17 +112,48 @@ def export(
                 "default_variant": bundle.manifest.default_variant,
                 "variants": variants_found,
                 "notes": bundle.manifest.provenance.notes,
+                "search": searched.json if searched is not None else None,
             },
             indent=1,
         )
         return
     out = stdout()
+    if searched is not None:
+        for table in searched.tables:
+            out.print(table)
+        for sentence in searched.sentences:
+            out.print(plain(sentence), soft_wrap=True)
     out.print(_table(bundle))
     for note in bundle.manifest.provenance.notes:
         out.print(f"note: {plain(note)}")
+    if searched is not None:
+        out.print("[bold]For a recipe, in place of its variants:[/]")
+        for line in searched.recipe.splitlines():
+            out.print(plain(line), soft_wrap=True, highlight=False)
     out.print(f"[bold]{plain(str(bundle.path))}[/]: {bundle.manifest.name}, {bundle.manifest.task}", soft_wrap=True)
 
 
+@dataclass(frozen=True, slots=True)
+class _Searched:
+    """What is told of a search."""
+
+    json: dict[str, Any]
+    tables: list[Table]
+    sentences: list[str]
+    recipe: str
+
+
+def _searched(output: Path) -> _Searched:
+    # Needs what the exporter needs, which is there by now.
+    from sanderling_export.search import table
+
+    state = table.last(output)
+    if state is None:
+        raise ExportError(f"The state of the search for {output} is gone; search again to see what it found.")
+    return _Searched(table.as_json(state), table.tables(state), table.sentences(state), table.recipe_lines(state))
+
+
+AUTO = "auto"
 _TASKS = ("feature-extraction", "text-classification", "image-classification")
 _POOLINGS = ("mean", "cls", "last", "max", "mean_sqrt_len", "weighted_mean")
 _PRECISIONS = ("fp32", "fp16", "int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only")
@@ -127,7 +179,9 @@ class _Stages:
         return self
 
     def __call__(self, stage: str) -> None:
-        self._finish()
+        # Steps of one stage, as "rank layers (3 of 24)", are one line when they are done.
+        if stage.partition(" (")[0] != self._stage.partition(" (")[0]:
+            self._finish()
         self._stage = stage
         self._status.update(stage)
 
@@ -138,7 +192,7 @@ class _Stages:
 
     def _finish(self) -> None:
         if self._stage:
-            self._console.print(f"[green]done[/] {self._stage}")
+            self._console.print(f"[green]done[/] {plain(self._stage)}")
 
 
 def _table(bundle: Bundle) -> Table:

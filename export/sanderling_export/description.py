@@ -18,7 +18,7 @@ from sanderling.manifest import (
     TextPreprocessing,
 )
 from sanderling_export.checkpoint import Checkpoint, read_json
-from sanderling_export.recipe import Module, Pooling, Precision
+from sanderling_export.recipe import Module, Pooling
 
 # A tokenizer without a limit of its own says 10^30.
 _NO_LIMIT = 1_000_000
@@ -41,7 +41,7 @@ class Options:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     long_text: LongText | None = None
     image: ImagePreprocessing | None = None
-    variants: tuple[Precision, ...] = ()
+    variants: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -42,14 +45,19 @@ from sanderling_export import (
     samples,
 )
 from sanderling_export.description import Options
-from sanderling_export.plan import Plan, make_plan
+from sanderling_export.plan import Making, Plan, make_plan
 from sanderling_export.quiet import quiet
 from sanderling_export.recipe import Pooling, Precision
 from sanderling_export.samples import Samples
+from sanderling_export.search import aims
+from sanderling_export.search.campaign import Search, conduct
+from sanderling_export.search.records import Aim
 
 Progress = Callable[[str], None]
 
 _INVARIANCE_TEXTS = 48
+# Hidden, so that nothing in it is taken for a file of the bundle.
+_SEARCH_FOLDER = ".search"
 # fp32 differs from the original, and from processor to processor, in the last digits only.
 _FP32_COSINE, _FP32_MAX_ABS = 0.9999, 1e-3
 # A quantized golden answer may be this many times as far as it was at export, and a little more.
@@ -65,15 +73,22 @@ def export(
     normalize: bool | None = None,
     max_tokens: int | None = None,
     labels: str | os.PathLike[str] | None = None,
-    variants: Sequence[Precision] | None = None,
+    variants: Sequence[Precision] | Literal["auto"] | None = None,
     data: str | os.PathLike[str] | None = None,
     keep_failing: bool = False,
+    min_cosine: float | None = None,
+    min_p01: float | None = None,
+    min_agreement: float | None = None,
+    seed: int = 0,
     progress: Progress | None = None,
 ) -> Path:
     """Export a recipe (a path, or a bare name found in `models/`) or a checkpoint to the bundle folder `output`.
 
     What is given here goes before the recipe, and the recipe before the checkpoint's own files. `data` is a file of
     texts, one a line, or a folder of images. `progress` is told each stage as it begins.
+
+    With variants "auto", the fastest and the smallest variant are searched that hold a floor: the least cosine, its 1st
+    percentile, and the share of first labels that are the original's. `seed` draws what the search ranks layers with.
 
     Raises RecipeError, CheckpointError, ExportError; DriftError for a variant below its floor, unless `keep_failing`;
     StorageError where writing fails. Whatever is raised, an older bundle at `output` stands as it was.
@@ -84,11 +99,14 @@ def export(
         normalize=normalize,
         max_tokens=max_tokens,
         labels=description.read_labels(Path(labels)) if labels is not None else None,
-        variants=tuple(variants or ()),
+        variants=() if variants == "auto" else tuple(variants or ()),
     )
+    target = aims.target_of(min_cosine, min_p01, min_agreement, searched=variants == "auto")
     tell = progress or _silent
     tell("resolve the checkpoint")
     plan = make_plan(os.fspath(source), output, asked, Path(data) if data is not None else None, keep_failing)
+    if target is not None:
+        plan = dataclasses.replace(plan, search=Aim(target, seed))
     sealing.check_target(plan.output)
     with staging_folder(plan.output):
         pass  # where nothing can be written, that is said now and not after minutes of converting
@@ -105,6 +123,9 @@ def _build(plan: Plan, tell: Progress) -> Path:
     tell("load the original")
     with quiet():
         source = original.load(plan.checkpoint, plan.options)
+    if plan.search is not None:
+        target = aims.completed(plan.search.target, source.description.head)
+        plan = dataclasses.replace(plan, search=replace(plan.search, target=target))
     tell("gather samples")
     picked = samples.gather(source.description, plan.data, plan.base, plan.own_data)
     tell("convert to ONNX")
@@ -118,10 +139,17 @@ def _build(plan: Plan, tell: Progress) -> Path:
     with staging_folder(plan.output) as staging:
         build = sealing.build_folder(staging)
         notes = [*plan.notes, *source.description.notes]
+        if plan.search is not None:
+            found = conduct(
+                plan, plan.search, source, fp32, component, picked, expected, staging / _SEARCH_FOLDER, tell
+            )
+            shutil.rmtree(staging / _SEARCH_FOLDER, ignore_errors=True)
+            plan, variants = _as_found(plan, plan.search, found), tuple(found.variants)
+            notes += found.notes
         ways: dict[str, dict[str, Form]] = {}
-        for precision in variants:
-            tell(f"write {precision}" if precision == "fp32" else f"quantize to {precision}")
-            ways[precision], made = _write_variant(staging, build, fp32, precision, source, component, picked)
+        for name in variants:
+            tell(f"write {name}" if name == "fp32" else f"quantize to {name}")
+            ways[name], made = _write_variant(staging, build, fp32, name, plan.making(name), source, component, picked)
             notes += made
         tell("write golden samples")
         with quiet():
@@ -136,16 +164,28 @@ def _build(plan: Plan, tell: Progress) -> Path:
     return plan.output
 
 
-def _variants(plan: Plan, fp32: onnx.ModelProto) -> tuple[Precision, ...]:
+def _variants(plan: Plan, fp32: onnx.ModelProto) -> tuple[str, ...]:
     chosen = plan.options.variants or ("fp32", quantize.default_precision(fp32))
     return tuple(dict.fromkeys(chosen))
+
+
+def _as_found(plan: Plan, aim: Aim, found: Search) -> Plan:
+    """The plan with the variants that the search found, each under the floor it was searched for."""
+    floors = {name: aim.target.floor for name in found.variants if name != "fp32"}
+    return dataclasses.replace(
+        plan,
+        makings={name: Making(one.precision, one.settings) for name, one in found.variants.items()},
+        floors=dict(plan.floors) | floors,
+        default_variant=found.fastest,
+    )
 
 
 def _write_variant(
     staging: Path,
     build: Path,
     fp32: onnx.ModelProto,
-    precision: Precision,
+    name: str,
+    making: Making,
     source: original.Original,
     component: Component,
     picked: Samples,
@@ -153,12 +193,14 @@ def _write_variant(
     names = {spec.name for spec in component.inputs}
     with quiet():
         feeds = [
-            {name: np.asarray(value)[None] for name, value in source.inputs(item).items() if name in names}
-            for item in (picked.calibration if precision != "fp32" else ())
+            {key: np.asarray(value)[None] for key, value in source.inputs(item).items() if key in names}
+            for item in (picked.calibration if making.precision != "fp32" else ())
         ]
-        model, notes = quantize.quantize(fp32, precision, feeds)
-    graphs.save(model, build / precision)
-    return forms.write(build / precision, staging, source.description), notes
+        model, notes = quantize.quantize(fp32, making.precision, feeds, making.settings)
+    if name != making.precision:
+        notes = tuple(f"{name}: {note}" for note in notes)
+    graphs.save(model, build / name)
+    return forms.write(build / name, staging, source.description), notes
 
 
 def _measured(

@@ -24,6 +24,16 @@ from sanderling_export.recipe import (
     find_recipe,
     read_recipe,
 )
+from sanderling_export.search.records import Aim
+from sanderling_export.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """How a variant is made."""
+
+    precision: Precision
+    settings: Settings = field(default_factory=Settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +48,17 @@ class Plan:
     data: Data = field(default_factory=Data)
     own_data: Path | None = None
     floors: Mapping[str, Floor] = field(default_factory=DEFAULT_FLOORS.copy)
-    default_variant: Precision | None = None
+    makings: Mapping[str, Making] = field(default_factory=dict)
+    default_variant: str | None = None
+    search: Aim | None = None
     license: str = "unknown"
     license_file: Path | None = None
     notes: tuple[str, ...] = ()
     keep_failing: bool = False
+
+    def making(self, name: str) -> Making:
+        """How the variant of this name is made: as the recipe or the search says, else as its precision usually is."""
+        return self.makings.get(name) or Making(name)  # type: ignore[arg-type]
 
 
 def make_plan(
@@ -109,6 +125,10 @@ def _recipe_plan(
         data=recipe.data,
         own_data=data,
         floors=DEFAULT_FLOORS | own_floors,
+        makings={
+            name: Making(wanted.precision or name, wanted.settings)  # type: ignore[arg-type]
+            for name, wanted in recipe.variants.items()
+        },
         default_variant=recipe.default_variant,
         license=recipe.license,
         license_file=text,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Struct
 
 from sanderling.errors import RecipeError
 from sanderling.manifest import ImagePreprocessing, LongText, Name, Task
+from sanderling_export.settings import Settings
 
 Pooling = Literal["mean", "cls", "last", "max", "mean_sqrt_len", "weighted_mean", "none"]
 Precision = Literal["fp32", "fp16", "int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only"]
@@ -37,6 +38,13 @@ DEFAULT_FLOORS: dict[str, Floor] = {
     "int8-weight-only": Floor(mean_cosine=0.99, min_cosine=0.9),
     "int4-weight-only": Floor(mean_cosine=0.9),
 }
+
+
+class Wanted(Floor, frozen=True, forbid_unknown_fields=True):
+    """A variant of a recipe: its floor, the precision (by default what the variant is named), and how it is made."""
+
+    precision: Precision | None = None
+    settings: Settings = Settings()
 
 
 class Module(Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,8 +89,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     thresholds: dict[str, float] = {}
     long_text: LongText | None = None
     image: ImagePreprocessing | None = None
-    default_variant: Precision | None = None
-    variants: dict[Precision, Floor] = {}
+    default_variant: Name | None = None
+    variants: dict[Name, Wanted] = {}
     data: Data = Data()
     notes: tuple[str, ...] = ()
 
@@ -123,6 +131,12 @@ def _check(recipe: Recipe, path: Path) -> None:
         raise RecipeError(
             f"{path}: a torch module says nothing of itself; the recipe needs task and image.steps beside [module]."
         )
+    for name, wanted in recipe.variants.items():
+        if wanted.precision is None and name not in get_args(Precision):
+            raise RecipeError(
+                f"{path}: the variant {name!r} is named after no precision; say which it has, "
+                f"as precision: {', '.join(get_args(Precision))}."
+            )
     if recipe.default_variant and recipe.variants and recipe.default_variant not in recipe.variants:
         raise RecipeError(
             f"{path}: default_variant is {recipe.default_variant!r}, but variants has {', '.join(recipe.variants)}."
