@@ -28,9 +28,10 @@ from sanderling.manifest import (
 )
 from sanderling.plan import EXACT, MAX_THREADS, PACKED, Plan, default_form, default_plan, tuned_plan
 from sanderling.providers import CPU, RUNTIME_VERSION, available
-from sanderling.session import Session
+from sanderling.session import Engine, Session
 
 if TYPE_CHECKING:
+    from sanderling.shared import Shared
     from sanderling.tasks.classification import Classifier
     from sanderling.tasks.feature_extraction import EmbeddingModel
     from sanderling.tasks.forecasting import Forecaster
@@ -137,8 +138,11 @@ def choose_threads(threads: int | None) -> int:
     return whole_number("threads", threads, MAX_THREADS)
 
 
-def assemble(bundle: Bundle, plan: Plan) -> AnyModel:
-    """The task's model as `plan` says: files verified, session built, preprocessing read."""
+def assemble(bundle: Bundle, plan: Plan, shared: Shared | None = None) -> AnyModel:
+    """The task's model as `plan` says: files verified, session built, preprocessing read.
+
+    With `shared`, sessions and tokenizer are taken from there where another plan had them made, and stay there.
+    """
     manifest = bundle.manifest
     component = _only_component(bundle)
     form = _form(bundle, component, plan)
@@ -146,7 +150,10 @@ def assemble(bundle: Bundle, plan: Plan) -> AnyModel:
         component = replace(component, inputs=form.inputs)
     graph, *_ = bundle.require([form.graph, *form.data])
 
-    def build(threads: int) -> Session:
+    def build(threads: int) -> Engine:
+        return shared.engine(plan, threads, lambda: new(threads)) if shared is not None else new(threads)
+
+    def new(threads: int) -> Session:
         return Session(
             graph,
             component,
@@ -159,7 +166,7 @@ def assemble(bundle: Bundle, plan: Plan) -> AnyModel:
     # ONNX Runtime builds a session without the interpreter's lock: the tokenizer is read meanwhile.
     session = _Background(lambda: build(plan.threads))
     try:
-        front = _front(bundle, component, plan)
+        front = _front(bundle, component, plan, shared)
     finally:
         # A thread inside ONNX Runtime must not outlive the call: the interpreter may be about to end.
         session.wait()
@@ -207,7 +214,7 @@ def _form(bundle: Bundle, component: Component, plan: Plan) -> Form:
     return found[plan.form]
 
 
-def _front(bundle: Bundle, component: Component, plan: Plan) -> Front:
+def _front(bundle: Bundle, component: Component, plan: Plan, shared: Shared | None) -> Front:
     preprocessing = bundle.manifest.preprocessing
     if preprocessing.text is not None:
         from sanderling.preprocess.blocks import EXACT_INPUTS, PACKED_INPUTS
@@ -216,7 +223,11 @@ def _front(bundle: Bundle, component: Component, plan: Plan) -> Front:
         settings = preprocessing.text
         known = {EXACT: EXACT_INPUTS, PACKED: PACKED_INPUTS}.get(plan.form, TEXT_INPUTS)
         _check_inputs(bundle, component, known, "int64")
-        encoder = TextEncoder(bundle.read(settings.tokenizer), settings, str(bundle.path / settings.tokenizer))
+
+        def read() -> TextEncoder:
+            return TextEncoder(bundle.read(settings.tokenizer), settings, str(bundle.path / settings.tokenizer))
+
+        encoder = shared.thing("encoder", read) if shared is not None else read()
         names = [spec.name for spec in component.inputs]
         return TextFront(encoder, names, plan.token_budget, plan.form, plan.rounding)
     if preprocessing.tabular is not None or preprocessing.series is not None:
@@ -250,12 +261,12 @@ def _check_inputs(bundle: Bundle, component: Component, names: tuple[str, ...], 
 class _Background:
     """A session that is built in a thread of its own while the caller goes on."""
 
-    def __init__(self, build: Callable[[], Session]) -> None:
-        self._built: Session | BaseException | None = None
+    def __init__(self, build: Callable[[], Engine]) -> None:
+        self._built: Engine | BaseException | None = None
         self._thread = threading.Thread(target=self._run, args=(build,), daemon=True)
         self._thread.start()
 
-    def _run(self, build: Callable[[], Session]) -> None:
+    def _run(self, build: Callable[[], Engine]) -> None:
         try:
             self._built = build()
         except BaseException as error:  # raised in the caller's thread by result()
@@ -265,7 +276,7 @@ class _Background:
         """Until the thread has ended, well or not."""
         self._thread.join()
 
-    def result(self) -> Session:
+    def result(self) -> Engine:
         """The session, or its error raised here; after `wait`."""
         assert self._built is not None
         if isinstance(self._built, BaseException):

@@ -1,7 +1,9 @@
 """`tune`: the fastest plan on this device that still answers right, by successive halving.
 
-Every candidate first answers the golden samples under its own batching; one that fails is out, however fast it is.
-The rest are measured in rounds, alternating; after each round the slower half is dropped.
+First each graph of the bundle is measured in one likely batching; the fastest few go on, and the fusions that ONNX
+Runtime is to leave out are tried on them; then they are measured in all batchings, and the fastest of those in
+alternating rounds, after each of which the slower half is dropped. A plan is only measured once it answered the golden
+samples under its own batching, and one that fails is out, however fast it is.
 """
 
 from __future__ import annotations
@@ -10,38 +12,43 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from statistics import median
-from typing import Any, Literal
+from typing import Any, get_args
 
 from msgspec import Struct
 
-from sanderling import cores
+from sanderling import candidates, footprint
 from sanderling.bundle import Bundle, open_bundle
+from sanderling.candidates import Purpose
 from sanderling.counts import counted
 from sanderling.errors import InputError, SanderlingError, TuneError
-from sanderling.golden import Golden, read_golden, sample_input
+from sanderling.golden import Golden, read_golden
 from sanderling.loading import assemble
 from sanderling.manifest import Tolerance
 from sanderling.model import Model
-from sanderling.plan import IMAGE_BUDGET, ROW_BUDGET, TOKEN_BUDGET, Plan, remember_plan
-from sanderling.providers import CPU, RUNTIME_VERSION, available
+from sanderling.plan import PADDED, Plan, remember_plan
+from sanderling.providers import RUNTIME_VERSION
+from sanderling.shared import Shared, graph_of
 from sanderling.verification import replay, tolerance
+from sanderling.workload import workload
 
-Purpose = Literal["latency", "throughput"]
 Progress = Callable[[str], None]
 
-_TOKEN_BUDGETS = (1, 128, 256, 512, 1024)
-_IMAGE_BUDGETS = (1, IMAGE_BUDGET, 16)
-_ROW_BUDGETS = (1, 64, ROW_BUDGET)
-# Inputs of one throughput measurement, made of the golden samples in turn; calls of one latency measurement.
+# Inputs of one throughput measurement; calls of one latency measurement.
 _BULK = 96
 _CALLS = 24
+# Graphs that go on to all batchings, if none is this many times slower than the fastest; plans that go into the rounds.
+_GRAPHS, _FAR = 3, 1.5
+_FINALISTS = 8
+# Seconds that a process of its own may take for its memory to be measured.
+_CHILD_SECONDS = 120.0
 
 
 class Trial(Struct):
     """What became of one plan: the lowest cosine of the golden samples under its own batching, and its speed.
 
-    `seconds` is the median of the measured rounds: of one call for latency, of one input for throughput; None where
-    the plan failed its floor, could not be loaded (`reason` says why), or was not reached in time.
+    `seconds` is the median of the measured rounds: of one call for latency, of one input otherwise; None where the plan
+    failed its floor, could not be loaded (`reason` says why), or was not reached in time. `memory` is the most that a
+    process with this plan had resident, in bytes, where it was measured.
     """
 
     plan: Plan
@@ -49,6 +56,7 @@ class Trial(Struct):
     reason: str = ""
     seconds: float | None = None
     rounds: int = 0
+    memory: int | None = None
 
 
 class Tuned(Struct, frozen=True):
@@ -66,31 +74,36 @@ def tune(
     *,
     min_cosine: float | None = None,
     batch_invariant: bool = False,
+    max_memory: int | None = None,
     time_limit: float = 60.0,
     inputs: Sequence[Any] | None = None,
     progress: Progress | None = None,
 ) -> Tuned:
-    """Find the fastest plan for `purpose` on this device, and keep it for `load`.
+    """Find the fastest plan for `purpose` on this device, or for "memory" the smallest, and keep it for `load`.
 
     A plan counts only if each golden sample's answer has at least the cosine `min_cosine` to the original's (default:
     the variant's own tolerance), alone and in batches as the plan makes them. With `batch_invariant` only plans that
-    answer every input alone are tried. `inputs` are what to measure on (default: the golden samples), `time_limit` the
-    seconds to spend; interrupted, or out of time, the best so far is kept.
+    answer every input alone are tried, with `max_memory` only those whose process stays within so many bytes. `inputs`
+    are what to measure speed on (default: texts of all lengths made of the golden samples, or those themselves),
+    `time_limit` the seconds to spend; interrupted, or out of time, the best so far is kept.
 
     Raises TuneError if no plan holds the floor (with the best cosine reached), InputError for wrong arguments,
     BundleError for a damaged bundle.
     """
-    if purpose not in ("latency", "throughput"):
-        raise InputError(f'purpose is {purpose!r}; it takes "latency" or "throughput".')
+    if purpose not in get_args(Purpose):
+        raise InputError(f'purpose is {purpose!r}; it takes "latency", "throughput" or "memory".')
     if not time_limit > 0:
         raise InputError(f"time_limit is {time_limit!r}; a number of seconds above 0 was expected.")
     if min_cosine is not None and not -1 <= min_cosine <= 1:
         raise InputError(f"min_cosine is {min_cosine!r}; a number from -1 to 1 was expected.")
+    if max_memory is not None and not max_memory > 0:
+        raise InputError(f"max_memory is {max_memory!r}; a number of bytes above 0 was expected.")
+    deadline = time.monotonic() + time_limit
     bundle = open_bundle(path)
-    search = _Search(bundle, purpose, min_cosine, inputs, time.monotonic() + time_limit, progress or _silent)
+    search = _Search(bundle, purpose, min_cosine, max_memory, inputs, deadline, progress or _silent)
     complete = True
     try:
-        search.run(_candidates(bundle, purpose, batch_invariant))
+        search.run(batch_invariant)
     except KeyboardInterrupt:
         complete = False
         if search.best() is None:
@@ -104,40 +117,6 @@ def tune(
     return Tuned(best.plan, purpose, tuple(search.ranked()), complete and not search.out_of_time)
 
 
-def _candidates(bundle: Bundle, purpose: Purpose, batch_invariant: bool) -> list[Plan]:
-    """Plans worth a try, the likeliest first, so that a short time limit still finds a good one."""
-    manifest = bundle.manifest
-    variants = sorted(manifest.variants, key=lambda name: name != manifest.default_variant)
-    granted = cores.granted()
-    known: tuple[int, ...] = _IMAGE_BUDGETS
-    which = 1
-    if manifest.preprocessing.text is not None:
-        known, which = _TOKEN_BUDGETS, 0
-    elif manifest.preprocessing.image is None:
-        known, which = _ROW_BUDGETS, 2
-    budgets: tuple[int, ...] = (1,) if batch_invariant else known
-    found = []
-    for provider in available():
-        for variant in variants:
-            for threads, workers in _shapes(granted, purpose, provider):
-                for budget in budgets if purpose == "throughput" else budgets[-1:]:
-                    # What the model does not take is bounded as by default, or by 1 in a batch-invariant plan.
-                    bounds = [1, 1, 1] if budget == 1 else [TOKEN_BUDGET, IMAGE_BUDGET, ROW_BUDGET]
-                    bounds[which] = budget
-                    found.append(Plan(variant, provider, threads, workers, bounds[0], bounds[1], bounds[2]))
-    return found
-
-
-def _shapes(granted: int, purpose: Purpose, provider: str) -> list[tuple[int, int]]:
-    """Threads of a single run, and workers: all cores in one run, one run a core, and what lies between."""
-    if provider != CPU:
-        return [(1, 1)]
-    counts = sorted({1, max(1, granted // 2), granted}, reverse=True)
-    if purpose == "latency":
-        return [(threads, 1) for threads in counts]
-    return [(granted, granted), *((threads, 1) for threads in counts if threads > 1)]
-
-
 class _Racer:
     """A plan that held its floor, loaded, with the seconds of its rounds so far."""
 
@@ -146,9 +125,13 @@ class _Racer:
         self.model = model
         self.samples: list[float] = []
 
+    @property
+    def seconds(self) -> float:
+        return median(self.samples) if self.samples else float("inf")
+
     def add(self, seconds: float) -> None:
         self.samples.append(seconds)
-        self.trial.seconds = median(self.samples)
+        self.trial.seconds = self.seconds
         self.trial.rounds = len(self.samples)
 
 
@@ -160,6 +143,7 @@ class _Search:
         bundle: Bundle,
         purpose: Purpose,
         min_cosine: float | None,
+        max_memory: int | None,
         inputs: Sequence[Any] | None,
         deadline: float,
         progress: Progress,
@@ -167,46 +151,76 @@ class _Search:
         self._bundle = bundle
         self._purpose = purpose
         self._min_cosine = min_cosine
+        self._max_memory = max_memory
         self._deadline = deadline
         self._progress = progress
         self._golden: Golden = read_golden(bundle)
-        self._items = list(inputs) if inputs else [sample_input(bundle, sample) for sample in self._golden.samples]
-        self._trials: list[Trial] = []
+        count = _CALLS if purpose == "latency" else _BULK
+        given = list(inputs) if inputs else workload(bundle, self._golden, count)
+        self._items = [given[i % len(given)] for i in range(count)]
+        self._shared = Shared()
+        self._trials: dict[Plan, Trial] = {}
         self._race: list[_Racer] = []
+        self._longest = 0.0
         self.out_of_time = False
 
-    def run(self, plans: Sequence[Plan]) -> None:
-        """Try all plans: first the floor, with one measurement each; then rounds among those left."""
-        for count, plan in enumerate(plans):
-            if self._is_late():
-                return
-            self._progress(f"{count + 1} of {len(plans)}: {_describe(plan)}")
-            self._enter(plan)
-        while len(self._race) > 1:
-            self._race.sort(key=lambda racer: racer.trial.seconds or 0.0)
-            half = (len(self._race) + 1) // 2
-            self._leave(self._race[half:])
-            for _ in range(max(2, 8 // half)):
-                for racer in self._race:
-                    if self._is_late():
-                        return
-                    self._measure(racer)
-            self._progress(f"{half} left, the best is {_describe(self.ranked()[0].plan)}")
+    def run(self, batch_invariant: bool) -> None:
+        """Graphs, then fusions, then batchings, then rounds; what was chosen is checked for its memory last."""
+        graphs = candidates.graphs(self._bundle, self._purpose, batch_invariant)
+        self._enter_all(graphs)
+        if self._max_memory is not None and not self._race:
+            every = [candidates.batchings(self._bundle, self._purpose, plan, batch_invariant) for plan in graphs]
+            self._enter_all([batchings[-1] for batchings in every])  # those of the smallest runs
+        self._keep_graphs()
+        chosen = [racer.trial.plan for racer in self._race]
+        self._enter_all([other for plan in chosen for other in candidates.fusions(self._bundle, plan)])
+        self._keep_graphs()
+        found = [
+            candidates.batchings(self._bundle, self._purpose, racer.trial.plan, batch_invariant)
+            for racer in sorted(self._race, key=lambda racer: racer.seconds)
+        ]
+        self._enter_all([plan for each in found for plan in each])
+        self._leave(sorted(self._race, key=lambda racer: racer.seconds)[_FINALISTS:])
+        if self._purpose != "memory":
+            self._rounds()
+        while self._max_memory is not None and (best := self._fastest()) is not None and best.memory is None:
+            best.reason = self._too_large(best)
 
     def best(self) -> Trial | None:
-        """The fastest trial that held its floor."""
-        ranked = self.ranked()
-        return ranked[0] if ranked and ranked[0].seconds is not None else None
+        """The best trial that held its floor, and its bound of memory if there is one."""
+        held = (trial for trial in self.ranked() if trial.seconds is not None and not trial.reason)
+        return next((t for t in held if self._max_memory is None or t.memory is not None), None)
 
     def ranked(self) -> list[Trial]:
-        """All trials: those that lasted longest first, the fastest of them first, failures last."""
-        return sorted(self._trials, key=lambda t: (t.seconds is None, -t.rounds, t.seconds or 0.0))
+        """All trials: those of the last rounds first, the best of them first, failures last."""
+        racing = {id(racer.trial) for racer in self._race}
+
+        def rank(trial: Trial) -> tuple[bool, bool, float, float]:
+            failed = trial.seconds is None or bool(trial.reason)
+            if self._purpose == "memory":
+                return failed, False, trial.memory or float("inf"), trial.seconds or 0.0
+            return (
+                failed,
+                id(trial) not in racing,
+                -trial.rounds if id(trial) not in racing else 0,
+                trial.seconds or 0.0,
+            )
+
+        return sorted(self._trials.values(), key=rank)
 
     def failure(self) -> str:
         """Why there is no plan at all."""
-        reached = [trial.cosine for trial in self._trials if trial.cosine is not None]
+        trials = list(self._trials.values())
+        reached = [trial.cosine for trial in trials if trial.cosine is not None]
+        sound = [trial for trial in trials if trial.cosine is not None and trial.memory is not None and trial.reason]
+        if self._max_memory is not None and sound:
+            least = min(trial.memory for trial in sound if trial.memory is not None)
+            return (
+                f"No plan for {self._bundle.path} stays within {_megabytes(self._max_memory)}; the smallest that was "
+                f"tried took {_megabytes(least)}. Allow more, or tune for memory to find the smallest."
+            )
         if not reached:
-            reasons = "; ".join(dict.fromkeys(trial.reason for trial in self._trials if trial.reason))
+            reasons = "; ".join(dict.fromkeys(trial.reason for trial in trials if trial.reason))
             return f"No plan could be measured for {self._bundle.path}: {reasons or 'there was no time'}."
         floor = "its variant's tolerance" if self._min_cosine is None else f"a cosine of {self._min_cosine}"
         return (
@@ -215,24 +229,35 @@ class _Search:
         )
 
     def close(self) -> None:
-        """Free every model that is still loaded."""
-        self._leave(list(self._race))
+        """Free every model that is still loaded; the order of the trials stays."""
+        for racer in self._race:
+            racer.model.close()
+        self._shared.close()
+
+    def _enter_all(self, plans: Sequence[Plan]) -> None:
+        new = [plan for plan in dict.fromkeys(plans) if plan not in self._trials]
+        for count, plan in enumerate(new):
+            if self._is_late():
+                return
+            self._progress(f"{count + 1} of {len(new)}: {describe(plan)}")
+            started = time.monotonic()
+            self._enter(plan)
+            self._longest = max(self._longest, time.monotonic() - started)
 
     def _enter(self, plan: Plan) -> None:
-        trial = Trial(plan)
-        self._trials.append(trial)
+        trial = self._trials[plan] = Trial(plan)
         try:
-            model = assemble(self._bundle, plan)
+            racer = _Racer(trial, assemble(self._bundle, plan, self._shared))
         except SanderlingError as error:
             trial.reason = str(error)
             return
-        racer = _Racer(trial, model)
         self._race.append(racer)
         trial.reason = self._objection(racer)
         if trial.reason:
             self._leave([racer])
-        else:
+        elif self._purpose != "memory":
             self._measure(racer)
+            self._drop_far()
 
     def _objection(self, racer: _Racer) -> str:
         """Why a loaded plan may not run here; empty if it may."""
@@ -246,41 +271,98 @@ class _Search:
         except SanderlingError as error:
             return str(error)
         racer.trial.cosine = min(check.cosine for check in checks)
-        if all(check.held for check in checks):
+        if not all(check.held for check in checks):
+            return f"below its floor: cosine {racer.trial.cosine:.6f}, {limits.min_cosine:.6f} was asked for"
+        known = graph_of(racer.trial.plan)
+        measured = any(t.memory and not t.reason and graph_of(t.plan) == known for t in self._trials.values())
+        if self._purpose == "memory" or (self._max_memory is not None and not measured):
+            return self._too_large(racer.trial)
+        return ""
+
+    def _too_large(self, trial: Trial) -> str:
+        """Measure what memory the plan takes; why that is too much, empty if it is not."""
+        started = time.monotonic()
+        try:
+            found = footprint.footprint(self._bundle.path, trial.plan, _CHILD_SECONDS)
+        except TuneError as error:
+            return str(error)
+        self._longest = max(self._longest, time.monotonic() - started)
+        trial.memory = found.memory
+        if self._purpose == "memory":
+            trial.seconds, trial.rounds = found.seconds, 1
+        if self._max_memory is None or found.memory <= self._max_memory:
             return ""
-        return f"below its floor: cosine {racer.trial.cosine:.6f}, {limits.min_cosine:.6f} was asked for"
+        return f"it takes {_megabytes(found.memory)}, {_megabytes(self._max_memory)} was asked for"
 
     def _measure(self, racer: _Racer) -> None:
         if self._purpose == "throughput":
-            items = [self._items[i % len(self._items)] for i in range(_BULK)]
             started = time.perf_counter()
-            racer.model.answer(items)
-            racer.add((time.perf_counter() - started) / len(items))
+            racer.model.answer(self._items)
+            racer.add((time.perf_counter() - started) / len(self._items))
             return
         calls = []
-        for i in range(_CALLS):
+        for item in self._items:
             started = time.perf_counter()
-            racer.model.answer([self._items[i % len(self._items)]])
+            racer.model.answer([item])
             calls.append(time.perf_counter() - started)
         racer.add(median(calls))
 
+    def _rounds(self) -> None:
+        """Alternating measurements; after each few, the slower half is dropped."""
+        while len(self._race) > 1:
+            half = (len(self._race) + 1) // 2
+            for _ in range(max(2, 8 // len(self._race))):
+                for racer in self._race:
+                    if self._is_late():
+                        return
+                    self._measure(racer)
+            self._leave(sorted(self._race, key=lambda racer: racer.seconds)[half:])
+            self._progress(f"{half} left, the best is {describe(self.ranked()[0].plan)}")
+
+    def _fastest(self) -> Trial | None:
+        return next((trial for trial in self.ranked() if trial.seconds is not None and not trial.reason), None)
+
+    def _keep_graphs(self) -> None:
+        """Go on with the fastest few graphs alone; for the least memory, with all."""
+        if self._purpose != "memory":
+            self._leave(sorted(self._race, key=lambda racer: racer.seconds)[_GRAPHS:])
+
+    def _drop_far(self) -> None:
+        """Let go, while others are still to come, what is far behind the fastest: its sessions take memory."""
+        fastest = min(racer.seconds for racer in self._race)
+        self._leave([racer for racer in self._race if racer.seconds > _FAR * fastest])
+
     def _leave(self, racers: Sequence[_Racer]) -> None:
-        for racer in racers:
+        for racer in list(racers):
             self._race.remove(racer)
             racer.model.close()
+        self._shared.keep([racer.trial.plan for racer in self._race])
 
     def _is_late(self) -> bool:
-        """Whether time is up and there is something to keep."""
-        if time.monotonic() >= self._deadline and self.best() is not None:
+        """Whether there is something to keep, and no time for another step as long as the longest so far."""
+        if time.monotonic() + self._longest >= self._deadline and self.best() is not None:
             self.out_of_time = True
         return self.out_of_time
 
 
-def _describe(plan: Plan) -> str:
-    return (
-        f"{plan.variant} on {plan.provider}, {counted(plan.threads, 'thread')}, {counted(plan.workers, 'worker')}, "
-        f"budget {plan.token_budget} tokens, {plan.image_budget} images or {plan.row_budget} rows"
+def describe(plan: Plan) -> str:
+    """A plan in one line."""
+    words = [f"{plan.variant} on {plan.provider}"]
+    if plan.form != PADDED:
+        words.append(f"form {plan.form}")
+    words += [counted(plan.threads, "thread"), counted(plan.workers, "worker")]
+    words.append(
+        "one input a run"
+        if plan.batch_invariant
+        else f"budget {plan.token_budget} tokens, {plan.image_budget} images or {plan.row_budget} rows"
     )
+    if plan.rounding > 1:
+        words.append(f"lengths rounded to {plan.rounding}")
+    return ", ".join(words)
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.0f} MB"
 
 
 def _silent(stage: str) -> None:

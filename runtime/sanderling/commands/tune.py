@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from sanderling.commands.console import print_json, stderr, stdout, table
+from sanderling.commands.console import megabytes, print_json, stderr, stdout, table
 from sanderling.counts import counted
 from sanderling.errors import InputError
-from sanderling.tuning import Trial, Tuned
+from sanderling.plan import Plan
+from sanderling.tuning import Tuned
 from sanderling.tuning import tune as tune_bundle
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class PurposeChoice(StrEnum):
 
     latency = "latency"
     throughput = "throughput"
+    memory = "memory"
 
 
 def register(app: typer.Typer) -> None:
@@ -33,13 +35,16 @@ def register(app: typer.Typer) -> None:
 
 def tune(
     bundle: Annotated[Path, typer.Argument(help="The folder of the bundle.", show_default=False)],
-    purpose: Annotated[PurposeChoice, typer.Option("--for", help="What to be fast at.")] = PurposeChoice.throughput,
+    purpose: Annotated[PurposeChoice, typer.Option("--for", help="What to be good at.")] = PurposeChoice.throughput,
     min_cosine: Annotated[
         float | None, typer.Option(help="The floor for every golden sample. Default: each variant's own tolerance.")
     ] = None,
     batch_invariant: Annotated[
         bool, typer.Option("--batch-invariant", help="Only plans that answer every input alone.")
     ] = False,
+    max_memory: Annotated[
+        str | None, typer.Option(help="The most memory that a process with the plan may take, as 300MB or 1GB.")
+    ] = None,
     time: Annotated[str, typer.Option(help="Time to spend, as 60s or 2m.")] = "60s",
     explain: Annotated[bool, typer.Option("--explain", help="Show every plan that was tried.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The plan and all trials as JSON.")] = False,
@@ -52,6 +57,7 @@ def tune(
             purpose.value,
             min_cosine=min_cosine,
             batch_invariant=batch_invariant,
+            max_memory=_bytes(max_memory) if max_memory is not None else None,
             time_limit=_seconds(time),
             progress=lambda stage: status.update(stage),
         )
@@ -62,9 +68,9 @@ def tune(
         stdout().print(_table(tuned))
     plan = tuned.plan
     stdout().print(
-        f"{plan.variant} on {plan.provider}, {counted(plan.threads, 'thread')} for one, "
+        f"{plan.variant} on {plan.provider}, form {plan.form}, {counted(plan.threads, 'thread')} for one, "
         f"{counted(plan.workers, 'worker')} for many, "
-        f"budget {_budget(tuned.trials[0])}; it is used from now on."
+        f"budget {_budget(plan)}; it is used from now on."
     )
     if not tuned.complete:
         console.print("Not every plan was measured in full: give it more --time for a surer choice.", style="yellow")
@@ -74,9 +80,8 @@ def _table(tuned: Tuned) -> Table:
     from rich.markup import escape
 
     unit = "ms a call" if tuned.purpose == "latency" else "inputs/s"
-    made = table(
-        None, "variant", "provider", "threads", "workers", "budget", unit, "rounds", "lowest cosine", "why not"
-    )
+    columns = ("provider", "form", "without fusions", "threads", "workers", "budget", unit, "rounds", "memory")
+    made = table(None, "variant", *columns, "lowest cosine", "why not")
     for trial in tuned.trials:
         speed = ""
         if trial.seconds is not None:
@@ -85,23 +90,25 @@ def _table(tuned: Tuned) -> Table:
         made.add_row(
             plan.variant,
             plan.provider,
+            plan.form,
+            ", ".join(plan.disabled_fusions) or "all kept",
             str(plan.threads),
             str(plan.workers),
-            _budget(trial),
+            _budget(plan),
             speed,
             str(trial.rounds),
+            megabytes(trial.memory) if trial.memory is not None else "",
             f"{trial.cosine:.6f}" if trial.cosine is not None else "",
             escape(trial.reason),
         )
     return made
 
 
-def _budget(trial: Trial) -> str:
-    return (
-        "1 input"
-        if trial.plan.batch_invariant
-        else f"{trial.plan.token_budget} tokens, {trial.plan.image_budget} images"
-    )
+def _budget(plan: Plan) -> str:
+    if plan.batch_invariant:
+        return "1 input"
+    rounded = f", lengths to {plan.rounding}" if plan.rounding > 1 else ""
+    return f"{plan.token_budget} tokens{rounded}, {plan.image_budget} images, {plan.row_budget} rows"
 
 
 def _seconds(given: str) -> float:
@@ -110,3 +117,14 @@ def _seconds(given: str) -> float:
         return float(number) * (60 if unit == "m" else 1)
     except ValueError:
         raise InputError(f"--time is {given!r}; seconds or minutes were expected, as 60s or 2m.") from None
+
+
+def _bytes(given: str) -> int:
+    """Bytes of a size in words, in powers of 1,000."""
+    powers = {"kb": 1, "mb": 2, "gb": 3}
+    text = given.strip().lower()
+    number, power = (text[:-2], powers[text[-2:]]) if text[-2:] in powers else (text, 0)
+    try:
+        return int(float(number) * 1000**power)
+    except (ValueError, OverflowError):
+        raise InputError(f"--max-memory is {given!r}; a size was expected, as 300MB or 1GB.") from None

@@ -1,0 +1,107 @@
+"""The plans that `tune` chooses from, in the order in which it tries them: the likeliest first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Literal
+
+from msgspec.structs import replace
+
+from sanderling import cores
+from sanderling.bundle import Bundle
+from sanderling.loading import forms
+from sanderling.plan import DISABLED_FUSIONS, FORMS, IMAGE_BUDGET, PADDED, ROW_BUDGET, TOKEN_BUDGET, Plan
+from sanderling.providers import CPU, available
+
+Purpose = Literal["latency", "throughput", "memory"]
+
+_TOKEN_BUDGETS = (TOKEN_BUDGET, 256, 1024, 128, 1)
+_IMAGE_BUDGETS = (IMAGE_BUDGET, 16, 1)
+_ROW_BUDGETS = (ROW_BUDGET, 64, 1)
+# Providers that compile for each shape are given few of them.
+_ROUNDINGS = (16, 32, 1)
+# Fusions of ONNX Runtime to leave out, beside the default: none, and one more that is slower on some processors.
+_FUSIONS = ((), (*DISABLED_FUSIONS, "BiasGeluFusion"))
+
+
+def graphs(bundle: Bundle, purpose: Purpose, batch_invariant: bool) -> list[Plan]:
+    """One plan for each variant, form and provider, batched as is likely to be good."""
+    manifest = bundle.manifest
+    variants = sorted(manifest.variants, key=lambda name: name != manifest.default_variant)
+    found = []
+    for provider, variant in product(available(), variants):
+        known = forms(bundle, variant)
+        for form in [*(name for name in FORMS if name in known)] or known[:1]:
+            threads, workers = _shapes(purpose, provider)[0]
+            plan = Plan(variant, provider, threads, workers, form=form)
+            budget = 1 if batch_invariant else _budgets(bundle, purpose)[0]
+            found.append(_with_budget(bundle, replace(plan, rounding=_roundings(plan)[0]), budget))
+    return found
+
+
+def fusions(bundle: Bundle, plan: Plan) -> list[Plan]:
+    """The same plan with other fusions left out, where ONNX Runtime optimizes a transformer's graph for the CPU."""
+    component = next(iter(bundle.manifest.components.values()))
+    optimized = component.variants[plan.variant].forms[plan.form].optimized
+    if bundle.manifest.preprocessing.text is None or plan.provider != CPU or optimized:
+        return []
+    return [replace(plan, disabled_fusions=names) for names in _FUSIONS]
+
+
+def batchings(bundle: Bundle, purpose: Purpose, plan: Plan, batch_invariant: bool) -> list[Plan]:
+    """The same graph in all ways of threads, workers, budget and rounding."""
+    budgets = (1,) if batch_invariant else _budgets(bundle, purpose)
+    return [
+        _with_budget(bundle, replace(plan, threads=threads, workers=workers, rounding=rounding), budget)
+        for budget, (threads, workers), rounding in product(budgets, _shapes(purpose, plan.provider), _roundings(plan))
+    ]
+
+
+def everything(bundle: Bundle, purpose: Purpose, batch_invariant: bool) -> list[Plan]:
+    """Every plan that `tune` could come upon, for a search that leaves none out."""
+    every = []
+    for graph in graphs(bundle, purpose, batch_invariant):
+        for plan in (graph, *fusions(bundle, graph)):
+            every += batchings(bundle, purpose, plan, batch_invariant)
+    return list(dict.fromkeys(every))
+
+
+def _budgets(bundle: Bundle, purpose: Purpose) -> Sequence[int]:
+    preprocessing = bundle.manifest.preprocessing
+    known: tuple[int, ...] = _ROW_BUDGETS
+    if preprocessing.text is not None:
+        known = _TOKEN_BUDGETS
+    elif preprocessing.image is not None:
+        known = _IMAGE_BUDGETS
+    # One input at a time is batched the same by all; little memory is taken by small batches.
+    return {"throughput": known, "latency": known[:1], "memory": known[-2:]}[purpose]
+
+
+def _with_budget(bundle: Bundle, plan: Plan, budget: int) -> Plan:
+    """The plan with a budget of what the model takes; the others as by default, or 1 in a batch-invariant plan."""
+    if budget == 1:
+        return replace(plan, token_budget=1, image_budget=1, row_budget=1)
+    preprocessing = bundle.manifest.preprocessing
+    if preprocessing.text is not None:
+        return replace(plan, token_budget=budget, image_budget=IMAGE_BUDGET, row_budget=ROW_BUDGET)
+    if preprocessing.image is not None:
+        return replace(plan, token_budget=TOKEN_BUDGET, image_budget=budget, row_budget=ROW_BUDGET)
+    return replace(plan, token_budget=TOKEN_BUDGET, image_budget=IMAGE_BUDGET, row_budget=budget)
+
+
+def _shapes(purpose: Purpose, provider: str) -> list[tuple[int, int]]:
+    """Threads of a single run, and workers: one run a core, all cores in one run, and what lies between."""
+    if purpose == "memory":
+        return [(1, 1)]
+    if provider != CPU:
+        return [(1, 1), (1, 2)] if purpose == "throughput" else [(1, 1)]
+    granted = cores.granted()
+    counts = sorted({1, max(1, granted // 2), granted}, reverse=True)
+    if purpose == "latency":
+        return [(threads, 1) for threads in counts]
+    return [(granted, granted), *((threads, 1) for threads in counts if threads > 1)]
+
+
+def _roundings(plan: Plan) -> Sequence[int]:
+    return _ROUNDINGS if plan.provider != CPU and plan.form == PADDED else (1,)
