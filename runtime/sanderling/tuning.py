@@ -33,9 +33,9 @@ from sanderling.workload import workload
 
 Progress = Callable[[str], None]
 
-# Inputs of one throughput measurement; calls of one latency measurement.
-_BULK = 96
-_CALLS = 24
+# Inputs of one throughput measurement, calls of one latency measurement: as many as take this share of the time.
+_BULK, _CALLS, _FEWEST = 96, 24, 12
+_SHARE = 1 / 60
 # Graphs that go on to all batchings, if none is this many times slower than the fastest; plans that go into the rounds.
 _GRAPHS, _FAR = 3, 1.5
 _FINALISTS = 8
@@ -98,9 +98,8 @@ def tune(
         raise InputError(f"min_cosine is {min_cosine!r}; a number from -1 to 1 was expected.")
     if max_memory is not None and not max_memory > 0:
         raise InputError(f"max_memory is {max_memory!r}; a number of bytes above 0 was expected.")
-    deadline = time.monotonic() + time_limit
     bundle = open_bundle(path)
-    search = _Search(bundle, purpose, min_cosine, max_memory, inputs, deadline, progress or _silent)
+    search = _Search(bundle, purpose, min_cosine, max_memory, inputs, time_limit, progress or _silent)
     complete = True
     try:
         search.run(batch_invariant)
@@ -145,14 +144,15 @@ class _Search:
         min_cosine: float | None,
         max_memory: int | None,
         inputs: Sequence[Any] | None,
-        deadline: float,
+        time_limit: float,
         progress: Progress,
     ) -> None:
         self._bundle = bundle
         self._purpose = purpose
         self._min_cosine = min_cosine
         self._max_memory = max_memory
-        self._deadline = deadline
+        self._deadline = time.monotonic() + time_limit
+        self._step = time_limit * _SHARE
         self._progress = progress
         self._golden: Golden = read_golden(bundle)
         count = _CALLS if purpose == "latency" else _BULK
@@ -256,6 +256,8 @@ class _Search:
         if trial.reason:
             self._leave([racer])
         elif self._purpose != "memory":
+            if len(self._trials) == 1:
+                self._fit(racer.model)
             self._measure(racer)
             self._drop_far()
 
@@ -293,6 +295,14 @@ class _Search:
         if self._max_memory is None or found.memory <= self._max_memory:
             return ""
         return f"it takes {_megabytes(found.memory)}, {_megabytes(self._max_memory)} was asked for"
+
+    def _fit(self, model: Model) -> None:
+        """Measure on no more inputs than there is time for, as the first plan takes them; the same for all plans."""
+        few = self._items[:_FEWEST]
+        started = time.perf_counter()
+        model.answer(few)
+        each = max(1e-9, (time.perf_counter() - started) / len(few))
+        del self._items[max(_FEWEST, int(min(self._step / each, len(self._items)))) :]
 
     def _measure(self, racer: _Racer) -> None:
         if self._purpose == "throughput":

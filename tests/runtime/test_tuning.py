@@ -9,15 +9,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import onnx
 import pytest
+import tiny_bundles
 from typer.testing import CliRunner
 
 import sanderling
-from sanderling import tuning
+from sanderling import loading, tuning
 from sanderling.cli import build_app
 from sanderling.errors import InputError, TuneError
+from sanderling.footprint import Footprint, footprint
+from sanderling.manifest import Manifest
 from sanderling.placement import Placement
-from sanderling.plan import Plan, default_plan
+from sanderling.plan import DISABLED_FUSIONS, Plan, default_plan
 
 CopyBundle = Callable[[Path], Path]
 
@@ -148,6 +153,7 @@ def test_a_short_time_still_gives_a_plan(embedding_bundle: Path) -> None:
         ({"time_limit": 0}, "time_limit is 0"),
         ({"time_limit": float("nan")}, "time_limit is nan"),
         ({"min_cosine": 2}, "min_cosine is 2"),
+        ({"max_memory": 0}, "max_memory is 0"),
     ],
 )
 def test_wrong_arguments(embedding_bundle: Path, options: dict[str, Any], message: str) -> None:
@@ -199,3 +205,123 @@ def test_a_stream_answers_soon_and_then_in_full_batches(embedding_bundle: Path) 
         next(answers)
         assert len(taken) == 16
         assert 1 + sum(1 for _ in answers) == 3000
+
+
+@pytest.fixture
+def made_of_forms(copy_bundle: CopyBundle, embedding_bundle: Path) -> Path:
+    """The tiny embedding bundle, whose fp32 has an `exact` form as well: its lookup does not read the mask."""
+    bundle = copy_bundle(embedding_bundle)
+    path = tiny_bundles.find(bundle, "fp32/model.onnx")
+    model = onnx.load(str(path), load_external_data=False)
+    del model.graph.input[1]
+    onnx.save(model, str(path.with_name("exact.onnx")))
+
+    def with_form(manifest: Manifest) -> Manifest:
+        component = manifest.components["model"]
+        variant = component.variants["fp32"]
+        padded = variant.forms["padded"]
+        exact = msgspec.structs.replace(
+            padded, graph=padded.graph.replace("model.onnx", "exact.onnx"), inputs=component.inputs[:1]
+        )
+        variants = component.variants | {
+            "fp32": msgspec.structs.replace(variant, forms=variant.forms | {"exact": exact})
+        }
+        changed = msgspec.structs.replace(component, variants=variants)
+        return msgspec.structs.replace(manifest, components={"model": changed})
+
+    tiny_bundles.reseal(bundle, with_form)
+    return bundle
+
+
+def test_every_form_and_fusion_is_tried(made_of_forms: Path) -> None:
+    tuned = sanderling.tune(made_of_forms, time_limit=30)
+    assert tuned.complete
+    tried = {(trial.plan.variant, trial.plan.form) for trial in tuned.trials}
+    assert tried == {("fp32", "exact"), ("fp32", "padded"), ("int8-dynamic", "padded")}
+    assert {trial.plan.disabled_fusions for trial in tuned.trials} > {DISABLED_FUSIONS, ()}
+    assert {trial.plan.token_budget for trial in tuned.trials} == {1, 128, 256, 512, 1024}
+    with sanderling.load(made_of_forms) as model:
+        assert model.plan == tuned.plan
+
+
+def test_texts_of_one_length_run_without_a_mask_where_nothing_was_tuned(made_of_forms: Path) -> None:
+    with sanderling.load(made_of_forms) as model:
+        assert model.plan.form == "exact"
+        feeds, _ = model.front.feeds(model.front.prepare(["a bird", "the sea"], None))
+        assert set(feeds) == {"input_ids"}
+    with sanderling.load(made_of_forms, variant="int8-dynamic") as model:
+        assert model.plan.form == "padded"
+
+
+def test_plans_that_differ_in_batching_share_sessions(embedding_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[tuple[str, int]] = []
+    session = loading.Session
+
+    def counting(graph: Path, component: Any, **options: Any) -> Any:
+        built.append((f"{graph} {options['disabled_fusions']}", options["threads"]))
+        return session(graph, component, **options)
+
+    monkeypatch.setattr(loading, "Session", counting)
+    tuned = sanderling.tune(embedding_bundle, time_limit=30)
+    assert tuned.complete
+    assert len(tuned.trials) > 2 * len(built)
+    # The batchings come last, and need no session that the graphs did not have.
+    graphs = {(trial.plan.variant, trial.plan.disabled_fusions) for trial in tuned.trials}
+    assert len(built) <= 3 * len(graphs)
+
+
+def test_an_old_plan_is_still_one() -> None:
+    """A plan kept before forms were: it reads as the padded graph that it was tuned on."""
+    old = b'{"variant":"fp32","provider":"cpu","threads":2,"workers":2,"token_budget":256,"image_budget":4}'
+    plan = msgspec.json.decode(old, type=Plan)
+    assert (plan.form, plan.rounding, plan.disabled_fusions) == ("padded", 1, DISABLED_FUSIONS)
+
+
+def test_a_plan_of_a_form_that_is_not_there_is_not_used(
+    embedding_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sanderling.loading.tuned_plan", lambda *_: Plan("fp32", "cpu", 1, 1, form="packed"))
+    with sanderling.load(embedding_bundle) as model:
+        assert model.plan.form == "padded"
+
+
+def test_for_memory_each_plan_is_measured_in_a_process_of_its_own(
+    embedding_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Plan] = []
+
+    def measured(path: Path, plan: Plan, timeout: float) -> Footprint:
+        asked.append(plan)
+        return Footprint(200_000_000 - 1_000_000 * len(asked), 0.001)
+
+    monkeypatch.setattr(tuning.footprint, "footprint", measured)
+    tuned = sanderling.tune(embedding_bundle, "memory", time_limit=20)
+    assert tuned.plan == asked[-1]
+    assert [trial.memory for trial in tuned.trials] == sorted(trial.memory or 0 for trial in tuned.trials)
+    assert tuned.plan.threads == tuned.plan.workers == 1
+
+
+def test_a_real_process_is_measured(embedding_bundle: Path) -> None:
+    found = footprint(embedding_bundle, Plan("fp32", "cpu", 1, 1), 120)
+    assert 10e6 < found.memory < 1e9
+    assert found.seconds > 0
+
+
+def test_more_memory_than_allowed_never_wins(embedding_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(path: Path, plan: Plan, timeout: float) -> Footprint:
+        return Footprint(400_000_000 if plan.variant == "fp32" else 200_000_000, 0.001)
+
+    monkeypatch.setattr(tuning.footprint, "footprint", measured)
+    tuned = sanderling.tune(embedding_bundle, time_limit=20, max_memory=300_000_000)
+    assert tuned.plan.variant == "int8-dynamic"
+    out = [trial for trial in tuned.trials if trial.plan.variant == "fp32"]
+    assert all(trial.reason == "it takes 400 MB, 300 MB was asked for" for trial in out)
+    with pytest.raises(TuneError, match="stays within 100 MB; the smallest that was tried took 200 MB"):
+        sanderling.tune(embedding_bundle, time_limit=20, max_memory=100_000_000)
+
+
+def test_sizes_in_words(embedding_bundle: Path) -> None:
+    runner = CliRunner()
+    wrong = runner.invoke(build_app(), ["tune", str(embedding_bundle), "--max-memory", "much"])
+    assert isinstance(wrong.exception, InputError)
+    assert "--max-memory is 'much'" in str(wrong.exception)
