@@ -12,12 +12,12 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from sanderling_export.passes import attention, gelu, probe
+from sanderling_export.passes import attention, biases, gelu, narrow, probe
 
 # Gelu came with opset 20, Attention with 23; the operators below did not change their meaning from 18 to 23.
 _OPSET = 23
 _UNCHANGED_SINCE_18 = {
-    "Abs", "Add", "And", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Constant",
+    "Abs", "Add", "And", "ArgMax", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Constant",
     "ConstantOfShape", "Conv", "CumSum", "Div", "Einsum", "Equal", "Erf", "Expand", "Flatten", "Gather",
     "GatherElements", "Gelu", "Gemm", "GlobalAveragePool", "Greater", "Identity", "LayerNormalization", "Less",
     "Log", "MatMul", "Max", "MaxPool", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Range", "ReduceMean",
@@ -29,6 +29,8 @@ _MAX_MOVED = 1e-5
 _PASSES: tuple[tuple[str, Callable[[ir.Model], int]], ...] = (
     ("Gelu", gelu.rewrite),
     ("Attention", attention.rewrite),
+    ("biases", biases.rewrite),
+    ("narrow", narrow.rewrite),
 )
 
 
