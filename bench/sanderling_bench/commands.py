@@ -51,7 +51,7 @@ def bench(
     ] = None,
 ) -> None:
     """Measure a bundle on this machine: latency, throughput, stages, cold start, memory, drift from fp32."""
-    for package in ("psutil", "rich"):
+    for package in ("psutil", "rich", "onnx"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError("sanderling bench", "bench", package)
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn

@@ -6,15 +6,13 @@
 from __future__ import annotations
 
 from importlib import metadata
-from pathlib import Path
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta, Struct
 
 from sanderling.errors import EvalError
-from sanderling.storage import write_atomic
 from sanderling_bench import record
+from sanderling_bench.envelope import Envelope
 from sanderling_bench.machine import Machine
 from sanderling_bench.record import BundleId
 
@@ -95,44 +93,8 @@ class EvalRecord(Struct, frozen=True):
     scores: dict[str, dict[str, Score]]
 
 
-class _Header(Struct, frozen=True):
-    format: str
-    version: int
-
-
-def encode(made: EvalRecord) -> bytes:
-    """The record as JSON, UTF-8, in one line ending in a newline."""
-    return msgspec.json.encode(made) + b"\n"
-
-
-def decode(raw: bytes, where: str) -> EvalRecord:
-    """Read a record; `where` names it in errors. Raises EvalError: not a record, or of a version not known here."""
-    try:
-        header = msgspec.json.decode(raw, type=_Header)
-        if header.format != FORMAT:
-            raise EvalError(f"{where} has the format {header.format[:80]!r}, expected {FORMAT!r}.")
-        if header.version != VERSION:
-            raise EvalError(
-                f"{where} has record version {header.version}; this Sanderling reads version {VERSION}. "
-                "Update it, or evaluate again."
-            )
-        return msgspec.json.decode(raw, type=EvalRecord)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise EvalError(f"{where} is no evaluation record: {error}. Evaluate again.") from error
-
-
-def read(path: Path) -> EvalRecord:
-    """The record in the file `path`. Raises EvalError if it cannot be read or is none."""
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise EvalError(f"{path} cannot be read: {error.strerror or error}.") from error
-    return decode(raw, str(path))
-
-
-def write(made: EvalRecord, path: Path) -> None:
-    """Write the record to `path`, whole or not at all. Raises StorageError if it cannot be."""
-    write_atomic(path, encode(made))
+ENVELOPE = Envelope(EvalRecord, FORMAT, VERSION, EvalError, "evaluation", "evaluate")
+encode, decode, read, write = ENVELOPE.encode, ENVELOPE.decode, ENVELOPE.read, ENVELOPE.write
 
 
 def versions() -> dict[str, str]:

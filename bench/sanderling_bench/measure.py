@@ -9,14 +9,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sanderling.bundle import Bundle
+from sanderling.commands.drift import variant_size
 from sanderling.errors import BenchError
 from sanderling.loading import choose_variant, load
 from sanderling.model import Answers, Model
+from sanderling.providers import CPU
 from sanderling.results import TextReport, Timing
 from sanderling.verification import cosines
-from sanderling_bench import record
+from sanderling_bench import flops, record
 from sanderling_bench.inputs import Inputs
 from sanderling_bench.machine import this_machine
+from sanderling_bench.metal import measure_metal
 from sanderling_bench.process import Child
 from sanderling_bench.record import BundleId, Call, ColdStart, Record, Samples, Scenario, Settings, Stages
 from sanderling_bench.scenario import alternate, null_system, offline, single_stream
@@ -70,6 +73,8 @@ def measure(bundle: Bundle, inputs: Inputs, plan: Plan, progress: Progress | Non
         measured = {name: models[name] for name in variants}
         streams = _streams(measured, inputs, plan, steps)
         batches = _batches(measured, inputs, plan, steps)
+        metal = measure_metal(threads) if plan.provider == CPU else None
+        works = {name: _work(models[name], inputs) if metal else {} for name in variants}
     children = {name: Child(bundle.path, name, plan.provider, threads) for name in variants}
     cold, peaks = _processes(children, inputs, plan, steps)
     samples = {
@@ -80,10 +85,11 @@ def measure(bundle: Bundle, inputs: Inputs, plan: Plan, progress: Progress | Non
             peak_memory_bytes=peaks.get(name),
             tokens=_tokens(answers[name]),
             **_drift(answers[name], answers.get(REFERENCE), bundle),
+            **works[name],
         )
         for name in variants
     }
-    sizes = {name: variant_bytes(bundle, name) for name in variants}
+    sizes = {name: variant_size(bundle, name) for name in variants}
     return Record(
         format=record.FORMAT,
         version=record.VERSION,
@@ -94,7 +100,8 @@ def measure(bundle: Bundle, inputs: Inputs, plan: Plan, progress: Progress | Non
         settings=_settings(plan, variants, threads, inputs),
         harness=harness_seconds(inputs.items),
         samples=samples,
-        summary=summarize(samples, sizes, len(inputs.items), REFERENCE, plan.seed),
+        summary=summarize(samples, sizes, len(inputs.items), REFERENCE, plan.seed, metal),
+        metal=metal,
     )
 
 
@@ -102,17 +109,6 @@ def harness_seconds(inputs: Sequence[Any], count: int = HARNESS_SAMPLES) -> tupl
     """Seconds of `count` single-stream calls to a system that does nothing: what the harness itself adds to each."""
     taken = single_stream(null_system, inputs, samples=count, warmup=10, keep=lambda answer: answer)
     return tuple(sample.seconds for sample in taken)
-
-
-def variant_bytes(bundle: Bundle, variant: str) -> int:
-    """Bytes of the graph and weight files of a variant, each file once."""
-    files = {
-        path
-        for component in bundle.manifest.components.values()
-        for form in component.variants[variant].forms.values()
-        for path in (form.graph, *form.data)
-    }
-    return sum(bundle.manifest.files[path].size for path in files)
 
 
 class _Steps:
@@ -199,6 +195,18 @@ def _drift(answers: Answers, reference: Answers | None, bundle: Bundle) -> dict[
         same = answers.rows.argmax(axis=1) == reference.rows.argmax(axis=1)
         found["same_label_as_fp32"] = tuple(same.tolist())
     return found
+
+
+def _work(model: Model, inputs: Inputs) -> dict[str, Any]:
+    """The arithmetic of each input alone, in the graph that answers."""
+    (graph,) = {form.graph for form in variant_forms(model.bundle, model.variant)}
+    prepared = model.front.prepare(list(inputs.items), None)
+    counted = flops.count(model.bundle.path / graph, [model.front.feeds([one])[0] for one in prepared])
+    return {
+        "float_operations": tuple(work.float_operations for work in counted),
+        "integer_operations": tuple(work.integer_operations for work in counted),
+        "weight_bytes": max((work.weight_bytes for work in counted), default=0),
+    }
 
 
 def _variants(bundle: Bundle, asked: Sequence[str]) -> tuple[str, ...]:

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import platform
 from importlib import metadata
-from pathlib import Path
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
 from sanderling.errors import BenchError
-from sanderling.storage import write_atomic
+from sanderling_bench.envelope import Envelope
 from sanderling_bench.machine import Machine
 
 FORMAT = "sanderling-bench"
@@ -79,8 +77,22 @@ class ColdStart(Struct, frozen=True):
     wall: float
 
 
+class Metal(Struct, frozen=True):
+    """The best this machine's CPU did in the same run with `threads` threads, a second: operations of large products in
+    float32 and in 8-bit integers (a multiplication with its addition is two), bytes read and written by copying."""
+
+    threads: int
+    float_operations: float
+    integer_operations: float
+    memory_bytes: float
+
+
 class Samples(Struct, frozen=True):
-    """Everything measured of one variant, unsummarized. `tokens` counts those of all inputs once (texts only)."""
+    """Everything measured of one variant, unsummarized. `tokens` counts those of all inputs once (texts only).
+
+    `float_operations` and `integer_operations` are those of each input alone, `weight_bytes` of the weights that the
+    products of a run read.
+    """
 
     single_stream: tuple[Call, ...] = ()
     offline: tuple[Call, ...] = ()
@@ -89,6 +101,9 @@ class Samples(Struct, frozen=True):
     cosine_to_fp32: tuple[float, ...] = ()
     same_label_as_fp32: tuple[bool, ...] = ()
     tokens: int | None = None
+    float_operations: tuple[int, ...] = ()
+    integer_operations: tuple[int, ...] = ()
+    weight_bytes: int | None = None
 
 
 class Percentiles(Struct, frozen=True):
@@ -136,6 +151,18 @@ class DriftSummary(Struct, frozen=True):
     agreement: float | None
 
 
+class MetalSummary(Struct, frozen=True):
+    """How far from what the machine can do. Operations are means of an input; `single_stream` and `offline` are the
+    shares of the time taken that its operations would take at the peak, `weights` the share of a single call that
+    reading the weights from memory once would take."""
+
+    float_operations: float
+    integer_operations: float
+    single_stream: float | None
+    offline: float | None
+    weights: float | None
+
+
 class Summary(Struct, frozen=True):
     """What the samples of one variant say. What was not measured is null."""
 
@@ -148,10 +175,12 @@ class Summary(Struct, frozen=True):
     cold_start: ColdStartSummary | None = None
     peak_memory_bytes: int | None = None
     drift: DriftSummary | None = None
+    metal: MetalSummary | None = None
 
 
 class Record(Struct, frozen=True):
-    """One run of the bench. `harness` holds the seconds of calls to a system that does nothing."""
+    """One run of the bench. `harness` holds the seconds of calls to a system that does nothing; `metal`
+    is null on providers other than the CPU."""
 
     format: str
     version: Annotated[int, Meta(ge=1)]
@@ -163,46 +192,11 @@ class Record(Struct, frozen=True):
     harness: tuple[float, ...]
     samples: dict[str, Samples]
     summary: dict[str, Summary]
+    metal: Metal | None = None
 
 
-class _Header(Struct, frozen=True):
-    format: str
-    version: int
-
-
-def encode(record: Record) -> bytes:
-    """The record as JSON, UTF-8, in one line ending in a newline."""
-    return msgspec.json.encode(record) + b"\n"
-
-
-def decode(raw: bytes, where: str) -> Record:
-    """Read a record; `where` names it in errors. Raises BenchError: not a record, or of a version not known here."""
-    try:
-        header = msgspec.json.decode(raw, type=_Header)
-        if header.format != FORMAT:
-            raise BenchError(f"{where} has the format {header.format[:80]!r}, expected {FORMAT!r}.")
-        if header.version != VERSION:
-            raise BenchError(
-                f"{where} has record version {header.version}; this Sanderling reads version {VERSION}. "
-                "Update it, or measure again."
-            )
-        return msgspec.json.decode(raw, type=Record)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BenchError(f"{where} is no benchmark record: {error}. Measure again.") from error
-
-
-def read(path: Path) -> Record:
-    """The record in the file `path`. Raises BenchError if it cannot be read or is none."""
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise BenchError(f"{path} cannot be read: {error.strerror or error}.") from error
-    return decode(raw, str(path))
-
-
-def write(record: Record, path: Path) -> None:
-    """Write the record to `path`, whole or not at all. Raises StorageError if it cannot be."""
-    write_atomic(path, encode(record))
+ENVELOPE = Envelope(Record, FORMAT, VERSION, BenchError, "benchmark", "measure")
+encode, decode, read, write = ENVELOPE.encode, ENVELOPE.decode, ENVELOPE.read, ENVELOPE.write
 
 
 def versions() -> dict[str, str]:

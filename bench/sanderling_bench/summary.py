@@ -9,6 +9,8 @@ from sanderling_bench.record import (
     ColdStart,
     ColdStartSummary,
     DriftSummary,
+    Metal,
+    MetalSummary,
     Percentiles,
     RatioSummary,
     Samples,
@@ -20,7 +22,12 @@ from sanderling_bench.statistics import QUANTILES, SEED, median, percentile, rat
 
 
 def summarize(
-    samples: Mapping[str, Samples], sizes: Mapping[str, int], inputs: int, reference: str, seed: int = SEED
+    samples: Mapping[str, Samples],
+    sizes: Mapping[str, int],
+    inputs: int,
+    reference: str,
+    seed: int = SEED,
+    metal: Metal | None = None,
 ) -> dict[str, Summary]:
     """The summary of each variant. `sizes` are bytes, `inputs` their count in an offline call; a speed-up is over the
     variant named `reference`, where that was measured too."""
@@ -38,6 +45,7 @@ def summarize(
             cold_start=_cold_start(of.cold_start) if of.cold_start else None,
             peak_memory_bytes=of.peak_memory_bytes,
             drift=_drift(of) if of.cosine_to_fp32 else None,
+            metal=_metal(of, metal) if metal is not None and of.float_operations else None,
         )
     return found
 
@@ -99,4 +107,22 @@ def _drift(samples: Samples) -> DriftSummary:
         cosine_mean=sum(cosines) / len(cosines),
         cosine_min=min(cosines),
         agreement=sum(same) / len(same) if same else None,
+    )
+
+
+def _metal(samples: Samples, metal: Metal) -> MetalSummary:
+    """The shares of the time taken that the work would take at the machine's peaks."""
+    least = [
+        floats / metal.float_operations + integers / metal.integer_operations
+        for floats, integers in zip(samples.float_operations, samples.integer_operations, strict=True)
+    ]
+    single = [least[call.input] / call.seconds for call in samples.single_stream]
+    offline = [sum(least) / seconds for seconds in by_round(samples.offline)]
+    reading = (samples.weight_bytes or 0) / metal.memory_bytes
+    return MetalSummary(
+        float_operations=sum(samples.float_operations) / len(least),
+        integer_operations=sum(samples.integer_operations) / len(least),
+        single_stream=median(single) if single else None,
+        offline=median(offline) if offline else None,
+        weights=median([reading / call.seconds for call in samples.single_stream]) if single else None,
     )

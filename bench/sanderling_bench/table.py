@@ -23,7 +23,10 @@ def render(record: Record) -> Group:
         tables.append(_all_at_once(record))
     if any(of.cold_start for of in summaries):
         tables.append(_cold_start(record))
-    return Group(_head(record), *tables, _weight(record), *_notes(record))
+    tables.append(_weight(record))
+    if any(of.metal for of in summaries):
+        tables.append(_metal(record))
+    return Group(_head(record), *tables, *_notes(record))
 
 
 def show(record: Record, console: Console) -> None:
@@ -97,6 +100,26 @@ def _weight(record: Record) -> Table:
     return table
 
 
+def _metal(record: Record) -> Table:
+    noun = record.settings.modality
+    columns = [f"GFLOP a {noun}", "in int8", "one at a time", "all at once", "weights read"]
+    table = _table("Distance to the metal: share of the peak, weights of a single call", *columns)
+    for name, of in record.summary.items():
+        metal = of.metal
+        if metal is None:
+            table.add_row(name, *[_NONE] * len(columns))
+            continue
+        operations = metal.float_operations + metal.integer_operations
+        shares = (metal.single_stream, metal.offline, metal.weights)
+        in_int8 = metal.integer_operations / operations if operations else 0.0
+        table.add_row(name, f"{operations / 1e9:,.3f}", *map(_share, (in_int8, *shares)))
+    return table
+
+
+def _share(of: float | None) -> str:
+    return _NONE if of is None else f"{of:.1%}"
+
+
 def _drift(of: Summary) -> list[str]:
     drift = of.drift
     if drift is None:
@@ -115,6 +138,13 @@ def _notes(record: Record) -> list[Text]:
     if any(of.speedup_single_stream or of.speedup_offline for of in record.summary.values()):
         rounds = record.settings.rounds
         notes.append(f"Speeds beside fp32's with a 95% interval, over {rounds} rounds in which the variants alternate.")
+    if record.metal is not None:
+        peak = record.metal
+        notes.append(
+            f"Peaks in this run, {peak.threads} {'thread' if peak.threads == 1 else 'threads'}: "
+            f"{peak.float_operations / 1e9:,.0f} GFLOP/s in fp32, {peak.integer_operations / 1e9:,.0f} GOP/s in int8, "
+            f"{peak.memory_bytes / 1e9:,.1f} GB/s copying memory."
+        )
     notes.append(f"The harness itself takes {median(record.harness) * 1e6:.2f} µs a call.")
     return [Text(note, style="dim") for note in notes]
 

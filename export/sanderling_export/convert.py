@@ -20,13 +20,8 @@ OPSET = 18
 def convert(checkpoint: Checkpoint, original: Original) -> onnx.ModelProto:
     """The fp32 graph, constants and batch normalization folded, in its fastest form. Raises ExportError."""
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
         try:
-            if isinstance(original, TorchModule):
-                path = _module(original, folder)
-            else:
-                path = _transformers(checkpoint, original.description.task, folder)
-            simplified, _ = simplify(graphs.clean(path, folder / "clean.onnx", _image_size(original)))
+            simplified, _ = simplify(unrewritten(checkpoint, original, Path(scratch)))
             return simplified
         except SanderlingError:
             raise
@@ -38,6 +33,15 @@ def convert(checkpoint: Checkpoint, original: Original) -> onnx.ModelProto:
                 f"{checkpoint.path} cannot be converted to ONNX: {lines[0][:300] if lines else type(error).__name__}. "
                 "Its architecture may have no ONNX export in optimum."
             ) from error
+
+
+def unrewritten(checkpoint: Checkpoint, original: Original, folder: Path) -> onnx.ModelProto:
+    """The fp32 graph as the original library's exporter writes it, cleaned; files that it makes go to `folder`."""
+    if isinstance(original, TorchModule):
+        path = _module(original, folder)
+    else:
+        path = _transformers(checkpoint, original.description.task, folder)
+    return graphs.clean(path, folder / "clean.onnx", _image_size(original))
 
 
 def _transformers(checkpoint: Checkpoint, task: str, folder: Path) -> Path:

@@ -9,9 +9,10 @@ from checks import Context, NotCheckableError, Row, at_least, at_most, built, re
 
 import sanderling
 from sanderling.bundle import open_bundle
+from sanderling.commands.drift import variant_size
 from sanderling.verification import cosines
 from sanderling_bench.inputs import Inputs, inputs_for
-from sanderling_bench.measure import Plan, measure, variant_bytes
+from sanderling_bench.measure import Plan, measure
 from sanderling_bench.record import Summary
 
 ROUNDS = 9
@@ -30,7 +31,7 @@ def minilm(context: Context) -> list[Row]:
             answers.append(model(chosen).embeddings)
     similar = cosines(answers[1], answers[0])
     return [
-        _size("MiniLM", variant_bytes(bundle, int8), variant_bytes(bundle, "fp32")),
+        _size("MiniLM", variant_size(bundle, int8), variant_size(bundle, "fp32")),
         at_least(
             f"MiniLM {int8}, 500 real texts: mean cosine to fp32",
             similar.mean(),
@@ -59,7 +60,7 @@ def efficientnet(context: Context) -> list[Row]:
     same = answers[0].argmax(axis=1) == answers[1].argmax(axis=1)
     inputs = Inputs("image", tuple(crop.file for crop in crops[:32]), "crops of photographs")
     return [
-        _size("EfficientNet-Lite0", variant_bytes(bundle, int8), variant_bytes(bundle, "fp32")),
+        _size("EfficientNet-Lite0", variant_size(bundle, int8), variant_size(bundle, "fp32")),
         at_least(
             f"EfficientNet-Lite0 {int8}, {len(crops)} crops of {len(unseen)} photographs unseen by calibration: "
             "mean cosine of logits",

@@ -46,7 +46,7 @@ def rewrite(model: ir.Model) -> int:
         return 0
     names = {each.split.name for each in found} | {value.name for each in found for value, _ in each.factors}
     wanted = [name for name in sorted(filter(None, names)) if not _is_constant(model, name)]
-    probes = [dict(zip(wanted, probe.run(model, wanted, feeds), strict=True)) for feeds in probe.feeds(model)]
+    probes = [dict(zip(wanted, values, strict=True)) for values in probe.run(model, wanted)]
     sums: dict[tuple[ir.Value, ...], ir.Value] = {}
     return sum(_replace(model, each, probes, sums) for each in found)
 
@@ -58,14 +58,14 @@ def _replace(
     scale = _scale(found, probes)
     if scale is None or any(split.shape != (4,) for split in splits):
         return False
-    if not (splits[0][2:] == splits[1][2:]).all() or splits[0][2] < 1:
+    heads = _head_count(found.q, splits[0])
+    if not (splits[0][2:] == splits[1][2:]).all() or heads < 1:
         return False
     last = found.end.producer()
     assert last is not None
     inputs = [found.q, found.k, found.v]
     if found.added:
         inputs.append(_sum(model, found.added, sums))
-    heads = int(splits[0][2])
     attributes = {"q_num_heads": heads, "kv_num_heads": heads, "scale": scale}
     made = ir.node("Attention", inputs, attributes)
     made.outputs[0].name = f"{found.end.name}_attention"
@@ -73,6 +73,15 @@ def _replace(
     model.graph.insert_after(last, made)
     found.end.replace_all_uses_with(made.outputs[0], replace_graph_outputs=True)
     return True
+
+
+def _head_count(query: ir.Value, split: Array) -> int:
+    """The heads that a split makes; where it leaves them open, as many as the width has room for; 0 if unknown."""
+    count, size = int(split[2]), int(split[3])
+    if count > 0 or size < 1:
+        return count
+    width = query.shape[-1] if query.shape is not None else None
+    return width // size if isinstance(width, int) else 0
 
 
 def _sum(model: ir.Model, added: list[ir.Value], sums: dict[tuple[ir.Value, ...], ir.Value]) -> ir.Value:
@@ -146,11 +155,23 @@ def _keys(value: ir.Value | None, factors: list[tuple[ir.Value, bool]]) -> ir.Va
     direct = _heads(bare, _SPLIT_TRANSPOSED)
     if direct is not None:
         return direct[0]
-    node = bare.producer() if bare is not None else None
-    if node is None or not _is(node, "Transpose") or _perm(node) != (0, 1, 3, 2):
-        return None
-    split = _heads(_without_factors(node.inputs[0], factors), _SPLIT)
+    rows = _before_transposition(bare)
+    split = _heads(_without_factors(rows, factors), _SPLIT) if rows is not None else None
     return split[0] if split is not None else None
+
+
+def _before_transposition(value: ir.Value | None) -> ir.Value | None:
+    """What is before a Transpose of the last two axes, or before one of three axes that reshapes lead to and from."""
+    node = value.producer() if value is not None else None
+    if node is not None and _is(node, "Transpose") and _perm(node) == (0, 1, 3, 2):
+        return node.inputs[0]
+    if node is None or not _is(node, "Reshape") or node.inputs[0] is None:
+        return None
+    transpose = node.inputs[0].producer()
+    if transpose is None or not _is(transpose, "Transpose") or _perm(transpose) != (0, 2, 1):
+        return None
+    flattened = transpose.inputs[0].producer() if transpose.inputs[0] is not None else None
+    return flattened.inputs[0] if flattened is not None and _is(flattened, "Reshape") else None
 
 
 def _heads(value: ir.Value | None, perm: tuple[int, ...]) -> tuple[ir.Value, ir.Value] | None:

@@ -19,25 +19,35 @@ _EXTENTS = ((2, 5), (3, 7))
 _SEED = 0
 
 
+class ProbeError(Exception):
+    """The graph does not load, or does not take inputs that are made up."""
+
+
 def feeds(model: ir.Model) -> list[Feeds]:
     """Two sets of small inputs for the graph, of different extents in every dimension that changes from run to run."""
     return [_feeds(model, batch, length) for batch, length in _EXTENTS]
 
 
-def run(model: ir.Model, outputs: Sequence[str], feeds: Feeds) -> list[NDArray[Any]]:
-    """The values of any tensors of the graph, by name, unoptimized, so that each is there."""
+def run(model: ir.Model, outputs: Sequence[str]) -> list[list[NDArray[Any]]]:
+    """For each probe the values of any tensors of the graph, by name, unoptimized, so that each is there.
+
+    Raises ProbeError.
+    """
+    probes = feeds(model)
+    if not outputs:
+        return [[] for _ in probes]
     exposed = ir.Model(model.graph.clone(), ir_version=model.ir_version)
     values = {value.name: value for node in exposed.graph for value in node.outputs}
     known = {value.name for value in exposed.graph.outputs}
     exposed.graph.outputs.extend(values[name] for name in outputs if name not in known)
-    found: list[NDArray[Any]] = _session(exposed).run(list(outputs), dict(feeds))
-    return found
+    session = _session(exposed)
+    return [_run(session, list(outputs), each) for each in probes]
 
 
 def answers(model: ir.Model) -> list[NDArray[Any]]:
-    """The graph's outputs for every probe."""
+    """The graph's outputs for every probe. Raises ProbeError."""
     session = _session(model)
-    return [value for each in feeds(model) for value in session.run(None, dict(each))]
+    return [value for each in feeds(model) for value in _run(session, None, each)]
 
 
 def distance(a: Sequence[NDArray[Any]], b: Sequence[NDArray[Any]]) -> float:
@@ -51,6 +61,14 @@ def distance(a: Sequence[NDArray[Any]], b: Sequence[NDArray[Any]]) -> float:
     return worst
 
 
+def _run(session: onnxruntime.InferenceSession, outputs: list[str] | None, feeds: Feeds) -> list[NDArray[Any]]:
+    try:
+        found: list[NDArray[Any]] = session.run(outputs, dict(feeds))
+    except Exception as error:  # ONNX Runtime's errors share no base
+        raise ProbeError(str(error)) from error
+    return found
+
+
 def _session(model: ir.Model) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -58,7 +76,10 @@ def _session(model: ir.Model) -> onnxruntime.InferenceSession:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "probe.onnx"
         ir.save(model, path, external_data="probe.bin")
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        try:
+            return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's errors share no base
+            raise ProbeError(str(error)) from error
 
 
 def _feeds(model: ir.Model, batch: int, length: int) -> Feeds:
