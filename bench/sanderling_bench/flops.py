@@ -97,7 +97,7 @@ def _convolution(place: int) -> Callable[[Sequence[Shape], Shape], int]:
     return lambda inputs, output: 2 * math.prod(output) * math.prod(inputs[place][1:])
 
 
-def _transposed_convolution(inputs: Sequence[Shape], output: Shape) -> int:
+def _transposed_convolution(inputs: Sequence[Shape], _: Shape) -> int:
     return 2 * math.prod(inputs[0]) * math.prod(inputs[1][1:])
 
 

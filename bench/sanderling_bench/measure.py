@@ -199,9 +199,10 @@ def _drift(answers: Answers, reference: Answers | None, bundle: Bundle) -> dict[
 
 def _work(model: Model, inputs: Inputs) -> dict[str, Any]:
     """The arithmetic of each input alone, in the graph that answers."""
-    (graph,) = {form.graph for form in variant_forms(model.bundle, model.variant)}
+    (component,) = model.bundle.manifest.components.values()
+    graph = model.bundle.path / component.variants[model.variant].forms[model.plan.form].graph
     prepared = model.front.prepare(list(inputs.items), None)
-    counted = flops.count(model.bundle.path / graph, [model.front.feeds([one])[0] for one in prepared])
+    counted = flops.count(graph, [model.front.feeds([one])[0] for one in prepared])
     return {
         "float_operations": tuple(work.float_operations for work in counted),
         "integer_operations": tuple(work.integer_operations for work in counted),

@@ -3,9 +3,9 @@
     x (b, s, h) -> ... -> Gather(axis=1, index of one token)
 
 is walked back to the values that the token is made of: row by row through normalizations, sums, activations and
-products with constant weights, and through the queries of an Attention, whose keys and values stay whole. Where a value
-is read by something else as well, the token is sliced out of it. Of a layer's products this leaves those of its keys and
-values: a sixth.
+products with constant weights, and through the queries of an Attention, whose keys and values stay whole. Where a
+value is read by something else as well, the token is sliced out of it. Of a layer's products this leaves those of its
+keys and values: a sixth.
 """
 
 from __future__ import annotations
