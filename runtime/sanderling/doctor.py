@@ -64,7 +64,7 @@ def _builds() -> Finding:
 
 def _plugin(provider: providers.Provider) -> Finding:
     what = f"provider {provider.name}"
-    if find_spec(provider.module) is None:
+    if find_spec(provider.module) is None and not providers.is_built_in(provider):
         return Finding(what, True, "not installed")
     try:
         providers.resolve(provider.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sanderling.bundle import Bundle
 from sanderling.cancellation import Cancellation
-from sanderling.counts import counted
+from sanderling.counts import counted, whole_number
 from sanderling.engines import Engines
 from sanderling.errors import InferenceError, InputError
 from sanderling.fronts import Front
@@ -91,8 +91,23 @@ class Model:
 
     @property
     def placement(self) -> Placement:
-        """Which provider really has which nodes of the graph."""
+        """Which provider really has which nodes of the graph; their share of the time after `measure_placement`."""
         return self._engines.single.placement
+
+    def measure_placement(self, inputs: Sequence[Any] | None = None, runs: int = 3) -> Placement:
+        """The placement with each provider's share of the run time; `placement` has it from now on.
+
+        `inputs` are what to measure on (default: the bundle's golden samples), batched as the plan says, `runs` times.
+        A second session is built for it, with ONNX Runtime's profiler on, and freed again.
+        """
+        from sanderling.golden import read_golden, sample_input  # only for those who measure
+
+        if inputs is None:
+            inputs = [sample_input(self.bundle, sample) for sample in read_golden(self.bundle).samples]
+        items = list(inputs)
+        prepared = self.front.prepare(items, None)
+        feeds = [self.front.feeds([prepared[i] for i in batch])[0] for batch in self.front.batches(prepared)]
+        return self._engines.single.measure_placement(feeds, whole_number("runs", runs))
 
     def close(self) -> None:
         """Free the graph. Calls under way end as they would; later ones raise ModelClosedError."""

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
 from msgspec import Struct
 
 
 class Placement(Struct, frozen=True):
-    """Where the nodes of a loaded graph run. `operators` counts them by provider and operator type."""
+    """Where the nodes of a loaded graph run. `operators` counts them by provider and operator type.
+
+    `seconds` is the time that each provider's nodes took in the runs that were measured; empty until
+    `Model.measure_placement`.
+    """
 
     asked: str
     operators: dict[str, dict[str, int]]
+    seconds: dict[str, float] = {}
 
     @property
     def nodes(self) -> dict[str, int]:
@@ -26,15 +35,46 @@ class Placement(Struct, frozen=True):
         """The share of the nodes that is on the provider that was asked for."""
         return self.nodes.get(self.asked, 0) / max(1, sum(self.nodes.values()))
 
+    @property
+    def time_shares(self) -> dict[str, float]:
+        """Each provider's share of the time that the nodes took; empty until it was measured."""
+        total = sum(self.seconds.values())
+        return {provider: spent / total for provider, spent in self.seconds.items()} if total else {}
+
     def __str__(self) -> str:
         total = sum(self.nodes.values())
         here = f"{self.nodes.get(self.asked, 0)} of {total} nodes are on {self.asked}"
+        if self.seconds:
+            here += f" and take {self.time_shares.get(self.asked, 0.0):.0%} of the time"
         others = [
             f"{sum(found.values())} on {provider} ({', '.join(f'{op} x {n}' for op, n in _most(found))})"
             for provider, found in self.operators.items()
             if provider != self.asked
         ]
         return ", ".join([here, *others])
+
+
+def node_seconds(events: Iterable[dict[str, Any]], skip: int = 0) -> dict[str, float]:
+    """Seconds that nodes took by provider (ONNX Runtime's names), from the events of its profiler.
+
+    The first `skip` runs are left out. A node that runs a graph of its own counts without that graph's nodes. The
+    profiler gives `ts` and `dur` in microseconds (Chrome's trace event format).
+    """
+    listed = list(events)
+    ends = sorted(e["ts"] + e["dur"] for e in listed if e.get("cat") == "Session" and e.get("name") == "model_run")
+    begin = ends[skip - 1] if 0 < skip <= len(ends) else 0
+    nodes = [e for e in listed if e.get("cat") == "Node" and "provider" in e.get("args", {}) and e["ts"] >= begin]
+    spent: Counter[str] = Counter()
+    around: list[dict[str, Any]] = []
+    for event in sorted(nodes, key=lambda e: (e["ts"], -e["dur"])):
+        while around and around[-1]["ts"] + around[-1]["dur"] <= event["ts"]:
+            around.pop()
+        if around and event["ts"] + event["dur"] <= around[-1]["ts"] + around[-1]["dur"] and event["dur"]:
+            spent[around[-1]["args"]["provider"]] -= event["dur"]
+        spent[event["args"]["provider"]] += event["dur"]
+        if event["dur"]:
+            around.append(event)
+    return {provider: count / 1e6 for provider, count in spent.items()}
 
 
 def _most(operators: dict[str, int], count: int = 6) -> list[tuple[str, int]]:

@@ -1,7 +1,8 @@
 """Execution providers: which there are on this machine, and what to install for those there are not.
 
 Two kinds: those built into the installed ONNX Runtime, and plugins, packages of their own beside it that bring a
-library to register. Builds of ONNX Runtime overwrite each other in one environment; plugins do not.
+library to register. Builds of ONNX Runtime overwrite each other in one environment; plugins do not. Some providers come
+either way.
 """
 
 from __future__ import annotations
@@ -23,13 +24,16 @@ RUNTIME_VERSION: str = onnxruntime.__version__
 class Provider(Struct, frozen=True):
     """A provider that Sanderling knows: its short name, ONNX Runtime's, the package that brings it.
 
-    `module` is the plugin's import name; empty for a provider that is part of a build of ONNX Runtime.
+    `module` is the plugin's import name; empty for a provider that is part of a build of ONNX Runtime. `build` is the
+    build that carries what else is a plugin, for machines on which the plugin finds no device; `build_for` says which.
     """
 
     name: str
     full_name: str
     package: str
     module: str = ""
+    build: str = ""
+    build_for: str = ""
 
 
 class Device(Struct, frozen=True):
@@ -45,7 +49,14 @@ _KNOWN = {
     provider.name: provider
     for provider in (
         Provider(CPU, "CPUExecutionProvider", "onnxruntime"),
-        Provider("openvino", "OpenVINOExecutionProvider", "onnxruntime-ep-openvino", "onnxruntime_ep_openvino"),
+        Provider(
+            "openvino",
+            "OpenVINOExecutionProvider",
+            "onnxruntime-ep-openvino",
+            "onnxruntime_ep_openvino",
+            "onnxruntime-openvino",
+            "processors of other makers than Intel",
+        ),
         Provider("webgpu", "WebGpuExecutionProvider", "onnxruntime-ep-webgpu", "onnxruntime_ep_webgpu"),
         Provider(
             "tensorrt-rtx",
@@ -72,7 +83,7 @@ def known() -> tuple[Provider, ...]:
 
 def available() -> tuple[str, ...]:
     """Short names of the providers that can be used here."""
-    return tuple(name for name, provider in _KNOWN.items() if _is_built_in(provider) or _ep_devices(provider))
+    return tuple(name for name, provider in _KNOWN.items() if is_built_in(provider) or _ep_devices(provider))
 
 
 def devices() -> tuple[Device, ...]:
@@ -85,8 +96,13 @@ def devices() -> tuple[Device, ...]:
             metadata = {**device.device.metadata, **device.ep_metadata}
             description = metadata.get("Description") or metadata.get("ov_device") or metadata.get("version", "")
             found.append(Device(provider.name, kind, device.device.vendor, description))
-        if not plugin_devices and _is_built_in(provider):
-            found.append(Device(provider.name, "cpu" if provider.name == CPU else "accelerator", "", ""))
+        if not plugin_devices and is_built_in(provider):
+            cpu = provider.name == CPU
+            found.append(
+                Device(
+                    provider.name, CPU if cpu else "default", "", "" if cpu else "part of this build of ONNX Runtime"
+                )
+            )
     return tuple(found)
 
 
@@ -98,13 +114,13 @@ def resolve(name: str) -> Provider:
     provider = _KNOWN.get(name)
     if provider is None:
         raise ProviderError(f"There is no provider {name!r}; known are {', '.join(_KNOWN)}.")
-    if _is_built_in(provider) or _ep_devices(provider):
+    if is_built_in(provider) or _ep_devices(provider):
         return provider
     here = ", ".join(available())
     if provider.module and importlib.util.find_spec(provider.module) is not None:
         raise ProviderError(
             f"The provider {name!r} is installed, but found no device on this machine that it can use; "
-            f"usable here: {here}."
+            f"usable here: {here}.{_build_line(provider)}"
         )
     raise ProviderError(f"The provider {name!r} is not installed; usable here: {here}. {install_line(provider)}")
 
@@ -112,10 +128,16 @@ def resolve(name: str) -> Provider:
 def install_line(provider: Provider) -> str:
     """What to do to have a provider, in one sentence."""
     if provider.module:
-        return f"Install it with: pip install {provider.package}"
+        return f"Install it with: pip install {provider.package}.{_build_line(provider)}".removesuffix(".")
     if provider.package == "onnxruntime":
         return "It is part of onnxruntime on the platforms that have it; this is none of them."
     return f"Install the build that has it with: pip uninstall onnxruntime && pip install {provider.package}"
+
+
+def _build_line(provider: Provider) -> str:
+    if not provider.build:
+        return ""
+    return f" For {provider.build_for}: pip uninstall onnxruntime && pip install {provider.build}"
 
 
 def short_name(full_name: str) -> str:
@@ -125,14 +147,17 @@ def short_name(full_name: str) -> str:
 
 def configure(options: onnxruntime.SessionOptions, provider: Provider) -> list[str]:
     """Set a session's options for `provider`; the provider names to hand to the session beside them."""
-    if _is_built_in(provider):
-        return [provider.full_name] if provider.name == CPU else [provider.full_name, _KNOWN[CPU].full_name]
-    options.add_provider_for_devices(_ep_devices(provider)[:1], {})
-    return []
+    if provider.name == CPU:
+        return [provider.full_name]
+    if plugin_devices := _ep_devices(provider):
+        options.add_provider_for_devices(plugin_devices[:1], {})
+        return []
+    return [provider.full_name, _KNOWN[CPU].full_name]
 
 
-def _is_built_in(provider: Provider) -> bool:
-    return not provider.module and provider.full_name in onnxruntime.get_available_providers()
+def is_built_in(provider: Provider) -> bool:
+    """Whether the installed build of ONNX Runtime carries it."""
+    return provider.full_name in onnxruntime.get_available_providers()
 
 
 def _ep_devices(provider: Provider) -> list[Any]:

@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
 import onnxruntime
 from numpy.typing import NDArray
 
 from sanderling import cores, providers
 from sanderling.errors import GraphError, InferenceError, ModelClosedError, ProviderError, SanderlingError
 from sanderling.manifest import Component
-from sanderling.placement import Placement
+from sanderling.placement import Placement, node_seconds
 from sanderling.plan import DISABLED_FUSIONS
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class Engine(Protocol):
 
     def run(self, feeds: Arrays, cancellation: Cancellation | None = None) -> dict[str, NDArray[Any]]: ...
 
+    def measure_placement(self, feeds: Sequence[Arrays], runs: int) -> Placement: ...
+
     def close(self) -> None: ...
 
 
@@ -62,23 +65,12 @@ class Session:
     ) -> None:
         self.provider = provider
         self.threads = threads
+        self._graph = graph
+        self._optimized = optimized
         self._outputs = [spec.name for spec in component.outputs]
         self._budget = cores.budget()
-        chosen = providers.resolve(provider)
-        options = _options(threads, optimized, disabled_fusions)
-        try:
-            names = providers.configure(options, chosen)
-            session = onnxruntime.InferenceSession(str(graph), options, providers=names, enable_fallback=0)
-        except Exception as error:
-            raise GraphError(
-                f"ONNX Runtime {onnxruntime.__version__} cannot load {graph} on {provider}: {_first_line(error)}"
-            ) from error
-        if chosen.full_name not in session.get_providers():
-            raise ProviderError(
-                f"ONNX Runtime did not take the provider {provider!r} for {graph}: it would run on "
-                f"{', '.join(map(providers.short_name, session.get_providers()))} instead. "
-                "Check its driver, or ask for provider='cpu'."
-            )
+        self._disabled_fusions = disabled_fusions
+        session = _build(graph, provider, self._options())
         self._placement: Placement | None = None
         _check_signature(graph, "input", component.inputs, session.get_inputs())
         _check_signature(graph, "output", component.outputs, session.get_outputs())
@@ -90,9 +82,36 @@ class Session:
     def placement(self) -> Placement:
         """Which provider has which nodes; asked of ONNX Runtime when first wanted, for it takes milliseconds."""
         if self._placement is None:
-            if self._session is None:
-                raise ModelClosedError("This model was closed; load it again.")
-            self._placement = _placement(self.provider, self._session)
+            self._placement = _placement(self.provider, self._open())
+        return self._placement
+
+    def measure_placement(self, feeds: Sequence[Arrays], runs: int = 3) -> Placement:
+        """The placement with the seconds that each provider's nodes take, and `placement` has them from now on.
+
+        A second session of the same graph runs each of the `feeds` `runs` times with ONNX Runtime's profiler on, after
+        one time that does not count: providers compile for new shapes. Takes the time and memory of another load.
+        """
+        import tempfile  # only for those who measure
+
+        self._open()
+        placement = self.placement
+        options = self._options()
+        options.enable_profiling = True
+        with tempfile.TemporaryDirectory(prefix="sanderling-") as folder:
+            options.profile_file_prefix = str(Path(folder) / "profile")
+            session = _build(self._graph, self.provider, options)
+            try:
+                with self._budget.use(self.threads):
+                    for _ in range(runs + 1):
+                        for given in feeds:
+                            session.run(self._outputs, given)
+            except Exception as error:
+                raise InferenceError(f"ONNX Runtime failed on {self.provider}: {_first_line(error)}") from error
+            finally:
+                written = Path(session.end_profiling())
+            spent = node_seconds(msgspec.json.decode(written.read_bytes()), skip=len(feeds))
+        seconds = {providers.short_name(name): value for name, value in spent.items()}
+        self._placement = msgspec.structs.replace(placement, seconds=seconds)
         return self._placement
 
     def run(self, feeds: Arrays, cancellation: Cancellation | None = None) -> dict[str, NDArray[Any]]:
@@ -102,14 +121,7 @@ class Session:
         Raises InferenceError if ONNX Runtime fails, ModelClosedError after `close` or in a forked child,
         CancelledError or DeadlineError as `cancellation` says.
         """
-        if os.getpid() != self._process:
-            raise ModelClosedError(
-                "This process was forked after the model was loaded, and its threads stayed behind; "
-                "load the model in the child, or start processes by 'spawn'."
-            )
-        session = self._session
-        if session is None:
-            raise ModelClosedError("This model was closed; load it again.")
+        session = self._open()
         try:
             with self._budget.use(self.threads, cancellation):
                 values = self._run(session, feeds, cancellation)
@@ -118,6 +130,20 @@ class Session:
         except Exception as error:
             raise InferenceError(f"ONNX Runtime failed on {self.provider}: {_first_line(error)}") from error
         return dict(zip(self._outputs, values, strict=True))
+
+    def _options(self) -> onnxruntime.SessionOptions:
+        return _options(self.threads, self._optimized, self._disabled_fusions)
+
+    def _open(self) -> onnxruntime.InferenceSession:
+        if os.getpid() != self._process:
+            raise ModelClosedError(
+                "This process was forked after the model was loaded, and its threads stayed behind; "
+                "load the model in the child, or start processes by 'spawn'."
+            )
+        session = self._session
+        if session is None:
+            raise ModelClosedError("This model was closed; load it again.")
+        return session
 
     def _run(
         self, session: onnxruntime.InferenceSession, feeds: Arrays, cancellation: Cancellation | None
@@ -159,6 +185,25 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+def _build(graph: Path, provider: str, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    """A session on this provider. Raises GraphError, or ProviderError where the provider did not take it."""
+    chosen = providers.resolve(provider)
+    try:
+        names = providers.configure(options, chosen)
+        session = onnxruntime.InferenceSession(str(graph), options, providers=names, enable_fallback=0)
+    except Exception as error:
+        raise GraphError(
+            f"ONNX Runtime {onnxruntime.__version__} cannot load {graph} on {provider}: {_first_line(error)}"
+        ) from error
+    if chosen.full_name not in session.get_providers():
+        raise ProviderError(
+            f"ONNX Runtime did not take the provider {provider!r} for {graph}: it would run on "
+            f"{', '.join(map(providers.short_name, session.get_providers()))} instead. "
+            "Check its driver, or ask for provider='cpu'."
+        )
+    return session
 
 
 def _placement(provider: str, session: onnxruntime.InferenceSession) -> Placement:

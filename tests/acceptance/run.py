@@ -34,6 +34,9 @@ import interrupted  # isort: skip
 import direction  # isort: skip
 import task_metrics  # isort: skip
 import invariance  # isort: skip
+import memory  # isort: skip
+import placement  # isort: skip
+import storm  # isort: skip
 
 THEMES = (
     same_answers,
@@ -46,6 +49,9 @@ THEMES = (
     direction,
     invariance,
     task_metrics,
+    memory,
+    placement,
+    storm,
 )
 
 

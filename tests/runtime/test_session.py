@@ -150,7 +150,12 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "hint"),
     [
         ("cuda", "Install the build that has it with: pip uninstall onnxruntime && pip install onnxruntime-gpu"),
-        ("openvino", "Install it with: pip install onnxruntime-ep-openvino"),
+        (
+            "openvino",
+            "Install it with: pip install onnxruntime-ep-openvino. For processors of other makers than Intel: "
+            "pip uninstall onnxruntime && pip install onnxruntime-openvino",
+        ),
+        ("webgpu", "Install it with: pip install onnxruntime-ep-webgpu"),
         ("coreml", "It is part of onnxruntime on the platforms that have it; this is none of them."),
     ],
 )
