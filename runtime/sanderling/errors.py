@@ -63,6 +63,10 @@ class ProviderError(SanderlingError):
     """The execution provider asked for is not there, or did not take the session."""
 
 
+class MemoryLimitError(SanderlingError):
+    """The model does not fit the memory it was allowed."""
+
+
 class PartialPlacementWarning(UserWarning):
     """The provider asked for took only a part of the graph; the rest runs elsewhere."""
 

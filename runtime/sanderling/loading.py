@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np  # noqa: F401
 from msgspec.structs import replace
 
-from sanderling import cores, verdicts
+from sanderling import cores, memory, verdicts
 from sanderling.bundle import Bundle, Integrity, open_bundle
 from sanderling.counts import whole_number
 from sanderling.engines import Engines
@@ -53,6 +53,7 @@ def load(
     integrity: Integrity = "stamp",
     strict: bool = False,
     batch_invariant: bool = False,
+    max_memory: int | str | None = None,
 ) -> AnyModel:
     """Load the bundle in the folder `path`.
 
@@ -63,10 +64,13 @@ def load(
     With integrity "full" every file that is read is hashed, also if it was verified before. Where the provider takes
     only a part of the graph, a PartialPlacementWarning says so; with `strict` it is a ProviderError.
     A variant that `verify` failed on this machine is not used: the next one is, with a VerdictWarning.
+    `max_memory`, as "300MB" or bytes, bounds what the model adds to the process's resident memory while it answers its
+    largest inputs: batches and workers are made as few as it takes, by measuring here, which takes another load or two.
 
     Raises BundleError: not a bundle, damaged, or without that variant; VerdictError, a BundleError: the variant asked
-    for failed `verify` here; ProviderError: no such provider here.
+    for failed `verify` here; ProviderError: no such provider here; MemoryLimitError: it does not fit `max_memory`.
     """
+    cap = None if max_memory is None else memory.parse_size(max_memory)
     bundle = open_bundle(path, integrity=integrity)
     plan = choose_plan(bundle, variant, provider, threads, batch_invariant)
     permitted = verdicts.permitted(
@@ -74,7 +78,7 @@ def load(
     )
     if permitted != plan:  # another variant, or another provider, has forms of its own
         plan = replace(permitted, form=default_form(forms(bundle, permitted.variant), permitted.provider))
-    model = assemble(bundle, plan)
+    model = assemble(bundle, plan) if cap is None else memory.fitted(bundle, plan, cap, assemble)
     # On the CPU alone every node is where it was asked for.
     if plan.provider != CPU and not model.placement.complete:
         if strict:

@@ -35,6 +35,7 @@ PUBLIC = [
     "InputError",
     "IntegrityError",
     "ManifestError",
+    "MemoryLimitError",
     "MissingExtraError",
     "MixedVariantsWarning",
     "Model",
