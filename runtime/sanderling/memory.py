@@ -110,11 +110,11 @@ class Watch:
 def _smaller(plan: Plan) -> Iterator[Plan]:
     """The plan, then smaller ones: first in smaller batches, then with one worker; at last one input at a time."""
     for workers in dict.fromkeys((plan.workers, 1)):
-        tokens, images = plan.token_budget, plan.image_budget
+        budgets = {name: getattr(plan, name) for name in ("token_budget", "image_budget", "row_budget")}
         yield replace(plan, workers=workers)
-        while tokens > 1 or images > 1:
-            tokens, images = max(1, tokens // 2), max(1, images // 2)
-            yield replace(plan, workers=workers, token_budget=tokens, image_budget=images)
+        while max(budgets.values()) > 1:
+            budgets = {name: max(1, budget // 2) for name, budget in budgets.items()}
+            yield replace(plan, workers=workers, **budgets)
 
 
 def _peak(model: Model, before: int, plan: Plan) -> int:
@@ -127,8 +127,10 @@ def _peak(model: Model, before: int, plan: Plan) -> int:
 
 
 def _inputs_a_run(bundle: Bundle, plan: Plan) -> int:
-    text = bundle.manifest.preprocessing.text
-    return plan.image_budget if text is None else max(1, plan.token_budget // text.max_tokens)
+    preprocessing = bundle.manifest.preprocessing
+    if preprocessing.text is not None:
+        return max(1, plan.token_budget // preprocessing.text.max_tokens)
+    return plan.row_budget if preprocessing.image is None else plan.image_budget
 
 
 def _largest_inputs(bundle: Bundle) -> list[Any]:

@@ -110,7 +110,7 @@ def test_the_largest_plan_that_fits_is_loaded(
     embedding_bundle: Path, monkeypatch: pytest.MonkeyPatch, cap: int, chosen: tuple[int, int]
 ) -> None:
     process = Process(monkeypatch)
-    plan = Plan("fp32", "cpu", 2, 2, token_budget=128)
+    plan = Plan("fp32", "cpu", 2, 2, token_budget=128, row_budget=1)
     bundle = sanderling.open_bundle(embedding_bundle)
     with memory.fitted(bundle, plan, cap * MB, process.assemble) as model:
         assert (model.plan.workers, model.plan.token_budget) == chosen
@@ -127,7 +127,9 @@ def test_what_was_predicted_to_fit_and_does_not_is_not_given_back(
     honest = process._peak
     monkeypatch.setattr(memory, "_peak", lambda m, b, p: honest(m, b, p) * (1 if p.token_budget <= 32 else 9))
     bundle = sanderling.open_bundle(embedding_bundle)
-    with memory.fitted(bundle, Plan("fp32", "cpu", 1, 1, token_budget=128), 200 * MB, process.assemble) as model:
+    with memory.fitted(
+        bundle, Plan("fp32", "cpu", 1, 1, token_budget=128, row_budget=1), 200 * MB, process.assemble
+    ) as model:
         assert model.plan.token_budget == 32
     assert process.tried == [(1, 1), (1, 128), (1, 64), (1, 32)]
 
