@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling import cores, heads
 from sanderling.errors import DriftError
-from sanderling.manifest import (
-    ClassificationOutput,
-    Component,
-    Distances,
-    Drift,
-    EmbeddingOutput,
-    Form,
-    Invariance,
-    Postprocessing,
-    TextPreprocessing,
-    WorstInput,
-)
-from sanderling.pairs import TextPair
-from sanderling.preprocess.text import Encoded, TextEncoder
-from sanderling.session import Session
+from sanderling.manifest import Distances, Drift, WorstInput
 from sanderling.verification import cosines
 from sanderling_export.recipe import Floor
 
@@ -35,9 +17,6 @@ _PERCENTILE_SAMPLES = 100
 # Inputs that are named as the farthest from the original, and characters of a text that name it.
 _WORST = 5
 _QUOTED = 60
-_PADDINGS = (1, 16, 100)
-_MATES = 8
-_SEED = 20240501
 
 
 def measure(
@@ -79,8 +58,11 @@ def name_inputs(items: Sequence[object], *, quoted: bool) -> list[str]:
 
 def shortfalls(drift: Drift, floor: Floor) -> list[str]:
     """In words, what of `floor` the drift does not reach."""
+    # Of too few samples there is no 1st percentile; their minimum is what is known of it.
+    p01 = drift.cosine.p01 if drift.cosine.p01 is not None else drift.cosine.min
     measured = (
         ("mean cosine", drift.cosine.mean, floor.mean_cosine),
+        ("1st percentile of cosine", p01, floor.min_p01),
         ("minimum cosine", drift.cosine.min, floor.min_cosine),
         ("label agreement", drift.agreement if drift.agreement is not None else 1.0, floor.agreement),
     )
@@ -94,44 +76,3 @@ def refuse(variant: str, found: list[str], samples: int) -> DriftError:
         "written. Leave it out with --variants, lower its floor in the recipe, or write it all the same with "
         "--keep-failing."
     )
-
-
-class Probe:
-    """Runs a text variant in ways of batching and padding that the runtime's own schedule would not choose."""
-
-    def __init__(
-        self, root: Path, form: Form, component: Component, text: TextPreprocessing, head: Postprocessing
-    ) -> None:
-        self._names = [spec.name for spec in component.inputs]
-        self._head = head
-        self._limit = text.max_tokens
-        self._encoder = TextEncoder((root / text.tokenizer).read_bytes(), text, text.tokenizer)
-        self._session = Session(root / form.graph, component, threads=cores.granted())
-
-    def invariance(self, texts: Sequence[str | TextPair]) -> Invariance:
-        """Minimum cosine of each text's answer to the same text alone, among batch mates, and with padding."""
-        encoded = [e for e in self._encoder.encode(texts) if e.length]
-        alone = np.concatenate([self._run([e]) for e in encoded])
-        order = list(range(len(encoded)))
-        random.Random(_SEED).shuffle(order)
-        mixed = np.empty_like(alone)
-        for start in range(0, len(order), _MATES):
-            mates = order[start : start + _MATES]
-            mixed[mates] = self._run([encoded[i] for i in mates])
-        padding = {}
-        for extra in _PADDINGS:
-            fitting = [i for i, e in enumerate(encoded) if e.length + extra <= self._limit]
-            if fitting:
-                padded = np.concatenate([self._run([encoded[i]], extra) for i in fitting])
-                padding[str(extra)] = float(cosines(padded, alone[fitting]).min())
-        self._session.close()
-        return Invariance(float(cosines(mixed, alone).min()), padding)
-
-    def _run(self, batch: Sequence[Encoded], extra: int = 0) -> NDArray[np.float32]:
-        length = max(e.length for e in batch) + extra
-        feeds: dict[str, Any] = self._encoder.pad(batch, self._names, length)
-        outputs = self._session.run(feeds)
-        if isinstance(self._head, ClassificationOutput):
-            return heads.classify(outputs, self._head)
-        assert isinstance(self._head, EmbeddingOutput)  # a text's answer is one of the two
-        return heads.embed(outputs, feeds, self._head)

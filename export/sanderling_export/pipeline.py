@@ -25,6 +25,7 @@ from sanderling.manifest import (
     ClassificationOutput,
     Component,
     Form,
+    Invariance,
     Manifest,
     Task,
     Tolerance,
@@ -40,9 +41,11 @@ from sanderling_export import (
     forms,
     golden,
     graphs,
+    invariance,
     original,
     quantize,
     samples,
+    speed,
 )
 from sanderling_export.description import Options
 from sanderling_export.plan import Making, Plan, make_plan
@@ -55,7 +58,7 @@ from sanderling_export.search.records import Aim
 
 Progress = Callable[[str], None]
 
-_INVARIANCE_TEXTS = 48
+_INVARIANCE_SAMPLES = 48
 # Hidden, so that nothing in it is taken for a file of the bundle.
 _SEARCH_FOLDER = ".search"
 # fp32 differs from the original, and from processor to processor, in the last digits only.
@@ -230,22 +233,31 @@ def _measured(
             raise drift.refuse(name, short, len(expected))
         if short:
             failing[name] = f"{name} is below its floor: {'; '.join(short)}"
-        invariance = None
-        if draft.preprocessing.text is not None:
-            form = variant.forms[assembly.FORM]
-            probe = drift.Probe(staging, form, component, draft.preprocessing.text, draft.postprocessing)
-            invariance = probe.invariance(
-                [text for text in check[:_INVARIANCE_TEXTS] if isinstance(text, str | TextPair)]
-            )
+        moved = _invariance(staging, draft, name, check[:_INVARIANCE_SAMPLES])
         tolerance = _tolerance(name, replayed, stored)
-        measured[name] = replace(variant, drift=found, invariance=invariance, tolerance=tolerance)
+        measured[name] = replace(variant, drift=found, invariance=moved, tolerance=tolerance)
+    tell("measure speed")
+    speeds = speed.beside_fp32(staging, list(measured), check)
+    measured |= {name: replace(measured[name], speed=round(ratio.value, 3)) for name, ratio in speeds.items()}
+    timed = [f"{name}: {ratio} inputs, where it was exported" for name, ratio in speeds.items()]
     sound = [name for name in measured if name not in failing]
     return replace(
         draft,
         components={assembly.COMPONENT: replace(component, variants=measured)},
         default_variant=assembly.default_variant(plan, sound or list(measured)),
-        provenance=replace(draft.provenance, notes=(*draft.provenance.notes, *failing.values())),
+        provenance=replace(draft.provenance, notes=(*draft.provenance.notes, *timed, *failing.values())),
     )
+
+
+def _invariance(staging: Path, draft: Manifest, name: str, items: Sequence[object]) -> Invariance | None:
+    component, text = draft.components[assembly.COMPONENT], draft.preprocessing.text
+    if draft.preprocessing.image is not None:
+        return invariance.of_images(staging, name, items)
+    if text is None:
+        return None
+    form = component.variants[name].forms[assembly.FORM]
+    probe = invariance.TextProbe(staging, form, component, text, draft.postprocessing)
+    return probe.measure([item for item in items if isinstance(item, str | TextPair)])
 
 
 def _tolerance(name: str, replayed: Sequence[verification.Check], stored: Golden) -> Tolerance:

@@ -23,10 +23,14 @@ BUNDLES = "bundles"
 
 
 class Floor(Struct, frozen=True, forbid_unknown_fields=True):
-    """The least a variant must reach against the original on the check data, else it is not written."""
+    """The least a variant must reach against the original on the check data, else it is not written.
+
+    `min_p01` bounds the 1st percentile of the cosines, which needs 100 samples to be measured.
+    """
 
     mean_cosine: Cosine = 0.95
     min_cosine: Cosine = 0.5
+    min_p01: Cosine = -1.0
     agreement: Share = 0.0
 
 

@@ -1,0 +1,93 @@
+"""How far an answer moves with its batch mates and its padding, measured on the graph as the runtime runs it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from sanderling import cores, heads
+from sanderling.bundle import open_bundle
+from sanderling.loading import assemble
+from sanderling.manifest import (
+    ClassificationOutput,
+    Component,
+    EmbeddingOutput,
+    Form,
+    Invariance,
+    Postprocessing,
+    TextPreprocessing,
+)
+from sanderling.pairs import TextPair
+from sanderling.plan import default_plan
+from sanderling.preprocess.text import Encoded, TextEncoder
+from sanderling.session import Session
+from sanderling.verification import cosines
+
+# Padding tokens added to a text that is answered alone: none changes nothing, and shows that runs repeat.
+_PADDINGS = (0, 1, 16, 100)
+_MATES = 8
+_SEED = 20240501
+
+
+def of_images(root: Path, variant: str, images: Sequence[object]) -> Invariance:
+    """Minimum cosine of each image's answer among batch mates to its answer alone; images have no padding."""
+    bundle = open_bundle(root, integrity="full")
+    order = _shuffled(len(images))
+    plan = default_plan(variant, "cpu", cores.granted(), batch_invariant=True)
+    with assemble(bundle, plan) as model:
+        alone = model.answer([images[i] for i in order]).rows
+    with assemble(bundle, replace(plan, image_budget=_MATES)) as model:
+        mixed = model.answer([images[i] for i in order]).rows
+    return Invariance(float(cosines(mixed, alone).min()))
+
+
+def _shuffled(count: int) -> list[int]:
+    order = list(range(count))
+    random.Random(_SEED).shuffle(order)
+    return order
+
+
+class TextProbe:
+    """Runs a text variant in ways of batching and padding that the runtime's own schedule would not choose."""
+
+    def __init__(
+        self, root: Path, form: Form, component: Component, text: TextPreprocessing, head: Postprocessing
+    ) -> None:
+        self._names = [spec.name for spec in component.inputs]
+        self._head = head
+        self._limit = text.max_tokens
+        self._encoder = TextEncoder((root / text.tokenizer).read_bytes(), text, text.tokenizer)
+        self._session = Session(root / form.graph, component, threads=cores.granted(), optimized=form.optimized)
+
+    def measure(self, texts: Sequence[str | TextPair]) -> Invariance:
+        """Minimum cosine of each text's answer to the same text alone, among batch mates, and with padding."""
+        encoded = [e for e in self._encoder.encode(texts) if e.length]
+        alone = np.concatenate([self._run([e]) for e in encoded])
+        order = _shuffled(len(encoded))
+        mixed = np.empty_like(alone)
+        for start in range(0, len(order), _MATES):
+            mates = order[start : start + _MATES]
+            mixed[mates] = self._run([encoded[i] for i in mates])
+        padding = {}
+        for extra in _PADDINGS:
+            fitting = [i for i, e in enumerate(encoded) if e.length + extra <= self._limit]
+            if fitting:
+                padded = np.concatenate([self._run([encoded[i]], extra) for i in fitting])
+                padding[str(extra)] = float(cosines(padded, alone[fitting]).min())
+        self._session.close()
+        return Invariance(float(cosines(mixed, alone).min()), padding)
+
+    def _run(self, batch: Sequence[Encoded], extra: int = 0) -> NDArray[np.float32]:
+        length = max(e.length for e in batch) + extra
+        feeds: dict[str, Any] = self._encoder.pad(batch, self._names, length)
+        outputs = self._session.run(feeds)
+        if isinstance(self._head, ClassificationOutput):
+            return heads.classify(outputs, self._head)
+        assert isinstance(self._head, EmbeddingOutput)  # a text's answer is one of the two
+        return heads.embed(outputs, feeds, self._head)
