@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ _SLOW_FUSION = "SkipLayerNormFusion"
 
 GRAPH_NAME = "model.onnx"
 WEIGHTS_NAME = "weights.bin"
+_MASK = "attention_mask"
 
 # Tensors below this many bytes stay in the graph; external data loads by memory mapping, without parsing.
 _EXTERNAL_BYTES = 1024
@@ -174,3 +175,20 @@ def observe(
         values = dict(zip(inside, runner.run(inside, dict(feed)), strict=True)) if inside else {}
         values.update({name: np.asarray(feed[name]) for name in names if name in inputs})
         yield values
+
+
+def observe_rows(
+    model: onnx.ModelProto, tensors: Iterable[str], feeds: Sequence[Feed]
+) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """As `observe`, each tensor as rows (n, k), without the positions that the feed's attention mask hides.
+
+    Padding holds whatever the graph makes of it; no range and no scale may come from there.
+    """
+    for feed, values in zip(feeds, observe(model, tensors, feeds), strict=True):
+        seen = np.asarray(feed[_MASK]) != 0 if _MASK in feed else None
+        yield {
+            name: (value if seen is None or value.shape[: seen.ndim] != seen.shape else value[seen]).reshape(
+                -1, value.shape[-1]
+            )
+            for name, value in values.items()
+        }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +20,10 @@ from sanderling_export.settings import Settings
 # Ranges of fewer samples than this leave out what a model meets every day.
 ENOUGH = 100
 DEFAULTS = Settings()
+
+# Operators that multiply by weights, and how many of those left in fp32 a note names.
+_WEIGHTED = {"Conv", "ConvTranspose", "Einsum", "GRU", "Gemm", "LSTM", "MatMul", "RNN"}
+_NAMED = 10
 
 
 def default_precision(model: onnx.ModelProto) -> Precision:
@@ -47,12 +51,33 @@ def quantize(
     model = graphs.named(model)
     settings = replace(settings, keep=_kept(model, precision, settings.keep))
     made, notes = _quantized(model, precision, feeds, settings, rounder)
+    notes += _left(made, precision, settings.keep or ())
     if not settings.keep:
         return made, notes
     kept = f"{precision}: kept in {settings.keep_as}: {', '.join(settings.keep)}"
     if settings.keep_as == "int8-weight-only":
         made = weight_only.quantize(made, 8, block=settings.block).model
     return made, (*notes, kept)
+
+
+def _left(model: onnx.ModelProto, precision: Precision, keep: Collection[str]) -> tuple[str, ...]:
+    """A note on the nodes that have weights, and no form in this precision: they are still in fp32."""
+    constants = graphs.weights(model)
+    left = [
+        f"{node.name} ({node.op_type})"
+        for node in model.graph.node
+        if node.op_type in _WEIGHTED
+        and node.name not in keep
+        and any(name in constants and _is_matrix(constants[name]) for name in node.input)
+    ]
+    if not left:
+        return ()
+    more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
+    return (f"{precision}: cannot be quantized, left in fp32: {', '.join(left[:_NAMED])}{more}",)
+
+
+def _is_matrix(tensor: onnx.TensorProto) -> bool:
+    return tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) >= 2
 
 
 def _kept(model: onnx.ModelProto, precision: Precision, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
@@ -120,16 +145,27 @@ def _weight_only(
 def _static(
     model: onnx.ModelProto, feeds: Sequence[Feed], settings: Settings, rounder: rounding.Rounder
 ) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    how: str = settings.calibration
+    if settings.calibration == "percentile":
+        how = f"percentile {settings.percentile:g}"
     if default_precision(model) == "int8-static":
-        layers = static.quantize(model, feeds, keep=settings.keep)
-        kept = f"int8-static: calibrated on {len(feeds)} samples (min-max), weights by channel, bias corrected"
+        layers = static.quantize(
+            model, feeds, keep=settings.keep, method=settings.calibration, percentile=settings.percentile
+        )
+        kept = f"int8-static: calibrated on {len(feeds)} samples ({how}), weights by channel, bias corrected"
         in_float = f"; in float: {', '.join(layers.kept)}" if layers.kept else ""
         return layers.model, (kept + in_float,)
     made = matmuls.quantize(
-        model, feeds, keep=settings.keep or (), limit=settings.split, outlier=settings.smooth, rounder=rounder
+        model,
+        feeds,
+        keep=settings.keep or (),
+        limit=settings.split,
+        method=settings.calibration,
+        percentile=settings.percentile,
+        rounder=rounder,
     )
     note = (
-        f"int8-static: calibrated on {len(feeds)} samples (min-max), {made.products} products with weights by channel, "
+        f"int8-static: calibrated on {len(feeds)} samples ({how}), {made.products} products with weights by channel, "
         f"{made.smoothed} inputs smoothed, {made.columns} columns split off for outliers, "
         f"{made.tables} embedding tables by row"
     )

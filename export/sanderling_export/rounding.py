@@ -45,10 +45,8 @@ def rounded(weight: NDArray[np.float32], moments: NDArray[np.float64]) -> Rounde
     `moments` (k, k) is the sum of x x^T over calibration inputs x of the layer.
     """
     count = len(weight)
-    damped = moments + np.eye(count) * max(_DAMPING * float(np.trace(moments)) / count, 1e-12)
-    # The upper Cholesky factor of the inverse holds, row by row, how a row's error spreads to those behind it.
-    spread = np.linalg.cholesky(np.linalg.inv(damped)).T
-    scales = _scales(weight)
+    spreading = spread(moments)
+    by_column = scales(weight)
     left = weight.astype(np.float64)
     found = np.zeros(weight.shape, np.int8)
     for start in range(0, count, _BLOCK):
@@ -58,15 +56,25 @@ def rounded(weight: NDArray[np.float32], moments: NDArray[np.float64]) -> Rounde
             mate = found[row - 1].astype(np.int64) if row % 2 else np.zeros(weight.shape[1], np.int64)
             high = np.minimum(_PEAK, PAIR_LIMIT - np.maximum(mate, 0))
             low = np.maximum(-_PEAK, -PAIR_LIMIT - np.minimum(mate, 0))
-            found[row] = np.clip(np.rint(left[row] / scales), low, high)
-            error = (left[row] - found[row] * scales) / spread[row, row]
-            left[row + 1 : end] -= spread[row, row + 1 : end, None] * error
+            found[row] = np.clip(np.rint(left[row] / by_column), low, high)
+            error = (left[row] - found[row] * by_column) / spreading[row, row]
+            left[row + 1 : end] -= spreading[row, row + 1 : end, None] * error
             errors[row - start] = error
-        left[end:] -= spread[start:end, end:].T @ errors
-    return found, scales
+        left[end:] -= spreading[start:end, end:].T @ errors
+    return found, by_column
 
 
-def _scales(weight: NDArray[np.float32]) -> NDArray[np.float32]:
+def spread(moments: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The upper Cholesky factor (k, k) of the damped inverse: row by row, how a row's error spreads to those behind."""
+    count = len(moments)
+    # By the median channel: one with a thousand times the others' energy would damp away all they have in common.
+    usual = float(np.median(np.diag(moments)))
+    damped = moments + np.eye(count) * max(_DAMPING * usual, 1e-12 * float(np.trace(moments)), 1e-12)
+    return np.asarray(np.linalg.cholesky(np.linalg.inv(damped)).T)
+
+
+def scales(weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The scale of each column (n,) that lets no pair of neighbours exceed its limit."""
     padded = np.concatenate([weight, np.zeros((len(weight) % 2, weight.shape[1]), np.float32)])
     pairs = padded.reshape(-1, 2, weight.shape[1])
     sums = np.maximum(np.maximum(pairs, 0).sum(axis=1), np.maximum(-pairs, 0).sum(axis=1)).max(axis=0)

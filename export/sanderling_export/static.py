@@ -30,6 +30,7 @@ from onnxruntime.quantization import (
 from sanderling.verification import cosines
 from sanderling_export import graphs
 from sanderling_export.graphs import Feed
+from sanderling_export.ranges import PERCENTILE, Method, Ranges
 
 # Layers kept in float hold at most this share of all weights, and each costs at least this much cosine alone.
 _KEPT_SHARE = 0.01
@@ -68,8 +69,15 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
         return next(self._feeds, None)
 
 
-def quantize(model: onnx.ModelProto, feeds: Sequence[Feed], *, keep: Collection[str] | None = None) -> Static:
-    """Quantize weights and activations to 8 bits, with ranges from `feeds` (single inputs).
+def quantize(
+    model: onnx.ModelProto,
+    feeds: Sequence[Feed],
+    *,
+    keep: Collection[str] | None = None,
+    method: Method = "min-max",
+    percentile: float = PERCENTILE,
+) -> Static:
+    """Quantize weights and activations to 8 bits, with ranges from `feeds` (single inputs) by `method`.
 
     Layers whose nodes are named in `keep` stay in float; by default those few that cost most.
     """
@@ -87,6 +95,13 @@ def quantize(model: onnx.ModelProto, feeds: Sequence[Feed], *, keep: Collection[
         for layer in rounded
         if layer.depthwise
     }
+    if method != "min-max":
+        found = _ranges(model, feeds, method, percentile)
+        overrides |= {
+            name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in found.items()
+        }
+        # Every range is known by now; the quantizer asks for one sample all the same.
+        feeds = feeds[:1]
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "quantized.onnx"
         quantize_static(
@@ -104,6 +119,26 @@ def quantize(model: onnx.ModelProto, feeds: Sequence[Feed], *, keep: Collection[
             extra_options={"TensorQuantOverrides": overrides},
         )
         return Static(onnx.load(str(target)), kept)
+
+
+def _ranges(
+    model: onnx.ModelProto, feeds: Sequence[Feed], method: Method, percentile: float
+) -> dict[str, tuple[float, float]]:
+    """The range of each activation that is rounded; two passes, since a histogram wants to know its ends."""
+    inferred = onnx.shape_inference.infer_shapes(model)
+    typed = {value.name: value.type.tensor_type.elem_type for value in (*inferred.graph.value_info, *model.graph.input)}
+    typed |= {value.name: value.type.tensor_type.elem_type for value in model.graph.output}
+    around = {name for n in model.graph.node if n.op_type in _OPERATORS for name in (*n.input, *n.output)}
+    floats = [name for name in around if typed.get(name) == onnx.TensorProto.FLOAT]
+    ends: dict[str, tuple[float, float]] = {}
+    for values in graphs.observe(model, floats, feeds):
+        for name, value in values.items():
+            low, high = ends.get(name, (0.0, 0.0))
+            ends[name] = min(low, float(value.min())), max(high, float(value.max()))
+    ranges = Ranges(method, percentile, ends)
+    for values in graphs.observe(model, floats, feeds):
+        ranges.add(values)
+    return ranges.found()
 
 
 def _layers(model: onnx.ModelProto) -> list[Layer]:
