@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sanderling.errors import DriftError
 from sanderling.manifest import Distances, Drift, WorstInput
+from sanderling.pairs import TextPair
 from sanderling.verification import cosines
 from sanderling_export.recipe import Floor
 

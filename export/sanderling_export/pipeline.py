@@ -239,7 +239,7 @@ def _measured(
     tell("measure speed")
     speeds = speed.beside_fp32(staging, list(measured), check)
     measured |= {name: replace(measured[name], speed=round(ratio.value, 3)) for name, ratio in speeds.items()}
-    timed = [f"{name}: {ratio} inputs, where it was exported" for name, ratio in speeds.items()]
+    timed = [f"{name}: {ratio}" for name, ratio in speeds.items()]
     sound = [name for name in measured if name not in failing]
     return replace(
         draft,

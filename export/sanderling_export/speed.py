@@ -33,8 +33,9 @@ class Ratio:
     inputs: int
 
     def __str__(self) -> str:
+        rounds = f"{ROUNDS} alternated rounds of {self.inputs} inputs"
         return (
-            f"{self.value:.2f} times fp32's speed ({self.low:.2f} to {self.high:.2f}, {ROUNDS} rounds of {self.inputs})"
+            f"{self.value:.2f} times fp32's speed where it was exported ({self.low:.2f} to {self.high:.2f}, {rounds})"
         )
 
 

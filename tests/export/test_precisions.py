@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -17,7 +18,9 @@ from sanderling.verification import verify
 from sanderling_export import commands, half
 from sanderling_export.pipeline import export
 from sanderling_export.quantize import ENOUGH, quantize
+from sanderling_export.ranges import Method
 from sanderling_export.recipe import DEFAULT_FLOORS, Precision
+from sanderling_export.settings import Block, Settings
 
 ALL: tuple[Precision, ...] = get_args(Precision)
 
@@ -128,3 +131,103 @@ def test_a_floor_that_nothing_reaches_says_what_was_reached(
     with pytest.raises(DriftError, match=r"int4-weight-only is too far.*minimum cosine [01]\.\d+, floor 1"):
         export(recipe, tmp_path / "b", data=lines)
     assert not (tmp_path / "b").exists()
+
+
+def test_a_first_percentile_below_its_floor_is_named(
+    checkpoint: Callable[[str], Path], lines: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "strict.toml"
+    recipe.write_text(
+        f'name = "strict"\ncheckpoint = "{checkpoint("bert").as_posix()}"\ndefault_variant = "fp32"\n'
+        "[variants.fp32]\n[variants.int4-weight-only]\nmean_cosine = -1.0\nmin_cosine = -1.0\nmin_p01 = 1.0\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(DriftError, match=r"int4-weight-only is too far.*: 1st percentile of cosine [01]\.\d+, floor 1"):
+        export(recipe, tmp_path / "b", data=lines)
+    assert not (tmp_path / "b").exists()
+    export(recipe, tmp_path / "b", data=lines, keep_failing=True)
+    notes = sanderling.open_bundle(tmp_path / "b").manifest.provenance.notes
+    assert any(note.startswith("int4-weight-only is below its floor: 1st percentile") for note in notes)
+
+
+def test_speed_is_beside_fp32_with_its_interval(checkpoint: Callable[[str], Path], lines: Path, tmp_path: Path) -> None:
+    export(checkpoint("bert"), tmp_path / "b", data=lines, variants=("fp32", "int8-static"))
+    manifest = sanderling.open_bundle(tmp_path / "b").manifest
+    variants = manifest.components["model"].variants
+    assert variants["fp32"].speed is None
+    assert variants["int8-static"].speed is not None
+    (note,) = [note for note in manifest.provenance.notes if "times fp32's speed" in note]
+    value, low, high = (float(figure) for figure in re.findall(r"\d+\.\d+", note))
+    assert low <= value <= high
+    assert abs(value - variants["int8-static"].speed) < 0.01
+
+
+def test_images_are_measured_alone_and_among_mates(
+    checkpoint: Callable[[str], Path], photographs: Path, tmp_path: Path
+) -> None:
+    export(checkpoint("vit"), tmp_path / "v", data=photographs, variants=("fp32", "int8-static"))
+    for variant in sanderling.open_bundle(tmp_path / "v").manifest.components["model"].variants.values():
+        assert variant.invariance is not None
+        assert variant.invariance.batch > 1 - 1e-5
+        assert variant.invariance.padding == {}
+
+
+@pytest.mark.parametrize("precision", ["int8-static", "int8-dynamic", "int8-weight-only"])
+def test_a_node_that_cannot_be_quantized_is_named_and_left(precision: Precision) -> None:
+    draw = np.random.default_rng(3)
+    constants = {
+        "w": draw.normal(size=(16, 8)),
+        "lstm_w": draw.normal(size=(1, 16, 8)),
+        "lstm_r": draw.normal(size=(1, 16, 4)),
+    }
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["product"], "product"),
+        helper.make_node("LSTM", ["product", "lstm_w", "lstm_r"], ["y"], "memory", hidden_size=4),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "recurrent",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["tokens", "batch", 16])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["tokens", 1, "batch", 4])],
+        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    feeds = [{"x": draw.normal(size=(6, 1, 16)).astype(np.float32)} for _ in range(ENOUGH)]
+    made, notes = quantize(model, precision, feeds)
+    assert f"{precision}: cannot be quantized, left in fp32: memory (LSTM)" in notes
+    assert any(node.op_type == "LSTM" for node in made.graph.node)
+    assert not any(node.op_type == "MatMul" for node in made.graph.node)
+
+
+@pytest.mark.parametrize("calibration", ["min-max", "percentile", "entropy"])
+def test_convolutions_by_every_calibration(calibration: Method) -> None:
+    draw = np.random.default_rng(4)
+    feeds = [{"x": draw.normal(size=(1, 3, 8, 8)).astype(np.float32)} for _ in range(ENOUGH)]
+    feeds[5]["x"][0, 0, 0, 0] = 300.0
+    settings = Settings(keep=(), calibration=calibration, percentile=99.9)
+    made, notes = quantize(convolution(), "int8-static", feeds, settings)
+    assert calibration in notes[0]
+    scale = max(
+        float(numpy_helper.to_array(tensor))
+        for tensor in made.graph.initializer
+        if tensor.name.endswith("_scale") and tensor.name.startswith("x")
+    )
+    # One spike in a hundred samples: min-max gives it all 255 steps, the others do not.
+    assert (scale > 1) == (calibration == "min-max")
+
+
+@pytest.mark.parametrize("block", [16, 64, 256])
+def test_weight_only_by_block(block: Block) -> None:
+    draw = np.random.default_rng(5)
+    weight = numpy_helper.from_array(draw.normal(size=(256, 8)).astype(np.float32), "w")
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"], "product")],
+        "product",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 256])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 8])],
+        [weight],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    made, _ = quantize(model, "int8-weight-only", [], Settings(block=block))
+    (node,) = [node for node in made.graph.node if node.op_type == "MatMulNBits"]
+    assert {a.name: a.i for a in node.attribute}["block_size"] == block
