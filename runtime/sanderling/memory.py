@@ -26,6 +26,7 @@ _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "M
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
 # Seconds between two looks at what is resident: a run lasts for several.
 _INTERVAL = 0.001
+_ROUNDS = 3
 
 
 def parse_size(given: int | str) -> int:
@@ -118,11 +119,16 @@ def _smaller(plan: Plan) -> Iterator[Plan]:
 
 
 def _peak(model: Model, before: int, plan: Plan) -> int:
-    """Bytes more than `before` that are resident while the model answers as many of its largest inputs as fill it."""
+    """Bytes more than `before` that are resident while the model answers as many of its largest inputs as fill it.
+
+    It does so a few times, with the golden samples between: what shapes leave behind in the allocator counts, too.
+    """
     count = plan.workers * _inputs_a_run(model.bundle, plan)
-    items = _largest_inputs(model.bundle)
+    largest, samples = _largest_inputs(model.bundle)
     with Watch() as watch:
-        model.answer([items[index % len(items)] for index in range(count)])
+        for _ in range(_ROUNDS):
+            model.answer([largest[index % len(largest)] for index in range(count)])
+            model.answer(samples)
     return watch.peak - before
 
 
@@ -133,15 +139,15 @@ def _inputs_a_run(bundle: Bundle, plan: Plan) -> int:
     return plan.row_budget if preprocessing.image is None else plan.image_budget
 
 
-def _largest_inputs(bundle: Bundle) -> list[Any]:
-    """A text that fills the model's limit; where it takes anything else, the golden samples."""
+def _largest_inputs(bundle: Bundle) -> tuple[list[Any], list[Any]]:
+    """The largest inputs and the golden samples: a text that fills the model's limit; of anything else the samples."""
     from sanderling.golden import read_golden, sample_input
 
     text = bundle.manifest.preprocessing.text
     inputs = [sample_input(bundle, sample) for sample in read_golden(bundle).samples]
     if text is not None and isinstance(inputs[0], str):
-        return ["a " * text.max_tokens]
-    return inputs
+        return ["a " * text.max_tokens], inputs
+    return inputs, inputs
 
 
 def _file_bytes(bundle: Bundle, variant: str) -> int:

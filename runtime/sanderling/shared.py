@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from numpy.typing import NDArray
@@ -37,6 +37,9 @@ class Lent:
 
     def run(self, feeds: Arrays, cancellation: Cancellation | None = None) -> dict[str, NDArray[Any]]:
         return self._engine.run(feeds, cancellation)
+
+    def measure_placement(self, feeds: Sequence[Arrays], runs: int) -> Placement:
+        return self._engine.measure_placement(feeds, runs)
 
     def close(self) -> None:
         """Nothing: the session is closed by whoever lent it."""
