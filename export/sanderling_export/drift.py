@@ -20,9 +20,7 @@ _WORST = 5
 _QUOTED = 60
 
 
-def measure(
-    rows: NDArray[np.float32], expected: NDArray[np.float32], *, labels: bool, names: Sequence[str] = ()
-) -> Drift:
+def measure(rows: NDArray[Any], expected: NDArray[Any], *, labels: bool, names: Sequence[str] = ()) -> Drift:
     """Drift of a variant's answers `rows` from the original's, both (samples, d); agreement where `labels`, and the
     worst inputs where there are `names` of all of them."""
     similarity = cosines(rows, expected)
