@@ -1,4 +1,4 @@
-"""Build every recipe's bundle: `make models`."""
+"""Train what is trained here, and build every recipe's bundle: `make models`."""
 
 from __future__ import annotations
 
@@ -6,19 +6,36 @@ import subprocess
 import sys
 from pathlib import Path
 
+from training import sentences
+
 MODELS = Path(__file__).resolve().parent
 
 
 def main() -> None:
     failed = []
     for recipe in sorted(MODELS.glob("*.toml")):
-        sys.stdout.write(f"\n$ sanderling export models/{recipe.name}\n")
-        sys.stdout.flush()
-        arguments = [sys.executable, "-m", "sanderling", "export", str(recipe)]
-        if subprocess.run(arguments, cwd=MODELS.parent, check=False).returncode:
+        if recipe.stem in sentences.LABELS:
+            if not (MODELS / "checkpoints" / recipe.stem).is_dir() and not sentences.folder().is_dir():
+                _say(f"\n{recipe.stem} is left out: the sentences it is trained on are not in {sentences.folder()}.")
+                continue
+            if not _run("python", f"models/train.py {recipe.stem}", [str(MODELS / "train.py"), recipe.stem]):
+                failed.append(recipe.stem)
+                continue
+        if not _run("sanderling", f"export models/{recipe.name}", ["-m", "sanderling", "export", str(recipe)]):
             failed.append(recipe.stem)
     if failed:
         raise SystemExit(f"These recipes were not built: {', '.join(failed)}")
+
+
+def _run(program: str, shown: str, arguments: list[str]) -> bool:
+    """Run Python with these arguments, shown as one would type them; whether it went well."""
+    _say(f"\n$ {program} {shown}")
+    return subprocess.run([sys.executable, *arguments], cwd=MODELS.parent, check=False).returncode == 0
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

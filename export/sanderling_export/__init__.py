@@ -10,12 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sanderling_export.pipeline import export as export
-    from sanderling_export.tabular.columns import Column as Column
-    from sanderling_export.tabular.pipeline import export_tabular as export_tabular
 
-__all__ = ["Column", "export", "export_tabular"]
-
-_OF_NUMBERS = {"Column": "columns", "export_tabular": "pipeline"}
+__all__ = ["export"]
 
 
 def __getattr__(name: str) -> Any:
@@ -24,8 +20,4 @@ def __getattr__(name: str) -> Any:
         from sanderling_export.extra import load_pipeline
 
         return load_pipeline().export
-    if name in _OF_NUMBERS:
-        from sanderling_export.extra import load_tabular
-
-        return getattr(load_tabular(_OF_NUMBERS[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,6 +19,8 @@ _PERCENTILE_SAMPLES = 100
 # Inputs that are named as the farthest from the original, and characters of a text that name it.
 _WORST = 5
 _QUOTED = 60
+# Up to so many logits, one number decides.
+_DECIDED_BY_ONE = 2
 
 
 def measure(rows: NDArray[Any], expected: NDArray[Any], *, labels: bool, names: Sequence[str] = ()) -> Drift:
@@ -56,14 +58,35 @@ def name_inputs(items: Sequence[object], *, quoted: bool) -> list[str]:
     return found
 
 
-def shortfalls(drift: Drift, floor: Floor) -> list[str]:
-    """In words, what of `floor` the drift does not reach."""
+def correlation(rows: NDArray[Any], expected: NDArray[Any]) -> float | None:
+    """Pearson's correlation over the samples of the number that decides: the only logit, or the difference of two.
+
+    None for answers of more numbers. Of one or two the cosine says little more than the sign, so that an input which
+    the original itself is undecided about has -1 for a hair's breadth.
+    """
+    if rows.shape[1] > _DECIDED_BY_ONE:
+        return None
+    found, wanted = (
+        side[:, -1].astype(np.float64) - (side[:, 0] if side.shape[1] > 1 else 0) for side in (rows, expected)
+    )
+    spread = float(found.std() * wanted.std())
+    if spread == 0:
+        return 1.0 if np.allclose(found, wanted, atol=1e-3) else 0.0
+    return float(np.mean((found - found.mean()) * (wanted - wanted.mean())) / spread)
+
+
+def shortfalls(drift: Drift, floor: Floor, correlated: float | None = None) -> list[str]:
+    """In words, what of `floor` the drift does not reach; `correlated`, where known, stands for the cosines."""
     # Of too few samples there is no 1st percentile; their minimum is what is known of it.
     p01 = drift.cosine.p01 if drift.cosine.p01 is not None else drift.cosine.min
-    measured = (
+    cosines_of_many = (
         ("mean cosine", drift.cosine.mean, floor.mean_cosine),
         ("1st percentile of cosine", p01, floor.min_p01),
         ("minimum cosine", drift.cosine.min, floor.min_cosine),
+    )
+    of_one = (("correlation of the answers", correlated if correlated is not None else 1.0, floor.mean_cosine),)
+    measured = (
+        *(cosines_of_many if correlated is None else of_one),
         ("label agreement", drift.agreement if drift.agreement is not None else 1.0, floor.agreement),
     )
     return [f"{what} {found:.4f}, floor {least:g}" for what, found, least in measured if not found >= least]

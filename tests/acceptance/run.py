@@ -33,6 +33,7 @@ import bad_input  # isort: skip
 import interrupted  # isort: skip
 import direction  # isort: skip
 import task_metrics  # isort: skip
+import text_classification  # isort: skip
 import invariance  # isort: skip
 import memory  # isort: skip
 import placement  # isort: skip
@@ -52,6 +53,7 @@ THEMES = (
     memory,
     placement,
     storm,
+    text_classification,
 )
 
 

@@ -81,6 +81,23 @@ def bert_classification(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
+def inference(folder: Path) -> Path:
+    """Natural language inference between two texts."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    tokenizer = _bert_tokenizer(folder)
+    names = ("contradiction", "neutral", "entailment")
+    labels: dict[str, Any] = {
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: i for i, name in enumerate(names)},
+    }
+    config = BertConfig(vocab_size=len(tokenizer), **labels, **_ENCODER)
+    _seeded(lambda: BertForSequenceClassification(config)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def vit_classification(folder: Path) -> None:
     from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 

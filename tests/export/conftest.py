@@ -92,6 +92,39 @@ def _bert_classifier(folder: Path) -> Path:
     return _save(folder, transformers.BertForSequenceClassification(config), bert_tokenizer())
 
 
+def _bert_several(folder: Path) -> Path:
+    names = {0: "wet", 1: "cold", 2: "bright"}
+    config = bert_config(id2label=names, problem_type="multi_label_classification", initializer_range=0.4)
+    return _save(folder, transformers.BertForSequenceClassification(config), bert_tokenizer())
+
+
+def _bert_regression(folder: Path) -> Path:
+    config = bert_config(id2label={0: "height"}, problem_type="regression", initializer_range=0.4)
+    return _save(folder, transformers.BertForSequenceClassification(config), bert_tokenizer())
+
+
+def _bert_inference(folder: Path) -> Path:
+    names = {0: "entailment", 1: "neutral", 2: "contradiction"}
+    config = bert_config(id2label=names, label2id={v: k for k, v in names.items()}, initializer_range=0.4)
+    return _save(folder, transformers.BertForSequenceClassification(config), bert_tokenizer())
+
+
+def _roberta_inference(folder: Path) -> Path:
+    names = {0: "CONTRADICTION", 1: "NEUTRAL", 2: "ENTAILMENT"}
+    config = transformers.RobertaConfig(
+        vocab_size=256,
+        max_position_embeddings=POSITIONS,
+        type_vocab_size=1,
+        id2label=names,
+        label2id={v: k for k, v in names.items()},
+        initializer_range=0.4,
+        **HIDDEN,
+    )
+    tokenizer = roberta_tokenizer(transformers.PreTrainedTokenizerFast)
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    return _save(folder, transformers.RobertaForSequenceClassification(config), tokenizer)
+
+
 def _vit(folder: Path) -> Path:
     config = transformers.ViTConfig(image_size=64, patch_size=16, num_labels=5, initializer_range=0.2, **HIDDEN)
     processor = transformers.ViTImageProcessor(size={"height": 64, "width": 64})
@@ -120,6 +153,10 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "mpnet": _mpnet,
     "xlm-roberta": _xlm_roberta,
     "bert-classifier": _bert_classifier,
+    "bert-several": _bert_several,
+    "bert-regression": _bert_regression,
+    "bert-inference": _bert_inference,
+    "roberta-inference": _roberta_inference,
     "vit": _vit,
     "convnext": _convnext,
     "resnet": _resnet,
