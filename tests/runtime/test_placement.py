@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 import pytest
 import tiny_bundles
+from typer.testing import CliRunner
 
 import sanderling
 from sanderling import providers
+from sanderling.cli import build_app
 from sanderling.errors import InputError, ModelClosedError, PartialPlacementWarning, ProviderError
 from sanderling.placement import Placement, node_seconds
 from sanderling.session import Session
@@ -159,3 +163,18 @@ def test_an_engine_measures_on_feeds(text_bundle: Path, monkeypatch: pytest.Monk
         monkeypatch.setattr(onnxruntime.InferenceSession, "run", run)
         session.measure_placement([feeds, feeds], runs=3)
     assert len(counted) == 8
+
+
+def test_inspect_shows_each_variant_on_each_provider(embedding_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(providers, "available", lambda: ("cpu", "webgpu"))
+    runner = CliRunner()
+    shown = runner.invoke(build_app(), ["inspect", str(embedding_bundle), "--placement"])
+    assert shown.exit_code == 0, shown.output
+    assert re.search(r"fp32 +cpu +1 of 1 +100%", shown.output)
+    assert re.search(r"int8-dynamic +webgpu +cannot run", shown.output)
+    assert "fp32 on webgpu: The provider 'webgpu' is not installed" in shown.output
+    rows = json.loads(runner.invoke(build_app(), ["inspect", str(embedding_bundle), "--placement", "--json"]).stdout)
+    assert [(row["variant"], row["provider"], row["nodes"]) for row in rows if not row["error"]] == [
+        ("fp32", "cpu", {"cpu": 1}),
+        ("int8-dynamic", "cpu", {"cpu": 2}),
+    ]

@@ -27,12 +27,20 @@ def inspect(
     drift: Annotated[
         bool, typer.Option("--drift", help="How far each variant is from the original, and what moves its answers.")
     ] = False,
+    placement: Annotated[
+        bool, typer.Option("--placement", help="Which provider of this machine really runs which part of each variant.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The whole manifest, with the digest, as JSON.")] = False,
 ) -> None:
     """Show what a bundle is: task, variants, size, drift, provenance."""
     opened = open_bundle(bundle)
     if drift:
         show_drift(opened, as_json=as_json)
+        return
+    if placement:
+        from sanderling.commands.placement import show_placement  # ONNX Runtime is for those who ask
+
+        show_placement(opened, as_json=as_json)
         return
     if as_json:
         manifest = msgspec.to_builtins(opened.manifest)

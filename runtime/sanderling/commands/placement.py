@@ -1,0 +1,67 @@
+"""`sanderling inspect --placement`: which provider really has which nodes of each variant, and how long they take."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from sanderling import providers
+from sanderling.bundle import Bundle
+from sanderling.commands.console import plain, print_json, stdout, table
+from sanderling.errors import PartialPlacementWarning, SanderlingError
+from sanderling.loading import load
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from sanderling.placement import Placement
+
+
+class Row(Struct, frozen=True):
+    """One variant asked to run on one provider: nodes and shares of the run time by provider, or why it cannot."""
+
+    variant: str
+    provider: str
+    nodes: dict[str, int] = {}
+    time: dict[str, float] = {}
+    error: str = ""
+
+
+def show_placement(bundle: Bundle, *, as_json: bool) -> None:
+    """Load each variant on each provider that can be used here, run the golden samples, and show what ran where."""
+    rows = [
+        _row(bundle, variant, provider) for variant in bundle.manifest.variants for provider in providers.available()
+    ]
+    if as_json:
+        print_json(rows, indent=1)
+        return
+    console = stdout()
+    console.print(_table(rows))
+    for row in rows:
+        if row.error:
+            console.print(f"{row.variant} on {row.provider}: {plain(row.error)}", soft_wrap=True)
+
+
+def _row(bundle: Bundle, variant: str, provider: str) -> Row:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PartialPlacementWarning)  # it is what the table shows
+            with load(bundle.path, variant=variant, provider=provider) as model:
+                found: Placement = model.measure_placement()
+    except SanderlingError as error:
+        return Row(variant, provider, error=str(error))
+    return Row(variant, provider, found.nodes, found.time_shares)
+
+
+def _table(rows: list[Row]) -> Table:
+    made = table("Where the nodes run", "variant", "provider", "nodes there", "their time", "elsewhere")
+    for row in rows:
+        total, there = sum(row.nodes.values()), row.nodes.get(row.provider, 0)
+        others = ", ".join(f"{count} on {name}" for name, count in row.nodes.items() if name != row.provider)
+        cells = ("", "", "cannot run") if row.error else (
+            f"{there} of {total}", f"{row.time.get(row.provider, 0.0):.0%}", others
+        )  # fmt: skip
+        made.add_row(row.variant, row.provider, *cells)
+    return made
