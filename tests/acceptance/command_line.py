@@ -22,9 +22,9 @@ def sanderling(*arguments: object, timeout: float = 900.0) -> subprocess.Complet
     )
 
 
-def must(*arguments: object) -> str:
+def must(*arguments: object, timeout: float = 900.0) -> str:
     """The same, and what it printed. Raises AssertionError with its last words where it failed."""
-    done = sanderling(*arguments)
+    done = sanderling(*arguments, timeout=timeout)
     if done.returncode:
         raise AssertionError(f"sanderling {' '.join(map(str, arguments))} failed: {last_line(done.stderr)}")
     return done.stdout

@@ -35,6 +35,7 @@ import direction  # isort: skip
 import task_metrics  # isort: skip
 import text_classification  # isort: skip
 import invariance  # isort: skip
+import search  # isort: skip
 import memory  # isort: skip
 import placement  # isort: skip
 import storm  # isort: skip
@@ -49,6 +50,7 @@ THEMES = (
     interrupted,
     direction,
     invariance,
+    search,
     task_metrics,
     memory,
     placement,

@@ -8,7 +8,7 @@ import pytest
 
 from sanderling.errors import CheckpointError, RecipeError
 from sanderling.manifest import CenterCrop, Rescale, ResizeShortest
-from sanderling_export.recipe import Floor, find_recipe, read_recipe
+from sanderling_export.recipe import Wanted, find_recipe, read_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,7 +31,7 @@ def write(folder: Path, text: str) -> Path:
 def test_reads_a_recipe(tmp_path: Path) -> None:
     recipe = read_recipe(write(tmp_path, GOOD))
     assert recipe.name == "gull"
-    assert recipe.variants["int8-dynamic"] == Floor(mean_cosine=0.97)
+    assert recipe.variants["int8-dynamic"] == Wanted(mean_cosine=0.97)
     assert list(recipe.variants) == ["fp32", "int8-dynamic"]
 
 
