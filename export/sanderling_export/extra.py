@@ -21,6 +21,17 @@ _PACKAGES = (
 )
 
 
+_OF_NUMBERS = ("sklearn", "skl2onnx", "skops", "onnx", "safetensors")
+
+
+def load_tabular(module: str) -> Any:
+    """The module of this name in `sanderling_export.tabular`, which needs no torch. Raises MissingExtraError."""
+    for package in _OF_NUMBERS:
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError("Export", "export", "scikit-learn" if package == "sklearn" else package)
+    return importlib.import_module(f"sanderling_export.tabular.{module}")
+
+
 def load_pipeline() -> Any:
     """The module `sanderling_export.pipeline`. Raises MissingExtraError naming the first package that is missing."""
     for package in _PACKAGES:
