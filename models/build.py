@@ -25,9 +25,8 @@ def main() -> None:
                 continue
         if not _run("sanderling", f"export models/{recipe.name}", ["-m", "sanderling", "export", str(recipe)]):
             failed.append(recipe.stem)
-    for script in SCRIPTS:
-        if not _run("python", f"models/{script}", [str(MODELS / script)]):
-            failed.append(Path(script).stem)
+    ran = {script: _run("python", f"models/{script}", [str(MODELS / script)]) for script in SCRIPTS}
+    failed += [Path(script).stem for script, well in ran.items() if not well]
     if failed:
         raise SystemExit(f"These recipes were not built: {', '.join(failed)}")
 
