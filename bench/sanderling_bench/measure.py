@@ -22,6 +22,7 @@ from sanderling_bench.machine import this_machine
 from sanderling_bench.metal import measure_metal
 from sanderling_bench.process import Child
 from sanderling_bench.record import BundleId, Call, ColdStart, Record, Samples, Scenario, Settings, Stages
+from sanderling_bench.residence import measure_residence
 from sanderling_bench.scenario import alternate, null_system, offline, single_stream
 from sanderling_bench.statistics import SEED
 from sanderling_bench.summary import summarize
@@ -75,6 +76,11 @@ def measure(bundle: Bundle, inputs: Inputs, plan: Plan, progress: Progress | Non
         batches = _batches(measured, inputs, plan, steps)
         metal = measure_metal(threads) if plan.provider == CPU else None
         works = {name: _work(models[name], inputs) if metal else {} for name in variants}
+        none: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
+        runs = {
+            name: none if plan.provider == CPU else measure_residence(models[name], inputs.items, plan.rounds)
+            for name in variants
+        }
     children = {name: Child(bundle.path, name, plan.provider, threads) for name in variants}
     cold, peaks = _processes(children, inputs, plan, steps)
     samples = {
@@ -86,6 +92,8 @@ def measure(bundle: Bundle, inputs: Inputs, plan: Plan, progress: Progress | Non
             tokens=_tokens(answers[name]),
             **_drift(answers[name], answers.get(REFERENCE), bundle),
             **works[name],
+            host_runs=runs[name][0],
+            resident_runs=runs[name][1],
         )
         for name in variants
     }

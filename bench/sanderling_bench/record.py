@@ -91,7 +91,8 @@ class Samples(Struct, frozen=True):
     """Everything measured of one variant, unsummarized. `tokens` counts those of all inputs once (texts only).
 
     `float_operations` and `integer_operations` are those of each input alone, `weight_bytes` of the weights that the
-    products of a run read.
+    products of a run read. `host_runs` and `resident_runs` are seconds of the graph alone on single inputs: from host
+    arrays to host arrays, and with inputs and outputs in the provider's memory; empty on the CPU, where that is one.
     """
 
     single_stream: tuple[Call, ...] = ()
@@ -104,6 +105,8 @@ class Samples(Struct, frozen=True):
     float_operations: tuple[int, ...] = ()
     integer_operations: tuple[int, ...] = ()
     weight_bytes: int | None = None
+    host_runs: tuple[float, ...] = ()
+    resident_runs: tuple[float, ...] = ()
 
 
 class Percentiles(Struct, frozen=True):

@@ -145,6 +145,12 @@ def _notes(record: Record) -> list[Text]:
             f"{peak.float_operations / 1e9:,.0f} GFLOP/s in fp32, {peak.integer_operations / 1e9:,.0f} GOP/s in int8, "
             f"{peak.memory_bytes / 1e9:,.1f} GB/s copying memory."
         )
+    for name, of in record.samples.items():
+        if of.host_runs and of.resident_runs:
+            notes.append(
+                f"{name}: the graph alone takes {_ms(median(of.host_runs))} ms from host to host, "
+                f"{_ms(median(of.resident_runs))} ms with its data left in {record.settings.provider}'s memory."
+            )
     notes.append(f"The harness itself takes {median(record.harness) * 1e6:.2f} µs a call.")
     return [Text(note, style="dim") for note in notes]
 

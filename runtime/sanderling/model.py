@@ -90,6 +90,11 @@ class Model:
         return self.plan.threads
 
     @property
+    def engine(self) -> Engine:
+        """What runs a single batch: `run` takes the front's feeds, host arrays by the graph's names."""
+        return self._engines.single
+
+    @property
     def placement(self) -> Placement:
         """Which provider really has which nodes of the graph; their share of the time after `measure_placement`."""
         return self._engines.single.placement

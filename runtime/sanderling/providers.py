@@ -26,6 +26,7 @@ class Provider(Struct, frozen=True):
 
     `module` is the plugin's import name; empty for a provider that is part of a build of ONNX Runtime. `build` is the
     build that carries what else is a plugin, for machines on which the plugin finds no device; `build_for` says which.
+    `memory` is ONNX Runtime's name of the memory that its nodes read and write.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Provider(Struct, frozen=True):
     module: str = ""
     build: str = ""
     build_for: str = ""
+    memory: str = "cpu"
 
 
 class Device(Struct, frozen=True):
@@ -57,16 +59,19 @@ _KNOWN = {
             "onnxruntime-openvino",
             "processors of other makers than Intel",
         ),
-        Provider("webgpu", "WebGpuExecutionProvider", "onnxruntime-ep-webgpu", "onnxruntime_ep_webgpu"),
+        Provider(
+            "webgpu", "WebGpuExecutionProvider", "onnxruntime-ep-webgpu", "onnxruntime_ep_webgpu", memory="webgpu"
+        ),
         Provider(
             "tensorrt-rtx",
             "NvTensorRTRTXExecutionProvider",
             "onnxruntime-ep-nv-tensorrt-rtx",
             "onnxruntime_ep_nv_tensorrt_rtx",
+            memory="cuda",
         ),
-        Provider("cuda", "CUDAExecutionProvider", "onnxruntime-gpu"),
-        Provider("tensorrt", "TensorrtExecutionProvider", "onnxruntime-gpu"),
-        Provider("directml", "DmlExecutionProvider", "onnxruntime-directml"),
+        Provider("cuda", "CUDAExecutionProvider", "onnxruntime-gpu", memory="cuda"),
+        Provider("tensorrt", "TensorrtExecutionProvider", "onnxruntime-gpu", memory="cuda"),
+        Provider("directml", "DmlExecutionProvider", "onnxruntime-directml", memory="dml"),
         Provider("coreml", "CoreMLExecutionProvider", "onnxruntime"),
         Provider("qnn", "QNNExecutionProvider", "onnxruntime-qnn"),
     )

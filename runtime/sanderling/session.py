@@ -157,6 +157,10 @@ class Session:
                 values = session.run(self._outputs, feeds, options)
         return values
 
+    def bind(self, feeds: Arrays) -> Bound:
+        """A run whose inputs are copied to the provider's memory now, and whose outputs stay there."""
+        return Bound(self._open(), feeds, self._outputs, providers.resolve(self.provider).memory)
+
     def close(self) -> None:
         """Let the session go; runs under way in other threads end as they would."""
         self._session = None
@@ -165,6 +169,37 @@ class Session:
         """In a forked child: never destroy the session, since that would wait for threads that are not there."""
         _ABANDONED.append(self._session)
         self._session = None
+
+
+class Bound:
+    """A run with its data where the provider computes: nothing travels to it and back but on demand.
+
+    The inputs are those it was made with: to change one in place is not seen by every provider, so it is not offered.
+    """
+
+    def __init__(
+        self, session: onnxruntime.InferenceSession, feeds: Arrays, outputs: Sequence[str], memory: str
+    ) -> None:
+        self._session = session
+        self._outputs = outputs
+        self._binding = session.io_binding()
+        for name, array in feeds.items():
+            value = onnxruntime.OrtValue.ortvalue_from_numpy(array, memory, 0)
+            self._binding.bind_ortvalue_input(name, value)
+        for name in outputs:
+            self._binding.bind_output(name, memory, 0)
+
+    def run(self) -> None:
+        """Run the graph once, and wait until the outputs are there. Raises InferenceError."""
+        try:
+            self._session.run_with_iobinding(self._binding)
+            self._binding.synchronize_outputs()
+        except Exception as error:
+            raise InferenceError(f"ONNX Runtime failed on bound arrays: {_first_line(error)}") from error
+
+    def outputs(self) -> dict[str, NDArray[Any]]:
+        """The outputs of the last run, copied to the host, by name."""
+        return dict(zip(self._outputs, self._binding.copy_outputs_to_cpu(), strict=True))
 
 
 # Sessions of this process, and those a forked child inherited without their threads.
