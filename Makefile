@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 endif
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint acceptance models bench clean
+.PHONY: demo test lint acceptance models bench peers clean
 
 # The CPU build of torch where the index has one; it is needed to export and to compare, never to run.
 $(READY): pyproject.toml
@@ -38,5 +38,10 @@ acceptance: $(READY)
 	$(BIN)/python models/build.py
 	$(BIN)/python tests/acceptance/run.py
 
+# Every peer gets an environment of its own under .peers; the first run installs them (several GB).
+peers: $(READY)
+	$(BIN)/python models/build.py
+	$(BIN)/python -m sanderling_bench.peers --output docs/benchmarks.md
+
 clean:
-	$(PYTHON) -c "import shutil; [shutil.rmtree(p, ignore_errors=True) for p in ('$(VENV)', 'dist', 'models/bundles')]"
+	$(PYTHON) -c "import shutil; [shutil.rmtree(p, ignore_errors=True) for p in ('$(VENV)', 'dist', 'models/bundles', '.peers')]"

@@ -26,6 +26,7 @@ from sanderling_bench.machine import this_machine
 # Each file registers its checks as it is imported; the order here is the order of the table.
 import same_answers  # isort: skip
 import int8  # isort: skip
+import peers  # isort: skip
 import without_torch  # isort: skip
 import cold_start  # isort: skip
 import checkpoints  # isort: skip
@@ -43,6 +44,7 @@ import storm  # isort: skip
 THEMES = (
     same_answers,
     int8,
+    peers,
     without_torch,
     cold_start,
     checkpoints,
