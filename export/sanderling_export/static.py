@@ -2,8 +2,9 @@
 
 Three things make it hold, each measured on EfficientNet-Lite0 (mean cosine of logits; plain QDQ gives 0.85 to 0.93):
 
-- Without VNNI, ONNX Runtime adds pairs of u8 x s8 products in 16 bits, which saturate. Weights in 7 bits cannot; the
-  kernels of depthwise convolutions accumulate wider, so those keep all 8.
+- Without VNNI, ONNX Runtime adds pairs of u8 x s8 products in 16 bits, which saturate. Weights that are matrices
+  (pointwise convolutions, Gemm) are bounded in pairs, and each rounding error is made up for by those rounded after it;
+  other weights take 7 bits, which cannot saturate, but for depthwise convolutions, whose kernels accumulate wider.
 - Rounding weights shifts the mean of every channel; the shift is known from the mean input and goes into the bias
   (bias correction, Nagel et al. 2019).
 - A few small layers cost most of the drift; found by rounding each alone, they stay in float.
@@ -28,7 +29,7 @@ from onnxruntime.quantization import (
 )
 
 from sanderling.verification import cosines
-from sanderling_export import graphs
+from sanderling_export import graphs, rounding
 from sanderling_export.graphs import Feed
 from sanderling_export.ranges import PERCENTILE, Method, Ranges
 
@@ -43,7 +44,8 @@ _OPERATORS = ["Conv", "Gemm", "MatMul", "Add", "Clip", "Relu", "MaxPool", "Globa
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A Conv or Gemm with constant weights; `axis` is the weights' output channel."""
+    """A Conv or Gemm with constant weights; `axis` is the weights' output channel. A pointwise layer is a product of
+    matrices."""
 
     node: str
     input: str
@@ -51,6 +53,15 @@ class Layer:
     bias: str | None
     axis: int
     depthwise: bool
+    pointwise: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """Weights on the values that 8 bits can hold, and of pointwise layers the scale of each output channel."""
+
+    values: NDArray[np.float32]
+    scales: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +95,26 @@ def quantize(
     model = graphs.named(model)
     layers = _layers(model)
     means = _means(model, layers, feeds[:_MEAN_SAMPLES])
-    kept = _most_sensitive(model, layers, means, feeds[:_PROBES]) if keep is None else tuple(keep)
+    grids = _grids(model, layers, feeds[:_MEAN_SAMPLES])
+    kept = _most_sensitive(model, layers, grids, means, feeds[:_PROBES]) if keep is None else tuple(keep)
     rounded = [layer for layer in layers if layer.node not in kept]
     for layer in rounded:
-        _correct_bias(model, layer, means)
+        _correct_bias(model, layer, grids[layer.node], means)
+    for layer in rounded:
+        if layer.pointwise:
+            graphs.replace(graphs.weights(model)[layer.weight], grids[layer.node].values)
     graphs.prune(model)
-    overrides = {
+    overrides: dict[str, list[dict[str, object]]] = {
         layer.weight: [{"quant_type": QuantType.QInt8, "reduce_range": False, "axis": layer.axis}]
         * graphs.weights(model)[layer.weight].dims[layer.axis]
         for layer in rounded
         if layer.depthwise
     }
+    for layer in rounded:
+        scales = grids[layer.node].scales
+        if scales is not None:
+            fixed = {"quant_type": QuantType.QInt8, "zero_point": np.int8(0), "axis": layer.axis}
+            overrides[layer.weight] = [{**fixed, "scale": scale} for scale in scales]
     if method != "min-max":
         found = _ranges(model, feeds, method, percentile)
         overrides |= {
@@ -154,7 +174,10 @@ def _layers(model: onnx.ModelProto) -> list[Layer]:
             continue
         axis = 0 if node.op_type == "Conv" or attributes.get("transB") else 1
         depthwise = node.op_type == "Conv" and attributes.get("group", 1) == dims[0] > 1
-        found.append(Layer(node.name, node.input[0], node.input[1], bias, axis, depthwise))
+        shared = sum(node.input[1] in other.input for other in model.graph.node) > 1
+        product = node.op_type == "Gemm" or (attributes.get("group", 1) == 1 and all(size == 1 for size in dims[2:]))
+        pointwise = product and not shared and not any(attributes.get("pads", ()))
+        found.append(Layer(node.name, node.input[0], node.input[1], bias, axis, depthwise, pointwise))
     return found
 
 
@@ -168,6 +191,28 @@ def _means(model: onnx.ModelProto, layers: list[Layer], feeds: Sequence[Feed]) -
     return {name: total / len(feeds) for name, total in sums.items()}
 
 
+def _grids(model: onnx.ModelProto, layers: list[Layer], feeds: Sequence[Feed]) -> dict[str, _Grid]:
+    """The weights of each layer as they will be rounded, by node."""
+    constants = graphs.weights(model)
+    pointwise = [layer for layer in layers if layer.pointwise]
+    moments: dict[str, NDArray[np.float64]] = {}
+    for values in graphs.observe(model, [layer.input for layer in pointwise], feeds):
+        for name, value in values.items():
+            rows = np.moveaxis(value, 1, -1).reshape(-1, value.shape[1])
+            moments[name] = moments.get(name, np.zeros(1)) + rows.T @ rows
+    found = {}
+    for layer in layers:
+        weight = graphs.array(constants[layer.weight])
+        if not layer.pointwise:
+            found[layer.node] = _Grid(_rounded(weight, layer))
+            continue
+        matrix = weight.reshape(len(weight), -1).T if layer.axis == 0 else weight
+        integers, scales = rounding.rounded(np.ascontiguousarray(matrix), moments[layer.input])
+        exact = integers * scales
+        found[layer.node] = _Grid((exact.T if layer.axis == 0 else exact).reshape(weight.shape), scales)
+    return found
+
+
 def _rounded(weight: NDArray[np.float32], layer: Layer) -> NDArray[np.float32]:
     """The weights as ONNX Runtime's symmetric quantization by output channel will round them."""
     axes = tuple(axis for axis in range(weight.ndim) if axis != layer.axis)
@@ -176,9 +221,9 @@ def _rounded(weight: NDArray[np.float32], layer: Layer) -> NDArray[np.float32]:
     return np.asarray(np.rint(weight / scale) * scale, dtype=np.float32)
 
 
-def _shift(weight: NDArray[np.float32], layer: Layer, mean: NDArray[np.float64]) -> NDArray[np.float32]:
+def _shift(weight: NDArray[np.float32], grid: _Grid, layer: Layer, mean: NDArray[np.float64]) -> NDArray[np.float32]:
     """How far rounding moves the mean of each output channel: (weight - rounded) times the mean input."""
-    lost = (weight - _rounded(weight, layer)).astype(np.float64)
+    lost = (weight - grid.values).astype(np.float64)
     if weight.ndim > 2:
         lost = lost.reshape(*lost.shape[:2], -1).sum(axis=2)
     elif layer.axis == 1:
@@ -191,9 +236,9 @@ def _shift(weight: NDArray[np.float32], layer: Layer, mean: NDArray[np.float64])
     return np.asarray(shift.ravel(), dtype=np.float32)
 
 
-def _correct_bias(model: onnx.ModelProto, layer: Layer, means: dict[str, NDArray[np.float64]]) -> None:
+def _correct_bias(model: onnx.ModelProto, layer: Layer, grid: _Grid, means: dict[str, NDArray[np.float64]]) -> None:
     constants = graphs.weights(model)
-    shift = _shift(graphs.array(constants[layer.weight]), layer, means[layer.input])
+    shift = _shift(graphs.array(constants[layer.weight]), grid, layer, means[layer.input])
     if layer.bias is not None and constants[layer.bias].dims == [len(shift)]:
         corrected = onnx.numpy_helper.from_array(graphs.array(constants[layer.bias]) + shift, f"{layer.node}_bias")
     elif layer.bias is None:
@@ -211,6 +256,7 @@ def _correct_bias(model: onnx.ModelProto, layer: Layer, means: dict[str, NDArray
 def _most_sensitive(
     model: onnx.ModelProto,
     layers: list[Layer],
+    grids: dict[str, _Grid],
     means: dict[str, NDArray[np.float64]],
     probes: Sequence[Feed],
 ) -> tuple[str, ...]:
@@ -224,9 +270,8 @@ def _most_sensitive(
             continue
         trial = onnx.ModelProto()
         trial.CopyFrom(model)
-        _correct_bias(trial, layer, means)
-        weight = graphs.weights(trial)[layer.weight]
-        graphs.replace(weight, _rounded(graphs.array(weight), layer))
+        _correct_bias(trial, layer, grids[layer.node], means)
+        graphs.replace(graphs.weights(trial)[layer.weight], grids[layer.node].values)
         costs[layer.node] = 1.0 - float(cosines(_answers(trial, probes), expected).mean())
     kept = []
     for name in sorted(costs, key=lambda name: -costs[name]):

@@ -37,6 +37,8 @@ import task_metrics  # isort: skip
 import text_classification  # isort: skip
 import invariance  # isort: skip
 import search  # isort: skip
+import minilm_floor  # isort: skip
+import efficientnet_floor  # isort: skip
 import memory  # isort: skip
 import placement  # isort: skip
 import storm  # isort: skip
@@ -53,6 +55,8 @@ THEMES = (
     direction,
     invariance,
     search,
+    minilm_floor,
+    efficientnet_floor,
     task_metrics,
     memory,
     placement,

@@ -139,19 +139,37 @@ def test_static_holds_and_shrinks(convolutional: onnx.ModelProto) -> None:
     assert TensorProto.INT8 in kinds
 
 
-def test_no_weight_of_seven_bits_can_saturate(convolutional: onnx.ModelProto) -> None:
-    quantized = static.quantize(convolutional, pictures(16)).model
+def test_no_weight_can_saturate_sixteen_bits(convolutional: onnx.ModelProto) -> None:
+    quantized = static.quantize(convolutional, pictures(16), keep=()).model
     constants = graphs.weights(quantized)
     checked = 0
     for tensor in constants.values():
         if tensor.data_type != TensorProto.INT8 or len(tensor.dims) < 2:
             continue
         values = numpy_helper.to_array(tensor).astype(int)
-        depthwise = values.ndim == 4 and values.shape[1] == 1
-        # 255 * 64 * 2 fits 16 bits; depthwise kernels accumulate wider and keep all eight.
-        assert np.abs(values).max() <= (127 if depthwise else 64)
         checked += 1
-    assert checked >= 2
+        if values.ndim == 4 and values.shape[1] == 1:
+            continue  # depthwise kernels accumulate wider and keep all eight bits
+        rows = values.reshape(len(values), -1)
+        pairs = np.pad(rows, ((0, 0), (0, rows.shape[1] % 2))).reshape(len(rows), -1, 2)
+        # 255 * 128 fits 16 bits, and so does 255 * 64 * 2.
+        assert np.maximum(pairs, 0).sum(axis=2).max() <= 128
+        assert np.minimum(pairs, 0).sum(axis=2).min() >= -128
+    assert checked == 5
+
+
+def test_pointwise_weights_are_the_integers_that_were_chosen(convolutional: onnx.ModelProto) -> None:
+    model, feeds = graphs.named(convolutional), pictures(16)
+    layers = static._layers(model)
+    grids = static._grids(model, layers, feeds)
+    constants = graphs.weights(static.quantize(convolutional, feeds, keep=()).model)
+    chosen = [layer for layer in layers if layer.pointwise]
+    assert len(chosen) == 3
+    for layer in chosen:
+        grid, integers = grids[layer.node], numpy_helper.to_array(constants[f"{layer.weight}_quantized"])
+        assert grid.scales is not None
+        shape = [-1 if axis == layer.axis else 1 for axis in range(integers.ndim)]
+        np.testing.assert_allclose(integers * grid.scales.reshape(shape), grid.values, rtol=1e-5, atol=1e-7)
 
 
 def test_bias_correction_restores_channel_means(convolutional: onnx.ModelProto) -> None:
@@ -169,7 +187,7 @@ def test_bias_correction_restores_channel_means(convolutional: onnx.ModelProto) 
     expected = channel_means(model)
     exact = onnx.ModelProto()
     exact.CopyFrom(model)
-    static._correct_bias(exact, pointwise, means)
-    weight = graphs.weights(exact)[pointwise.weight]
-    graphs.replace(weight, static._rounded(graphs.array(weight), pointwise))
+    grid = static._grids(model, layers, feeds)[pointwise.node]
+    static._correct_bias(exact, pointwise, grid, means)
+    graphs.replace(graphs.weights(exact)[pointwise.weight], grid.values)
     np.testing.assert_allclose(channel_means(exact), expected, atol=1e-4)
