@@ -42,12 +42,15 @@ from sanderling_export import (
     golden,
     graphs,
     invariance,
+    labelled,
     original,
     quantize,
+    references,
     samples,
     speed,
 )
 from sanderling_export.description import Options
+from sanderling_export.labelled import Labelled
 from sanderling_export.plan import Making, Plan, make_plan
 from sanderling_export.quiet import quiet
 from sanderling_export.recipe import Pooling, Precision
@@ -141,6 +144,7 @@ def _build(plan: Plan, tell: Progress) -> Path:
     tell(f"answer {len(picked.check)} samples with the original")
     with quiet():
         expected = source.answers(picked.check)
+    labelled_set = _labelled(plan, source)
     with staging_folder(plan.output) as staging:
         build = sealing.build_folder(staging)
         notes = [*plan.notes, *source.description.notes]
@@ -160,13 +164,23 @@ def _build(plan: Plan, tell: Progress) -> Path:
         with quiet():
             files = golden.write(staging, build, source, picked.golden, [s.name for s in component.inputs])
         draft = assembly.draft(plan, source.description, component, ways, files, build, staging, notes)
-        sealed = _measured(plan, draft, staging, picked.check, expected, tell)
+        sealed = _measured(plan, draft, staging, picked.check, expected, labelled_set, tell)
         tell("verify")
         _self_test(staging, sealed, plan.keep_failing)
         tell("commit")
         (staging / MANIFEST_NAME).unlink()
         sealing.commit_bundle(staging, sealed, plan.output)
     return plan.output
+
+
+def _labelled(plan: Plan, source: original.Original) -> tuple[Labelled, NDArray[np.float32]] | None:
+    """The labelled set that the recipe names, and the original's answers to its inputs."""
+    if plan.data.labelled is None:
+        return None
+    modality = "image" if source.description.task.startswith("image") else "text"
+    cases = labelled.read(references.locate(plan.data.labelled, plan.base), source.description.head, modality)
+    with quiet():
+        return cases, source.answers(list(cases.inputs))
 
 
 def _variants(plan: Plan, fp32: onnx.ModelProto) -> tuple[str, ...]:
@@ -214,6 +228,7 @@ def _measured(
     staging: Path,
     check: Sequence[object],
     expected: NDArray[np.float32],
+    labelled_set: tuple[Labelled, NDArray[np.float32]] | None,
     tell: Progress,
 ) -> Manifest:
     """The manifest with each variant's drift, invariance and tolerance, measured through the runtime."""
@@ -227,6 +242,10 @@ def _measured(
         tell(f"measure {name}")
         with load(staging, variant=name, integrity="full") as model:
             rows = model.answer(list(check)).rows
+            metrics = {}
+            if labelled_set is not None:
+                cases, answered = labelled_set
+                metrics = cases.measured(model.answer(list(cases.inputs)).rows, answered)
             replayed = verification.replay(model, stored, variant.tolerance)
         labels = isinstance(draft.postprocessing, ClassificationOutput)
         found = drift.measure(rows, expected, labels=labels, names=names)
@@ -238,7 +257,7 @@ def _measured(
             failing[name] = f"{name} is below its floor: {'; '.join(short)}"
         moved = _invariance(staging, draft, name, check[:_INVARIANCE_SAMPLES])
         tolerance = _tolerance(name, replayed, stored)
-        measured[name] = replace(variant, drift=found, invariance=moved, tolerance=tolerance)
+        measured[name] = replace(variant, drift=replace(found, metrics=metrics), invariance=moved, tolerance=tolerance)
     tell("measure speed")
     speeds = speed.beside_fp32(staging, list(measured), check)
     measured |= {name: replace(measured[name], speed=round(ratio.value, 3)) for name, ratio in speeds.items()}

@@ -66,13 +66,15 @@ class Data(Struct, frozen=True, forbid_unknown_fields=True):
 
     `calibration` sets quantization ranges, `check` measures drift; no photograph is in both. From each, `crops`
     random crops are cut in turn. `texts` is a file beside the recipe with one text a line (for a model of pairs two,
-    with a tab between them): every other line calibrates, the rest measures drift.
+    with a tab between them): every other line calibrates, the rest measures drift. `labelled` is a file of labelled
+    inputs on which the task's metric is measured.
     """
 
     calibration: tuple[str, ...] = ()
     check: tuple[str, ...] = ()
     crops: Annotated[int, Meta(ge=8, le=10_000)] = 240
     texts: str | None = None
+    labelled: str | None = None
 
 
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True):

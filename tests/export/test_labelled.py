@@ -1,0 +1,96 @@
+"""Labelled sets of recipes: the metric of the original and of each variant, and what is told where rows do not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score
+
+import sanderling
+from sanderling.errors import ExportError
+from sanderling.manifest import ClassificationOutput, EmbeddingOutput, Metric
+from sanderling_export import export, labelled
+
+CLASSES = ClassificationOutput("logits", "softmax", ("calm", "windy"))
+VECTORS = EmbeddingOutput("hidden", "mean", True, 4)
+
+
+def written(folder: Path, *lines: str) -> Path:
+    path = folder / "labelled.tsv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_accuracy_is_the_share_of_right_first_labels(tmp_path: Path) -> None:
+    path = written(tmp_path, "text\tlabel", "a sea\twindy", "a sand\tcalm", "the sea\tcalm", 'a "bird\twindy')
+    cases = labelled.read(path, CLASSES, "text")
+    assert cases.inputs == ("a sea", "a sand", "the sea", 'a "bird')
+    right = np.array([[0, 1], [1, 0], [1, 0], [0, 1]], np.float32)
+    wrong = right.copy()
+    wrong[0] = [1, 0]
+    assert cases.measured(wrong, right) == {"accuracy": Metric(0.75, 1.0, 4)}
+
+
+def test_spearman_of_pairs_by_hand(tmp_path: Path) -> None:
+    path = written(tmp_path, "score\ttext1\ttext2", "5\ta\tb", "1\tc\td", "3\te\tf")
+    cases = labelled.read(path, VECTORS, "text")
+    assert cases.inputs == ("a", "b", "c", "d", "e", "f")
+    ordered = np.array([[1, 0], [1, 0], [1, 0], [0, 1], [1, 0], [1, 1]], np.float32)
+    assert cases.value(ordered) == pytest.approx(1.0)
+    # Three pairs in the order 2, 1, 3 of 3, 1, 2: 1 - 6 * (1 + 0 + 1) / (3 * 8) = 0.5.
+    swapped = ordered[[4, 5, 2, 3, 0, 1]]
+    assert cases.value(swapped) == pytest.approx(0.5)
+    assert cases.measured(np.ones((6, 2), np.float32), ordered) == {}
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (("text", "a"), r"no column 'label'.*label, text"),
+        (("text\tlabel", "a\tcalm", "b\tfoggy"), r"line 3: the model has no label 'foggy'; it has calm, windy"),
+        (("text\tlabel", "a\tcalm"), r"holds 1 labelled rows; at least 2"),
+        (("text\tlabel", "a\tcalm", "b"), r"line 3 has 1 columns; the header has 2"),
+    ],
+)
+def test_what_does_not_fit_is_told(tmp_path: Path, lines: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ExportError, match=message):
+        labelled.read(written(tmp_path, *lines), CLASSES, "text")
+
+
+def test_scores_that_are_no_numbers_and_files_that_are_none(tmp_path: Path) -> None:
+    path = written(tmp_path, "score\ttext1\ttext2", "high\ta\tb", "1\tc\td")
+    with pytest.raises(ExportError, match=r"line 2: the score 'high' is no number"):
+        labelled.read(path, VECTORS, "text")
+    with pytest.raises(ExportError, match="cannot be read as labelled data"):
+        labelled.read(tmp_path, VECTORS, "text")
+
+
+def test_the_metric_of_each_variant_is_in_the_bundle(
+    checkpoint: Callable[[str], Path], lines: Path, tmp_path: Path
+) -> None:
+    source = checkpoint("bert-classifier")
+    plain = export(source, tmp_path / "plain", data=lines, variants=["fp32"])
+    texts = lines.read_text(encoding="utf-8").splitlines()[:20]
+    with sanderling.load(plain) as model:
+        names = sanderling.open_bundle(plain).manifest.postprocessing
+        assert isinstance(names, ClassificationOutput)
+        answers = model.answer(list(texts)).rows.argmax(axis=1)
+    truth = np.arange(len(texts)) % 2
+    written(tmp_path, "label\ttext", *(f"{names.labels[t]}\t{text}" for t, text in zip(truth, texts, strict=True)))
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(
+        f'name = "tiny"\ncheckpoint = "{source.as_posix()}"\n[variants.fp32]\n[variants.int8-static]\nmin_cosine = -1\n'
+        'mean_cosine = -1\n[data]\nlabelled = "labelled.tsv"\n',
+        encoding="utf-8",
+    )
+    variants = sanderling.open_bundle(export(recipe, tmp_path / "b", data=lines)).manifest.components["model"].variants
+    for variant in variants.values():
+        assert variant.drift is not None
+        metric = variant.drift.metrics["accuracy"]
+        assert metric.samples == len(texts)
+        assert metric.reference == accuracy_score(truth, answers)
+    assert variants["fp32"].drift is not None
+    assert variants["fp32"].drift.metrics["accuracy"].value == accuracy_score(truth, answers)
