@@ -42,6 +42,8 @@ import efficientnet_floor  # isort: skip
 import memory  # isort: skip
 import placement  # isort: skip
 import storm  # isort: skip
+import tuner  # isort: skip
+import quota  # isort: skip
 
 THEMES = (
     same_answers,
@@ -62,6 +64,8 @@ THEMES = (
     placement,
     storm,
     text_classification,
+    tuner,
+    quota,
 )
 
 
