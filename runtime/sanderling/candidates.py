@@ -28,16 +28,31 @@ _FUSIONS = ((), (*DISABLED_FUSIONS, "BiasGeluFusion"))
 def graphs(bundle: Bundle, purpose: Purpose, batch_invariant: bool) -> list[Plan]:
     """One plan for each variant, form and provider, batched as is likely to be good."""
     manifest = bundle.manifest
-    variants = sorted(manifest.variants, key=lambda name: name != manifest.default_variant)
+    # Small weights are read fastest, and a form that is good for one variant is likely to be for others.
+    variants = sorted(manifest.variants, key=lambda name: (name != manifest.default_variant, _size(bundle, name)))
+    budget = 1 if batch_invariant else _budgets(bundle, purpose)[0]
     found = []
-    for provider, variant in product(available(), variants):
-        known = forms(bundle, variant)
-        for form in [*(name for name in FORMS if name in known)] or known[:1]:
-            threads, workers = _shapes(purpose, provider)[0]
-            plan = Plan(variant, provider, threads, workers, form=form)
-            budget = 1 if batch_invariant else _budgets(bundle, purpose)[0]
-            found.append(_with_budget(bundle, replace(plan, rounding=_roundings(plan)[0]), budget))
+    for provider, place in product(available(), range(len(FORMS))):
+        for variant in variants:
+            known = _known_forms(bundle, variant)
+            if place < len(known):
+                threads, workers = _shapes(purpose, provider)[0]
+                plan = Plan(variant, provider, threads, workers, form=known[place])
+                found.append(_with_budget(bundle, replace(plan, rounding=_roundings(plan)[0]), budget))
     return found
+
+
+def _known_forms(bundle: Bundle, variant: str) -> list[str]:
+    """The forms that this runtime knows, the likeliest first; of a bundle without any, its first."""
+    there = forms(bundle, variant)
+    return [form for form in FORMS if form in there] or list(there[:1])
+
+
+def _size(bundle: Bundle, variant: str) -> int:
+    """Bytes of the weights, which all forms share."""
+    files = bundle.manifest.files
+    every = [form for c in bundle.manifest.components.values() for form in c.variants[variant].forms.values()]
+    return sum(files[name].size for name in {name for form in every for name in form.data})
 
 
 def fusions(bundle: Bundle, plan: Plan) -> list[Plan]:
