@@ -11,6 +11,7 @@ import typer
 from sanderling.bundle import Bundle, open_bundle
 from sanderling.commands.console import megabytes, plain, print_json, stderr, stdout, table
 from sanderling.errors import ExportError
+from sanderling_export import fitted
 from sanderling_export.extra import load_pipeline
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def export(
         str,
         typer.Argument(
             metavar="RECIPE|CHECKPOINT",
-            help="A recipe (path, or name in models/); or a checkpoint: folder, weight file, "
+            help="A recipe (path, or name in models/); or a checkpoint: folder, weight file, .skops file, "
             "package:name/path, or name on the Hugging Face hub.",
             show_default=False,
         ),
@@ -65,7 +66,12 @@ def export(
     seed: Annotated[int, typer.Option(help="With --variants auto: draws the samples that layers are ranked on.")] = 0,
     data: Annotated[
         Path | None,
-        typer.Option(help="Samples to calibrate and measure on: texts, one a line, or a folder of images."),
+        typer.Option(
+            help="Samples to calibrate and measure on: texts, one a line; a folder of images; rows of a table (.csv)."
+        ),
+    ] = None,
+    trust: Annotated[
+        list[str] | None, typer.Option("--trust", help="A type that a .skops file may hold; again for more.")
     ] = None,
     keep_failing: Annotated[
         bool, typer.Option("--keep-failing", help="Write variants that are below their floor, too.")
@@ -74,6 +80,14 @@ def export(
 ) -> None:
     """Export a checkpoint to a bundle: convert, quantize, measure against the original, verify, seal."""
     console = stderr()
+    pipeline_file = fitted.find(source)
+    if pipeline_file is not None:
+        with _Stages(console) as stages:
+            path = fitted.export_fitted(pipeline_file, output, data, trust or (), stages)
+        _report(open_bundle(path), None, as_json)
+        return
+    if trust:
+        raise ExportError("--trust goes with fitted pipelines (.skops files).")
     with console.status("load the exporter"):
         pipeline = load_pipeline()
     chosen: list[str | None] | str | None = None
@@ -99,8 +113,11 @@ def export(
             seed=seed,
             progress=stages,
         )
-    bundle = open_bundle(path)
-    searched = _searched(path) if chosen == AUTO else None
+    _report(open_bundle(path), _searched(path) if chosen == AUTO else None, as_json)
+
+
+def _report(bundle: Bundle, searched: _Searched | None, as_json: bool) -> None:
+    """What was written, for people or as JSON."""
     if as_json:
         variants_found = next(iter(bundle.manifest.components.values())).variants
         print_json(

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from sanderling.errors import RecipeError
-from sanderling.manifest import ImagePreprocessing, LongText, Name, Task
+from sanderling.manifest import ImagePreprocessing, LongText, Name, Target, Task
 from sanderling_export.settings import Settings
 
 Pooling = Literal["mean", "cls", "last", "max", "mean_sqrt_len", "weighted_mean", "none"]
@@ -77,6 +77,29 @@ class Data(Struct, frozen=True, forbid_unknown_fields=True):
     labelled: str | None = None
 
 
+class TableColumn(Struct, frozen=True, forbid_unknown_fields=True):
+    """A column of the table: what is not said here is found out (see `sanderling_export.Column`)."""
+
+    name: str
+    dtype: Literal["float64", "float32", "int64", "bool", "string"] | None = None
+    unit: str = ""
+    missing: Literal["error", "pass", "fill"] | None = None
+    fill: str | bool | int | float | None = None
+
+
+class Table(Struct, frozen=True, forbid_unknown_fields=True):
+    """Of a fitted pipeline in a skops file: its columns, what it predicts, and `rows`, a CSV file to compare on.
+
+    `trusted` are names of types beyond those skops knows that the file may hold: their code runs at export.
+    """
+
+    columns: tuple[TableColumn, ...] = ()
+    targets: tuple[Target, ...] = ()
+    rows: str | None = None
+    missing_values: tuple[str, ...] = ("",)
+    trusted: tuple[str, ...] = ()
+
+
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     """What one TOML file says. Only `checkpoint` and `name` are needed; the rest overrides the checkpoint."""
 
@@ -98,6 +121,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     default_variant: Name | None = None
     variants: dict[Name, Wanted] = {}
     data: Data = Data()
+    tabular: Table | None = None
     notes: tuple[str, ...] = ()
 
 
