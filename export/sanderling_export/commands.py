@@ -11,7 +11,6 @@ import typer
 from sanderling.bundle import Bundle, open_bundle
 from sanderling.commands.console import megabytes, plain, print_json, stderr, stdout, table
 from sanderling.errors import ExportError
-from sanderling_export import fitted
 from sanderling_export.extra import load_pipeline
 
 if TYPE_CHECKING:
@@ -79,6 +78,8 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Export a checkpoint to a bundle: convert, quantize, measure against the original, verify, seal."""
+    from sanderling_export import fitted  # it imports onnx, which the other commands do without
+
     console = stderr()
     pipeline_file = fitted.find(source)
     if pipeline_file is not None:
