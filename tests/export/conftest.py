@@ -122,6 +122,7 @@ def _roberta_inference(folder: Path) -> Path:
     )
     tokenizer = roberta_tokenizer(transformers.PreTrainedTokenizerFast)
     tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    tokenizer.model_max_length = POSITIONS - 2  # positions count from behind the padding id
     return _save(folder, transformers.RobertaForSequenceClassification(config), tokenizer)
 
 
