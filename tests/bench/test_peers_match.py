@@ -163,6 +163,31 @@ def test_settings_that_fail_lose_with_the_reason(program: str, inputs: PeerInput
         choose(arena, entry(broken, tmp_path), "latency", 2)
 
 
+def test_who_is_far_behind_is_not_searched(program: str, inputs: PeerInputs, tmp_path: Path) -> None:
+    arena = Arena(inputs, tmp_path, 2, lambda _: None)
+    one = entry(contestant("a", program, throughput=Grid(call={"batch": (1, 2, 3)})), tmp_path)
+    behind = choose(arena, one, "throughput", 2, limit=0.0)
+    assert behind.call == {"batch": 1}
+    assert len(behind.tried) == 1
+    assert len(choose(arena, one, "throughput", 2).tried) == 3
+
+
+def test_settings_alone(program: str, inputs: PeerInputs, tmp_path: Path) -> None:
+    said: list[str] = []
+    grid = Grid(call={"batch": (1, 2)})
+    entries = [
+        entry(contestant("good", program, throughput=grid), tmp_path),
+        entry(contestant("broken", program, load={"fail": True}, throughput=grid), tmp_path),
+    ]
+    settled = Settled(tmp_path / "settings.json")
+    arena = Arena(inputs, tmp_path, 2, said.append)
+    (broken,) = compete(arena, entries, settled, QUICK, "good", settings_only=True)
+    assert "no such device" in broken.unavailable
+    assert said == [f"{name}: the best of 2 settings for throughput" for name in ("good", "broken")]
+    (broken,) = compete(arena, entries[:1], settled, QUICK, "good", settings_only=True) or (None,)
+    assert (broken, len(said)) == (None, 2)
+
+
 def test_a_contest(program: str, inputs: PeerInputs, tmp_path: Path) -> None:
     said: list[str] = []
     arena = Arena(inputs, tmp_path, 2, said.append)

@@ -48,6 +48,7 @@ def main(
     install: Annotated[
         bool, typer.Option("--install", help="Make environments and models, and measure nothing.")
     ] = False,
+    search: Annotated[bool, typer.Option("--search", help="As --install, and find settings.")] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The document to write. Default: none.")] = None,
 ) -> None:
     """Measure the peers and Sanderling against each other on this machine."""
@@ -61,6 +62,7 @@ def main(
         texts=texts,
         images=images,
         install_only=install,
+        settings_only=search,
     )
     if found is None:
         return
@@ -82,6 +84,7 @@ def hold(
     texts: int = 1000,
     images: int = 128,
     install_only: bool = False,
+    settings_only: bool = False,
 ) -> record.Contest | None:
     """Hold the contest, and keep its record in `folder`/record.json. None if it was only to be made ready.
 
@@ -105,8 +108,12 @@ def hold(
         logs = folder / "logs" / inputs.modality
         logs.mkdir(parents=True, exist_ok=True)
         arena = Arena(inputs, logs, cores.granted(), say)
-        for result in compete(arena, field, settled, plan, REFERENCES[inputs.modality]):
+        for result in compete(arena, field, settled, plan, REFERENCES[inputs.modality], settings_only=settings_only):
             results[_key(result)] = result
+    if settings_only:
+        for result in results.values():
+            say(f"{result.name}: {result.unavailable}")
+        return None
     order = [c for c in catalogue.contestants if _key(c) in results]
     contest = record.Contest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -25,9 +26,10 @@ from sanderling_bench.scenario import alternate
 
 Say = Callable[[str], None]
 
-# A contestant this many times slower than the fastest peer is measured once, before the rounds: it could decide no
-# bound, and would take the time of all others.
+# A contestant whose first settings are this many times slower than the fastest peer's is not searched further, and
+# measured once, on an eighth of the inputs: it could decide no bound, and would take the time of all others.
 LEFT_BEHIND = 4.0
+_PART = 8
 # Single calls that a search gives a candidate for latency, for each of the inputs it would give for throughput.
 _CALLS_PER_INPUT = 0.5
 
@@ -86,18 +88,22 @@ class Arena:
         return Running(entry.name, command, self._folder / f"{self._started}.log", OFFLINE)
 
     def rows(
-        self, running: Running, call: Mapping[str, object], *, probes: bool = False
+        self, running: Running, call: Mapping[str, object], *, count: int | None = None, probes: bool = False
     ) -> tuple[NDArray[np.float32], float]:
-        """A contestant's answers to all inputs, or to the probes after them; and the seconds they took."""
+        """A contestant's answers to the first `count` inputs, or to the probes after all; and the seconds they took."""
         path = self._folder / "rows.npy"
-        first, count = (self.inputs.count, self.inputs.probes) if probes else (0, self.inputs.count)
-        seconds = running.all(count, call, first=first, to=path)
+        first, asked = (self.inputs.count, self.inputs.probes) if probes else (0, count or self.inputs.count)
+        seconds = running.all(asked, call, first=first, to=path)
         found: NDArray[np.float32] = np.load(path)
         return found, seconds
 
 
-def choose(arena: Arena, entry: Entry, purpose: Purpose, size: int) -> Chosen:
-    """The fastest settings of a contestant by its own knobs. Raises ContestantError: none of them works."""
+def choose(arena: Arena, entry: Entry, purpose: Purpose, size: int, limit: float = math.inf) -> Chosen:
+    """The fastest settings of a contestant by its own knobs.
+
+    Where the first settings take more than `limit` seconds for an input, the others are not tried.
+    Raises ContestantError: none of them works.
+    """
     candidates = entry.contestant.candidates(purpose, arena.cores)
     if len(candidates) == 1:
         return Chosen(*candidates[0], ())
@@ -124,6 +130,12 @@ def choose(arena: Arena, entry: Entry, purpose: Purpose, size: int) -> Chosen:
                 failed[key] = str(error)
                 return math.inf
 
+        # The second call with the first settings says whether the others are worth trying.
+        few = max(1, size // 4)
+        measure(candidates[0], few)
+        pace = measure(candidates[0], few)
+        if limit < pace < math.inf:
+            return Chosen(*candidates[0], (Tried(*candidates[0], pace),))
         best, trials = fastest(candidates, measure, size)
     if math.isinf(best.seconds):
         raise ContestantError(next(iter(failed.values())))
@@ -154,18 +166,29 @@ class Settled:
         return self._kept[key]
 
 
-def compete(arena: Arena, entries: Sequence[Entry], settled: Settled, plan: Plan, reference: str) -> list[Result]:
+def compete(
+    arena: Arena, entries: Sequence[Entry], settled: Settled, plan: Plan, reference: str, *, settings_only: bool = False
+) -> list[Result]:
     """All entries against each other: throughput, single calls, starts, memory, quality beside `reference`'s answers.
 
-    An entry that fails on the way is unavailable from then on, with the reason.
+    An entry that fails on the way is unavailable from then on, with the reason. With `settings_only` the settings are
+    found and kept, nothing is measured, and the results are of those that failed.
     """
     field = _Field(arena, plan)
+    pace: dict[Purpose, float] = {"throughput": math.inf, "latency": math.inf}
     for entry in entries:
         with field.watching(entry):
-            for purpose in ("throughput", "latency"):
+            for purpose in pace:
                 key = f"{arena.inputs.digest} {arena.cores} {purpose} {msgspec.json.encode(entry.contestant).decode()}"
-                chosen = settled.get(key, lambda e=entry, p=purpose: choose(arena, e, p, plan.search))  # type: ignore[misc]
+                limit = math.inf if entry.contestant.every_round else LEFT_BEHIND * pace[purpose]
+                chosen = settled.get(key, partial(choose, arena, entry, purpose, plan.search, limit))
                 field.chosen[purpose][entry.name] = chosen
+                if chosen.tried and chosen.tried[0].seconds is not None:
+                    if chosen.tried[0].seconds > limit:
+                        field.behind[purpose].add(entry.name)
+                    pace[purpose] = min(pace[purpose], chosen.tried[0].seconds)
+    if settings_only:
+        return [Result(name, arena.inputs.modality, unavailable=why) for name, why in field.unavailable.items()]
     field.bulk(entries)
     field.single(entries)
     return field.results(entries, reference)
@@ -179,6 +202,7 @@ class _Field:
         self._plan = plan
         self.unavailable: dict[str, str] = {}
         self.chosen: dict[Purpose, dict[str, Chosen]] = {"throughput": {}, "latency": {}}
+        self.behind: dict[Purpose, set[str]] = {"throughput": set(), "latency": set()}
         self._rounds: dict[str, list[float]] = {}
         self._blocks: dict[str, list[tuple[float, ...]]] = {}
         self._starts: dict[str, list[float]] = {}
@@ -195,10 +219,7 @@ class _Field:
             self.unavailable[entry.name] = str(error)
 
     def bulk(self, entries: Sequence[Entry]) -> None:
-        """Fresh starts, then rounds of all inputs in one call; the first call of each gives its answers.
-
-        Its time counts only for those left behind.
-        """
+        """Fresh starts, then rounds of all inputs in one call; the answers of the last round are kept."""
         say, count = self._arena.say, self._arena.inputs.count
         with ExitStack() as stack:
             running: dict[str, Running] = {}
@@ -211,21 +232,21 @@ class _Field:
                         started.close()
                     else:
                         running[entry.name] = stack.enter_context(started)
-            seconds: dict[str, float] = {}
+            part = max(1, count // _PART)
             for entry in self._still(entries):
-                say(f"answers: {entry.name}")
+                say(f"warming up: {entry.name}")
                 with self.watching(entry):
-                    call = self.chosen["throughput"][entry.name].call
-                    self._rows[entry.name], seconds[entry.name] = self._arena.rows(running[entry.name], call)
-            behind = _left_behind(entries, seconds)
+                    running[entry.name].all(part, self.chosen["throughput"][entry.name].call)
             for number, entry in self._turns(entries, self._plan.rounds):
-                if entry.name in behind:
-                    self._rounds[entry.name] = [seconds[entry.name]]
+                behind = entry.name in self.behind["throughput"]
+                if behind and number:
                     continue
                 say(f"round {number + 1} of {self._plan.rounds}: {entry.name}")
                 with self.watching(entry):
-                    taken = running[entry.name].all(count, self.chosen["throughput"][entry.name].call)
-                    self._rounds.setdefault(entry.name, []).append(taken)
+                    size = part if behind else count
+                    call = self.chosen["throughput"][entry.name].call
+                    self._rows[entry.name], taken = self._arena.rows(running[entry.name], call, count=size)
+                    self._rounds.setdefault(entry.name, []).append(taken * count / size)
             for entry in self._still(entries):
                 with self.watching(entry):
                     self._peaks[entry.name] = running[entry.name].peak_memory()
@@ -243,16 +264,14 @@ class _Field:
         blocks = -(-plan.calls // size)
         with ExitStack() as stack:
             running: dict[str, Running] = {}
-            seconds: dict[str, float] = {}
             for entry in self._still(entries):
                 self._arena.say(f"one at a time: {entry.name}")
                 with self.watching(entry):
                     started = stack.enter_context(self._arena.start(entry, self.chosen["latency"][entry.name].load))
-                    seconds[entry.name] = float(np.median(started.each(0, 10, count, 3)))
+                    started.each(0, 10, count, 3)
                     running[entry.name] = started
-            behind = _left_behind(entries, seconds)
             for number, entry in self._turns(entries, blocks):
-                if number and entry.name in behind:
+                if number and entry.name in self.behind["latency"]:
                     continue
                 if number % 10 == 0:
                     self._arena.say(f"block {number + 1} of {blocks}: {entry.name}")
@@ -270,9 +289,10 @@ class _Field:
                 found.append(Result(name, contestant.modality, unavailable=self.unavailable[name]))
                 continue
             rows, agreement = self._rows[name], None
-            near = () if truth is None else tuple(cosines(rows, truth).tolist())
+            shared = 0 if truth is None else min(len(rows), len(truth))
+            near = () if truth is None else tuple(cosines(rows[:shared], truth[:shared]).tolist())
             if truth is not None and contestant.modality == "image":
-                agreement = float((rows.argmax(axis=1) == truth.argmax(axis=1)).mean())
+                agreement = float((rows[:shared].argmax(axis=1) == truth[:shared].argmax(axis=1)).mean())
             found.append(
                 Result(
                     name,
@@ -300,11 +320,3 @@ class _Field:
         for number, name in alternate(rounds, list(by_name)):
             if name not in self.unavailable:
                 yield number, by_name[name]
-
-
-def _left_behind(entries: Sequence[Entry], seconds: Mapping[str, float]) -> set[str]:
-    peers = [seconds[e.name] for e in entries if e.name in seconds and not e.contestant.ours]
-    if not peers:
-        return set()
-    limit = LEFT_BEHIND * min(peers)
-    return {e.name for e in entries if seconds.get(e.name, 0.0) > limit and not e.contestant.every_round}

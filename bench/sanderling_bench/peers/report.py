@@ -29,8 +29,8 @@ tokenizing, resizing, pooling and labels. Single calls alternate in blocks; the 
 are not counted. Images are handed over decoded.
 
 The factors are medians over medians of the same rounds with their 95% bootstrap intervals (percentile bootstrap, 10,000
-draws over the rounds, 2,000 over the blocks of single calls). Above 1, Sanderling is faster. A contestant that was more
-than four times slower than the fastest peer in a first pass is measured in that alone, and has no interval.
+draws over the rounds, 2,000 over the blocks of single calls). Above 1, Sanderling is faster. A contestant whose first
+settings are more than four times slower than the fastest peer's is measured once, on an eighth of the inputs.
 
 The cosine is that of each answer to sentence-transformers' in torch fp32 (for images, to torch's logits). A peer counts
 at whatever quality it has. *Reads* is the number of tokens after which a contestant drops the rest of a text, found by
