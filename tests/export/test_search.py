@@ -125,6 +125,7 @@ def test_the_few_layers_that_cost_the_drift_are_kept() -> None:
     costs[3], costs[7] = 0.3, 0.2
     found = search(Network(costs), Target(min_cosine=0.99), silent)
     by_precision = {refined.base.precision: refined for refined in found.refined}
+    # int8-dynamic is no smaller than int8-weight-only, which holds the floor, but faster than all that do.
     assert set(by_precision) == {"int8-static", "int8-dynamic", "int4-weight-only"}
     for refined in by_precision.values():
         assert [kept.group.nodes for kept in refined.ranking[:2]] == [("layer3",), ("layer7",)]
@@ -141,6 +142,15 @@ def test_nothing_is_taken_apart_that_holds_the_floor() -> None:
     assert not any(call[0] == "rough" for call in network.calls)
     assert found.fastest.precision == "int8-static"
     assert found.smallest.precision == "int4-weight-only"
+
+
+def test_what_can_be_neither_smaller_nor_faster_is_not_taken_apart() -> None:
+    # int8-static holds 0.99, and is as small as int8-dynamic and faster.
+    network = Network([0.003] * 8)
+    found = search(network, Target(min_cosine=0.99), silent)
+    assert not Target(min_cosine=0.99).holds(network.measure(Candidate("int8-dynamic")))
+    assert {refined.base.precision for refined in found.refined} == {"int4-weight-only"}
+    assert found.fastest == Candidate("int8-static")
 
 
 def test_a_floor_that_nothing_reaches_says_the_best_reached() -> None:

@@ -23,7 +23,7 @@ from sanderling_export.samples import Samples
 from sanderling_export.search import state as states
 from sanderling_export.search.evaluator import Bench
 from sanderling_export.search.records import HEADROOM, Aim, Candidate, Outcome
-from sanderling_export.search.strategy import MARGIN, REFERENCE, Voice, search
+from sanderling_export.search.strategy import MARGIN, REFERENCE, SMALLER, Voice, search
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def _key(plan: Plan, aim: Aim, source: Original, fp32: onnx.ModelProto, samples:
             "samples": [_digest(part) for part in (samples.calibration, samples.check)],
             "target": aim.target,
             "seed": aim.seed,
-            "constants": [HEADROOM, MARGIN],
+            "constants": [HEADROOM, MARGIN, SMALLER],
             "versions": assembly.versions(),
             # Speed, and the answers of 8-bit kernels, are those of one processor.
             "machine": f"{processor().identity}; {cores.granted()} cores",

@@ -120,6 +120,7 @@ class Target(Struct, frozen=True):
         return Floor(
             mean_cosine=-1.0,
             min_cosine=-1.0 if self.min_cosine is None else self.min_cosine,
+            min_p01=-1.0 if self.min_p01 is None else self.min_p01,
             agreement=self.min_agreement or 0.0,
         )
 

@@ -28,6 +28,8 @@ from sanderling_export.search.records import (
 from sanderling_export.settings import KeepAs, Settings
 
 MARGIN = 0.05
+# A candidate below the floor is taken apart for its size if it is smaller by this at least: layers kept cost some.
+SMALLER = 0.02
 # After so many rounds, so many must have gone to the challenger: by chance that happens in less than 1 of 20 cases.
 DUEL_WINS = {5: 5, 8: 7, 11: 9, 15: 12}
 DUEL_ROUNDS = max(DUEL_WINS)
@@ -36,6 +38,7 @@ SPEED_ROUNDS = 5
 REFERENCE = Candidate("fp32")
 TRANSFORMER = (
     Candidate("int8-static"),
+    Candidate("int8-static", Settings(calibration="percentile")),
     Candidate("int8-static", Settings(split=0.0)),
     Candidate("int8-dynamic"),
     Candidate("int8-weight-only"),
@@ -47,6 +50,8 @@ TRANSFORMER = (
 )
 CONVOLUTIONAL = (
     Candidate("int8-static", Settings(keep=())),
+    Candidate("int8-static", Settings(keep=(), calibration="percentile")),
+    Candidate("int8-static", Settings(keep=(), calibration="entropy")),
     Candidate("int8-static"),
     Candidate("fp16"),
 )
@@ -107,7 +112,13 @@ def search(evaluator: Evaluator, target: Target, tell: Voice) -> Outcome:
     unmade = found[REFERENCE]
     if isinstance(unmade, Unmade):
         raise ExportError(f"The fp32 graph itself does not run, so that nothing can be searched: {unmade.reason}")
-    refined = [_refine(base, evaluator, measured, target, tell) for base in _to_refine(bases, found, target)]
+    holding = _preferred([c for c in found if target.holds(found[c])], found)
+    champion = _fastest(holding, evaluator, tell) if holding else None
+    refined = [
+        _refine(base, evaluator, measured, target, tell)
+        for base in _to_refine(bases, found, target)
+        if _may_win(base, champion, holding, found, evaluator)
+    ]
     holding = _preferred([c for c in found if target.holds(found[c])], found)
     if not any(candidate != REFERENCE for candidate in holding):
         raise _unreached(found, target)
@@ -153,6 +164,20 @@ def _to_refine(bases: Sequence[Candidate], found: dict[Candidate, Found], target
         if target.excess(one) < target.excess(other):
             chosen[base.precision] = base
     return list(chosen.values())
+
+
+def _may_win(
+    base: Candidate,
+    champion: Candidate | None,
+    holding: Sequence[Candidate],
+    found: dict[Candidate, Found],
+    evaluator: Evaluator,
+) -> bool:
+    """Whether a candidate is smaller or faster than all that hold the floor: keeping layers makes it neither."""
+    if champion is None or all(candidate == REFERENCE for candidate in holding):
+        return True
+    smallest = min(_bytes(found[candidate]) for candidate in holding)
+    return _bytes(found[base]) < smallest * (1.0 - SMALLER) or _wins(base, champion, evaluator)
 
 
 def _refine(

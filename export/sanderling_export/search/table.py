@@ -43,7 +43,7 @@ def sentences(state: State) -> list[str]:
         if isinstance(found, Unmade):
             said.append(f"{key.partition(' ')[0]} cannot be made: {found.reason}")
     chosen = [state.found[candidate.key] for candidate in names_of(outcome).values()]
-    said += dict.fromkeys(n for one in chosen if isinstance(one, Measured) for n in one.notes if "left in float" in n)
+    said += dict.fromkeys(n for one in chosen if isinstance(one, Measured) for n in one.notes if "left in fp32" in n)
     return said
 
 
