@@ -51,20 +51,10 @@ class Budget:
         Raises CancelledError or DeadlineError where `cancellation` ends the waiting.
         """
         cores = min(cores, self.total)
-        ticket = object()
         with self._changed:
-            self._waiting.append(ticket)
-            try:
-                while self._waiting[0] is not ticket or self._free < cores:
-                    if cancellation is not None:
-                        cancellation.check()
-                    # Whoever waits with a cancellation looks at it again after a moment: it has no way to wake a queue.
-                    self._changed.wait(None if cancellation is None else _PATIENCE)
-            except BaseException:
-                self._waiting.remove(ticket)
-                self._changed.notify_all()
-                raise
-            self._waiting.popleft()
+            # Mostly nobody waits and enough are free.
+            if self._waiting or self._free < cores:
+                self._wait(cores, cancellation)
             self._free -= cores
             if self._waiting and self._free:
                 self._changed.notify_all()
@@ -75,6 +65,22 @@ class Budget:
                 self._free += cores
                 if self._waiting:
                     self._changed.notify_all()
+
+    def _wait(self, cores: int, cancellation: Cancellation | None) -> None:
+        """With the lock held, until it is the caller's turn and as many cores are free."""
+        ticket = object()
+        self._waiting.append(ticket)
+        try:
+            while self._waiting[0] is not ticket or self._free < cores:
+                if cancellation is not None:
+                    cancellation.check()
+                # Whoever waits with a cancellation looks at it again after a moment: it has no way to wake a queue.
+                self._changed.wait(None if cancellation is None else _PATIENCE)
+        except BaseException:
+            self._waiting.remove(ticket)
+            self._changed.notify_all()
+            raise
+        self._waiting.popleft()
 
 
 @lru_cache(maxsize=1)

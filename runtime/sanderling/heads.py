@@ -20,14 +20,20 @@ _LEAST = np.float32(-1e9)
 def embed(outputs: Arrays, feeds: Arrays, head: EmbeddingOutput) -> NDArray[np.float32]:
     """Vectors of the shape (batch, dimension), float32, pooled over the tokens whose `attention_mask` is 1."""
     hidden = outputs[head.output].astype(np.float32, copy=False)
-    vectors = hidden if head.pooling == "none" else _pool(hidden, _mask(hidden, feeds), head.pooling)
+    if head.pooling == "none":
+        vectors = hidden
+    elif head.pooling == "mean" and "attention_mask" not in feeds:
+        # Every token counts alike.
+        vectors = np.add.reduce(hidden, axis=1) / np.float32(max(hidden.shape[1], 1))
+    else:
+        vectors = _pool(hidden, _mask(hidden, feeds), head.pooling)
     if vectors.ndim != 2 or vectors.shape[1] != head.dimension:
         raise GraphError(
             f"The graph's output {head.output!r} pooled to the shape {vectors.shape}; "
             f"the manifest says a dimension of {head.dimension}."
         )
     if head.normalize:
-        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _MIN_NORM)
+        vectors = vectors / np.maximum(np.sqrt((vectors * vectors).sum(axis=1, keepdims=True)), _MIN_NORM)
     return np.ascontiguousarray(vectors)
 
 

@@ -142,6 +142,8 @@ class Model:
 
     def _answer(self, prepared: list[Any], started: float, cancellation: Cancellation | None) -> Answers:
         """The rows of inputs that the front has prepared, since the time `started`."""
+        if len(prepared) == 1:
+            return self._single(prepared, started, cancellation)
         collected = _Collected(len(prepared), self._width, self._dtype)
         collected.preprocess = time.perf_counter() - started
         batches = list(self.front.batches(prepared))
@@ -155,6 +157,19 @@ class Model:
             for batch in batches:
                 self._run(self._engines.single, prepared, batch, collected, cancellation)
         return collected.answers(time.perf_counter() - started)
+
+    def _single(self, prepared: list[Any], started: float, cancellation: Cancellation | None) -> Answers:
+        """The row of one input: nothing to batch, to share or to put in order, so nothing is spent on it."""
+        if cancellation is not None:
+            cancellation.check()
+        feeds, reports = self.front.feeds(prepared)
+        fed = time.perf_counter()
+        outputs = self._engines.single.run(feeds, cancellation)
+        ran = time.perf_counter()
+        rows = self._reduce(outputs, feeds).astype(self._dtype, copy=False)
+        if not np.isfinite(rows).all():
+            raise self._not_finite("0")
+        return Answers(rows, tuple(reports), Timing(fed - started, ran - fed, time.perf_counter() - ran))
 
     def _run(
         self,
@@ -174,11 +189,14 @@ class Model:
         rows = self._reduce(outputs, feeds)
         if not np.isfinite(rows).all():
             bad = ", ".join(str(index) for index, row in zip(batch, rows, strict=True) if not np.isfinite(row).all())
-            raise InferenceError(
-                f"{self.name} {self.variant} on {self.provider} answered input {bad} with values that are not finite. "
-                f"Run: sanderling verify {self.bundle.path}"
-            )
+            raise self._not_finite(bad)
         collected.add(batch, rows, reports, (fed - begun, ran - fed, time.perf_counter() - ran))
+
+    def _not_finite(self, inputs: str) -> InferenceError:
+        return InferenceError(
+            f"{self.name} {self.variant} on {self.provider} answered input {inputs} with values that are not finite. "
+            f"Run: sanderling verify {self.bundle.path}"
+        )
 
     def _reduce(self, outputs: Arrays, feeds: Arrays) -> NDArray[Any]:
         raise NotImplementedError

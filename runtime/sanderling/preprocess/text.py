@@ -89,7 +89,8 @@ class TextEncoder:
         CancelledError or DeadlineError as `cancellation` says, between texts.
         """
         prefix = self._prompt(prompt)
-        if any(isinstance(text, TextPair) for text in texts):
+        # One text by itself, as most are, needs no list of anything.
+        if len(texts) == 1 or any(isinstance(text, TextPair) for text in texts):
             return [self._one(text, index, prefix, cancellation) for index, text in enumerate(texts)]
         prepared = [self._prepare(text, index, prefix) for index, text in enumerate(texts)]
         pieces = [self._piece(text, _FIRST_READ) for text in prepared]
@@ -144,6 +145,11 @@ class TextEncoder:
         padding ids and an `attention_mask` of 0.
         """
         settings = self.settings
+        if len(batch) == 1 and length is None and batch[0].length:
+            only = batch[0]
+            single = {"input_ids": only.ids[None], "token_type_ids": only.type_ids[None]}
+            single["attention_mask"] = np.ones((1, only.length), np.int64)
+            return {name: single[name] for name in names if name in single}
         longest = max(encoded.length for encoded in batch) if length is None else length
         shape = (len(batch), max(longest, 1))
         arrays = {
