@@ -12,9 +12,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sanderling import sealing
 from sanderling.bundle import open_bundle
-from sanderling.codec import encode
-from sanderling.manifest import MANIFEST_NAME, Component, EmbeddingOutput, Form, TensorSpec, Tolerance, Variant
+from sanderling.manifest import Component, EmbeddingOutput, Form, TensorSpec, Tolerance, Variant
 from sanderling.storage import staging_folder
+
+
+GRAPH = "null.onnx"
 
 
 def build(model: Path, target: Path) -> Path:
@@ -28,20 +30,19 @@ def build(model: Path, target: Path) -> Path:
         for name in (manifest.preprocessing.text.tokenizer, manifest.golden.samples, manifest.golden.tensors):
             (staging / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(model / name, staging / name)
-        onnx.save(_graph(), staging / "null.onnx")
+        onnx.save(_graph(), staging / GRAPH)
         inputs = (TensorSpec("input_ids", "int64", ("batch", "sequence")),)
         outputs = (TensorSpec("hidden", "float32", ("batch", "sequence", 1)),)
-        form = Form("null.onnx")
+        form = Form(GRAPH)
         made = replace(
             manifest,
             name="null",
             default_variant="fp32",
             components={"model": Component(inputs, outputs, {"fp32": Variant({"padded": form}, Tolerance(-1.0))})},
             postprocessing=EmbeddingOutput("hidden", head.pooling, head.normalize, 1),
+            provenance=replace(manifest.provenance, license_file=None),
             files=sealing.list_files(staging),
         )
-        (staging / MANIFEST_NAME).write_bytes(encode(made))
-        (staging / MANIFEST_NAME).unlink()
         sealing.commit_bundle(staging, made, target)
     return target
 
