@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -12,17 +13,27 @@ from sanderling.errors import ExportError, SanderlingError
 from sanderling_export import graphs
 from sanderling_export.checkpoint import Checkpoint
 from sanderling_export.original import Original, TorchModule, final_size
+from sanderling_export.pace import compare
 from sanderling_export.simplify import simplify
 
 OPSET = 18
 
 
-def convert(checkpoint: Checkpoint, original: Original) -> onnx.ModelProto:
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """The graph, and notes on how it was rewritten."""
+
+    model: onnx.ModelProto
+    notes: tuple[str, ...] = ()
+
+
+def convert(checkpoint: Checkpoint, original: Original) -> Converted:
     """The fp32 graph, constants and batch normalization folded, in its fastest form. Raises ExportError."""
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            simplified, _ = simplify(unrewritten(checkpoint, original, Path(scratch)))
-            return simplified
+            before = unrewritten(checkpoint, original, Path(scratch))
+            after, counts = simplify(before)
+            return _faster(before, after, counts)
         except SanderlingError:
             raise
         except Exception as error:
@@ -42,6 +53,18 @@ def unrewritten(checkpoint: Checkpoint, original: Original, folder: Path) -> onn
     else:
         path = _transformers(checkpoint, original.description.task, folder)
     return graphs.clean(path, folder / "clean.onnx", _image_size(original))
+
+
+def _faster(before: onnx.ModelProto, after: onnx.ModelProto, counts: dict[str, int]) -> Converted:
+    """The rewritten graph, unless it is slower here; and what was found, for the manifest."""
+    pace = compare(before, after) if counts else None
+    if pace is None:
+        return Converted(after)
+    done = ", ".join(f"{count} {name}" for name, count in counts.items())
+    speed = f"{pace.value:.2f} times the unrewritten graph's speed in fp32 where it was exported (one thread)"
+    if pace.pays:
+        return Converted(after, (f"rewritten ({done}): {speed}",))
+    return Converted(before, (f"not rewritten: {done} would have given {speed}",))
 
 
 def _transformers(checkpoint: Checkpoint, task: str, folder: Path) -> Path:

@@ -138,7 +138,8 @@ def _build(plan: Plan, tell: Progress) -> Path:
     picked = samples.gather(source.description, plan.data, plan.base, plan.own_data)
     tell("convert to ONNX")
     with quiet():
-        fp32 = convert.convert(plan.checkpoint, source)
+        converted = convert.convert(plan.checkpoint, source)
+    fp32 = converted.model
     component = Component(graphs.specs(fp32.graph.input), graphs.specs(fp32.graph.output), {})
     variants = _variants(plan, fp32)
     tell(f"answer {len(picked.check)} samples with the original")
@@ -147,7 +148,7 @@ def _build(plan: Plan, tell: Progress) -> Path:
     labelled_set = _labelled(plan, source)
     with staging_folder(plan.output) as staging:
         build = sealing.build_folder(staging)
-        notes = [*plan.notes, *source.description.notes]
+        notes = [*plan.notes, *source.description.notes, *converted.notes]
         if plan.search is not None:
             found = conduct(
                 plan, plan.search, source, fp32, component, picked, expected, staging / _SEARCH_FOLDER, tell

@@ -1,4 +1,4 @@
-"""The smallest bundle there can be: a tokenizer's ids through one operator. What a call of it takes is the runtime's."""
+"""The smallest bundle there can be: ids through one operator. What a call of it takes is the runtime's own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from sanderling import sealing
 from sanderling.bundle import open_bundle
 from sanderling.manifest import Component, EmbeddingOutput, Form, TensorSpec, Tolerance, Variant
 from sanderling.storage import staging_folder
-
 
 GRAPH = "null.onnx"
 

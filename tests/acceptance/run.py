@@ -44,6 +44,8 @@ import placement  # isort: skip
 import storm  # isort: skip
 import tuner  # isort: skip
 import quota  # isort: skip
+import passes  # isort: skip
+import overhead  # isort: skip
 
 THEMES = (
     same_answers,
@@ -66,6 +68,8 @@ THEMES = (
     text_classification,
     tuner,
     quota,
+    passes,
+    overhead,
 )
 
 

@@ -23,9 +23,12 @@ class ProbeError(Exception):
     """The graph does not load, or does not take inputs that are made up."""
 
 
-def feeds(model: ir.Model) -> list[Feeds]:
-    """Two sets of small inputs for the graph, of different extents in every dimension that changes from run to run."""
-    return [_feeds(model, batch, length) for batch, length in _EXTENTS]
+def feeds(model: ir.Model, extents: Sequence[tuple[int, int]] = _EXTENTS) -> list[Feeds]:
+    """Inputs for the graph, of each extent (inputs, tokens) in the dimensions that change from run to run.
+
+    Two small ones unless told.
+    """
+    return [_feeds(model, batch, length) for batch, length in extents]
 
 
 def run(model: ir.Model, outputs: Sequence[str]) -> list[list[NDArray[Any]]]:
