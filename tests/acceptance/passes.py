@@ -8,6 +8,7 @@ int8 is ONNX Runtime's dynamic quantization of either, by channel in seven bits,
 from __future__ import annotations
 
 import gc
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -83,7 +84,7 @@ def _rows(context: Context, name: str, make: Callable[[], Any], task: str) -> li
     exact = [_answers(path, batch) for batch in batches]
     moved = max(_distance(_answers(rewritten, b), e) for b, e in zip(batches, exact, strict=True))
     rows.append(at_most(f"{name} fp32: moved by the passes, of the largest value", moved, _MAX_MOVED, digits=8))
-    rows.append(_speed(context, f"{name} fp32", _session(path), _rewritten_session(rewritten), batches))
+    rows.append(_speed(context, f"{name} fp32", path, _session(rewritten, disabled=graphs.SLOW), batches))
     context.say("quantize both")
     plain, fused = _quantized(path, context.folder / "plain"), _quantized(rewritten, context.folder / "fused")
     graphs.save(graphs.fuse(fused, context.folder / "fused.onnx"), context.folder / "final")
@@ -101,7 +102,7 @@ def _rows(context: Context, name: str, make: Callable[[], Any], task: str) -> li
             spread=f"{similar[1]:.5f} and {similar[0]:.5f}",
         )
     )
-    rows.append(_speed(context, f"{name} int8-dynamic", _session(plain), _session(final, optimized=True), batches))
+    rows.append(_speed(context, f"{name} int8-dynamic", plain, _session(final, optimized=True), batches))
     return rows
 
 
@@ -153,10 +154,6 @@ def _session(path: Path, *, optimized: bool = False, disabled: str = "") -> onnx
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def _rewritten_session(path: Path) -> onnxruntime.InferenceSession:
-    return _session(path, disabled=graphs.SLOW)
-
-
 def _batch(path: Path, count: int, tokens: int) -> dict[str, NDArray[Any]]:
     draw = np.random.default_rng(1)
     made: dict[str, NDArray[Any]] = {}
@@ -190,12 +187,12 @@ def _distance(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
 def _speed(
     context: Context,
     what: str,
-    before: onnxruntime.InferenceSession,
+    before: Path,
     after: onnxruntime.InferenceSession,
     batches: list[dict[str, NDArray[Any]]],
 ) -> Row:
     context.say(f"{what}: {ROUNDS} rounds")
-    sessions = {"before": before, "after": after}
+    sessions = {"before": _session(before), "after": after}
     seconds: dict[str, list[float]] = {name: [] for name in sessions}
     each: dict[tuple[str, int], list[float]] = {}
     for session in sessions.values():
@@ -220,7 +217,7 @@ def _speed(
         f"{ratio.value:.3f}",
         f">= {BOUND:g}",
         spread=f"95% {ratio.low:.3f} to {ratio.high:.3f}, {ROUNDS} rounds; {parts}; products are "
-        f"{100 * _products(before, batches[-1]):.0f}% of the unrewritten graph's processor time",
+        f"{100 * _products(before, batches[-1], context.folder):.0f}% of the unrewritten graph's processor time",
     )
 
 
@@ -228,15 +225,14 @@ def _extent(batch: Mapping[str, NDArray[Any]]) -> str:
     return " x ".join(map(str, next(iter(batch.values())).shape[:2])) + ":"
 
 
-def _products(session: onnxruntime.InferenceSession, batch: Mapping[str, NDArray[Any]]) -> float:
+def _products(path: Path, batch: Mapping[str, NDArray[Any]], scratch: Path) -> float:
     """The share of a run's node time in products with weights, which no rewrite makes faster."""
-    import json
-
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = cores.granted()
     options.enable_profiling = True
+    options.profile_file_prefix = str(scratch / "profile")
     options.log_severity_level = 3
-    profiled = onnxruntime.InferenceSession(session._model_path, options, providers=["CPUExecutionProvider"])
+    profiled = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     profiled.run(None, dict(batch))
     written = Path(profiled.end_profiling())
     events = json.loads(written.read_text(encoding="utf-8"))
