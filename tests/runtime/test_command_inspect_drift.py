@@ -13,6 +13,7 @@ import tiny_bundles
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sanderling.codec import decode, encode
 from sanderling.commands.drift import INVARIANT_WITHIN, batch_invariant
 from sanderling.manifest import (
     Distances,
@@ -24,8 +25,6 @@ from sanderling.manifest import (
     Tolerance,
     Variant,
     WorstInput,
-    decode,
-    encode,
 )
 
 testing = pytest.importorskip("typer.testing")
