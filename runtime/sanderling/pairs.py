@@ -27,15 +27,17 @@ class TextPair(Struct, frozen=True):
 def as_pair(item: object) -> object:
     """A mapping with `text` and `text_pair` as a TextPair, as transformers' pipelines take it; all else as it is.
 
-    Raises TextError for a mapping with other keys.
+    Raises TextError for a mapping with other keys, or with values that are no texts.
     """
     if not isinstance(item, Mapping):
         return item
-    if set(item) == {"text"}:
+    strings = all(isinstance(value, str) for value in item.values())
+    if strings and set(item) == {"text"}:
         return item["text"]
-    if set(item) != {"text", "text_pair"}:
-        raise TextError(
-            f"The input has the keys {', '.join(sorted(map(str, item)))[:200] or 'none'}; "
-            "text and text_pair were expected."
-        )
-    return TextPair(item["text"], item["text_pair"])
+    if strings and set(item) == {"text", "text_pair"}:
+        return TextPair(item["text"], item["text_pair"])
+    met = ", ".join(f"{key} ({type(value).__name__})" for key, value in item.items())[:200]
+    raise TextError(
+        f"The input is a mapping of {met or 'nothing'}; text and text_pair, both str, or in place of a mapping a text "
+        "or a list of texts was expected."
+    )

@@ -115,8 +115,14 @@ def test_a_model_takes_pairs_and_mappings(text_bundle: Path) -> None:
         np.testing.assert_allclose(batch[0].logits, single.logits, atol=1e-6)
         np.testing.assert_allclose(batch[1].logits, tiny_bundles.reference_logits("the sea"), atol=1e-5)
         np.testing.assert_array_equal(batch[2].logits, batch[1].logits)
-        for wrong in ({"text": "a", "second": "b"}, {}, {"text_pair": "b"}):
-            with pytest.raises(TextError, match="text and text_pair were expected"):
+        for wrong in (
+            {"text": "a", "second": "b"},
+            {},
+            {"text_pair": "b"},
+            {"text": ["a"]},
+            {"text": "a", "text_pair": 7},
+        ):
+            with pytest.raises(TextError, match="text and text_pair, both str"):
                 model(wrong)
 
 
