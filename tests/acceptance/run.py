@@ -35,6 +35,7 @@ import interrupted  # isort: skip
 import direction  # isort: skip
 import task_metrics  # isort: skip
 import text_classification  # isort: skip
+import tabular  # isort: skip
 import invariance  # isort: skip
 import search  # isort: skip
 import minilm_floor  # isort: skip
@@ -66,6 +67,7 @@ THEMES = (
     placement,
     storm,
     text_classification,
+    tabular,
     tuner,
     quota,
     passes,
