@@ -47,6 +47,8 @@ def inputs_for(bundle: Bundle, given: Sequence[Path] = ()) -> Inputs:
 
     Texts come one a line from text files. Raises BenchError: nothing there that this bundle takes.
     """
+    if bundle.manifest.task.startswith(("tabular", "time-series")):
+        raise BenchError(f"bench takes models of texts and images; {bundle.manifest.task} is not measured yet.")
     modality: Modality = "text" if bundle.manifest.preprocessing.text is not None else "image"
     if given:
         items = _texts_of(given) if modality == "text" else _images_of(given)

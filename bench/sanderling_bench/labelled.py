@@ -38,6 +38,11 @@ class Case:
 
 def kind_of(bundle: Bundle, data: Path) -> Kind:
     """What the data is for: a folder is for retrieval, a file for what the bundle answers with."""
+    if bundle.manifest.task.startswith(("tabular", "time-series")):
+        raise EvalError(
+            f"eval takes models of texts and images; {bundle.manifest.name} is for {bundle.manifest.task}. "
+            "Its drift, and a forecaster's error and coverage, are shown by: sanderling inspect"
+        )
     head = bundle.manifest.postprocessing
     if isinstance(head, EmbeddingOutput):
         return "retrieval" if data.is_dir() else "pairs"

@@ -308,3 +308,20 @@ def test_the_command_line_takes_files_and_json(house_bundle: Path, tmp_path: Pat
 def test_options_of_other_tasks_are_refused(house_bundle: Path) -> None:
     for option in (["--horizon", "2"], ["--level", "0.9"], ["--prompt", "query"]):
         assert "goes with" in str(run(str(house_bundle), "[1, 2, 3]", *option).exception)
+
+
+def test_inspect_shows_the_columns(house_bundle: Path) -> None:
+    testing = pytest.importorskip("typer.testing")
+    shown = testing.CliRunner().invoke(build_app(), ["inspect", str(house_bundle)]).stdout
+    assert "area: number (float64) in m²" in shown
+    assert "2 categories, unseen: pass" in shown
+    assert "price EUR" in shown
+
+
+@pytest.mark.parametrize("command", ["eval", "bench"])
+def test_what_is_not_measured_yet_says_so(house_bundle: Path, tmp_path: Path, command: str) -> None:
+    testing = pytest.importorskip("typer.testing")
+    path = table(tmp_path, "area,rooms,city,target\n40.5,2,Oslo,191\n")
+    options = ["--data", str(path)] if command == "eval" else []
+    done = testing.CliRunner().invoke(build_app(), [command, str(house_bundle), *options])
+    assert "models of texts and images" in str(done.exception)

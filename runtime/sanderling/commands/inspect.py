@@ -11,7 +11,7 @@ import typer
 from sanderling.bundle import Bundle, open_bundle
 from sanderling.commands.console import megabytes, plain, print_json, stdout, table
 from sanderling.commands.drift import show_drift, variant_size
-from sanderling.manifest import ClassificationOutput, EmbeddingOutput, Variant
+from sanderling.manifest import ClassificationOutput, EmbeddingOutput, ForecastOutput, RegressionOutput, Variant
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -71,6 +71,11 @@ def _facts(bundle: Bundle) -> Table:
     elif isinstance(head, ClassificationOutput):
         some = ", ".join(head.labels[:4]) + (", …" if len(head.labels) > 4 else "")
         table.add_row("output", f"{len(head.labels)} labels ({plain(some)}), {head.activation}")
+    elif isinstance(head, RegressionOutput):
+        table.add_row("output", ", ".join(plain(f"{target.name} {target.unit}".rstrip()) for target in head.targets))
+    elif isinstance(head, ForecastOutput):
+        covered = [f"{i.level:.0%} (covered {i.coverage:.1%})" for i in head.intervals if i.coverage is not None]
+        table.add_row("output", f"{head.horizon:,} values ahead, intervals {', '.join(covered) or 'not measured'}")
     table.add_row("checkpoint", plain(manifest.provenance.checkpoint))
     table.add_row("licence", plain(manifest.provenance.license))
     table.add_row("format", f"{manifest.version}, digest {bundle.digest[:16]}")
@@ -87,6 +92,16 @@ def _preprocessing(bundle: Bundle) -> list[tuple[str, str]]:
         steps = [msgspec.to_builtins(step) for step in image.steps]
         described = [f"{s.pop('op')} " + " ".join(f"{v}" for v in s.values() if v is not None) for s in steps]
         lines.append(("image", f"{image.channels}: " + ", ".join(described)))
+    if tabular := bundle.manifest.preprocessing.tabular:
+        for column in tabular.columns:
+            known = f", {len(column.categories):,} categories, unseen: {column.unseen}" if column.categories else ""
+            unit = f" in {plain(column.unit)}" if column.unit else ""
+            words = f"{plain(column.name)}: {column.kind} ({column.dtype}){unit}, missing: {column.missing}{known}"
+            lines.append(("column", words))
+    if series := bundle.manifest.preprocessing.series:
+        lines.append(
+            ("series", f"{len(series.lags):,} lags, the farthest {max(series.lags):,} {plain(series.step)} back")
+        )
     return lines
 
 
