@@ -20,13 +20,7 @@ _LEAST = np.float32(-1e9)
 def embed(outputs: Arrays, feeds: Arrays, head: EmbeddingOutput) -> NDArray[np.float32]:
     """Vectors of the shape (batch, dimension), float32, pooled over the tokens whose `attention_mask` is 1."""
     hidden = outputs[head.output].astype(np.float32, copy=False)
-    if head.pooling == "none":
-        vectors = hidden
-    elif head.pooling == "mean" and "attention_mask" not in feeds:
-        # Every token counts alike.
-        vectors = np.add.reduce(hidden, axis=1) / np.float32(max(hidden.shape[1], 1))
-    else:
-        vectors = _pool(hidden, _mask(hidden, feeds), head.pooling)
+    vectors = hidden if head.pooling == "none" else _pool(hidden, _mask(hidden, feeds), head.pooling)
     if vectors.ndim != 2 or vectors.shape[1] != head.dimension:
         raise GraphError(
             f"The graph's output {head.output!r} pooled to the shape {vectors.shape}; "

@@ -57,8 +57,4 @@ def test_the_mean_without_a_mask_is_that_with_ones() -> None:
     head = EmbeddingOutput("hidden", "mean", True, 6)
     hidden = np.random.default_rng(1).standard_normal((3, 7, 6)).astype(np.float32)
     masked = heads.embed({"hidden": hidden}, {"attention_mask": np.ones((3, 7), np.int64)}, head)
-    np.testing.assert_allclose(heads.embed({"hidden": hidden}, {}, head), masked, atol=1e-6)
-    # Each row is its own: no mate moves it by a bit.
-    np.testing.assert_array_equal(
-        heads.embed({"hidden": hidden[1:2]}, {}, head), heads.embed({"hidden": hidden}, {}, head)[1:2]
-    )
+    np.testing.assert_array_equal(heads.embed({"hidden": hidden}, {}, head), masked)
