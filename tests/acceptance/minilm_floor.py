@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 import sanderling
 from sanderling import cores, heads, schedule
 from sanderling.bundle import Bundle, open_bundle
+from sanderling.commands.drift import variant_size
 from sanderling.manifest import EmbeddingOutput
 from sanderling.plan import TOKEN_BUDGET
 from sanderling.preprocess.text import Encoded, TextEncoder
 from sanderling.verification import cosines
-from sanderling_bench.measure import variant_bytes
 from sanderling_export import texts as exported
 
 NAME = "all-minilm-l6-v2"
@@ -39,7 +39,7 @@ def minilm_floor(context: Context) -> list[Row]:
     context.say("the original answers")
     expected = _original(given)
     rows = [
-        at_most(f"MiniLM {variant}: size", variant_bytes(bundle, variant) / 1e6, MAX_BYTES / 1e6, digits=1, unit=" MB")
+        at_most(f"MiniLM {variant}: size", variant_size(bundle, variant) / 1e6, MAX_BYTES / 1e6, digits=1, unit=" MB")
     ]
     seen = {*exported.corpus(1000, 0), *exported.corpus(1000, 1), *exported.HARD, *exported.GOLDEN}
     both = len(seen & set(given))
