@@ -289,7 +289,8 @@ def test_floors_that_make_no_sense_are_refused() -> None:
         aims.completed(Target(min_agreement=0.9), embedding)
     assert aims.completed(Target(), embedding) == Target(min_cosine=0.99)
     assert aims.completed(Target(), ClassificationOutput("y", "softmax", ("a", "b"))) == Target(min_agreement=0.99)
-    assert aims.completed(Target(), ClassificationOutput("y", "none", ("a",))) == Target(min_cosine=0.99)
+    with pytest.raises(ExportError, match="a single number"):
+        aims.completed(Target(min_cosine=0.9), ClassificationOutput("y", "none", ("a",)))
 
 
 def test_a_duel_is_bounded() -> None:

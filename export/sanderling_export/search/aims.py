@@ -33,9 +33,14 @@ def target_of(
 def completed(target: Target, head: EmbeddingOutput | ClassificationOutput) -> Target:
     """The floor, or where none was given: 0.99 of minimum cosine for embeddings, of agreement for classifiers.
 
-    Raises ExportError for a floor of agreement where there are no labels to agree on.
+    Raises ExportError for a floor of agreement where there are no labels to agree on, and for a model of one number.
     """
     chooses = isinstance(head, ClassificationOutput) and len(head.labels) > 1
+    if isinstance(head, ClassificationOutput) and not chooses:
+        raise ExportError(
+            "--variants auto compares answers by their cosine, which says nothing of a model that answers with "
+            "a single number. Name the variants, as --variants fp32,int8-dynamic; sanderling eval measures them."
+        )
     if target.min_agreement is not None and not chooses:
         raise ExportError(
             "--min-agreement compares first labels, and this model has none to choose from. Use --min-cosine."
