@@ -65,9 +65,6 @@ def train(
     model = AutoModelForSequenceClassification.from_pretrained(
         encoder, local_files_only=True, id2label=dict(enumerate(labels)), label2id={n: i for i, n in enumerate(labels)}
     )
-    # Half of all weights, of which a few thousand sentences touch few: words that training never saw stay neighbours of
-    # those it did, and a step takes a fifth less time.
-    model.get_input_embeddings().requires_grad_(False)
     tell(f"{task}: {len(held_in):,} examples to train on, {len(held_out):,} held out")
     state = output.with_name(output.name + ".training")
     state.mkdir(parents=True, exist_ok=True)

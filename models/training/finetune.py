@@ -60,7 +60,7 @@ def train(
         optimizer, lambda step: min((step + 1) / warm, max(0.0, (len(order) - step) / max(1, len(order) - warm)))
     )
     torch.manual_seed(settings.seed)
-    identity = _identity(settings, tokens, labels)
+    identity = _identity(model, settings, tokens, labels)
     begin = _resume(folder / STATE_NAME, model, optimizer, schedule, identity)
     if begin:
         tell(f"resumed after step {begin} of {len(order)}")
@@ -137,10 +137,11 @@ def _groups(model: torch.nn.Module, decay: float) -> list[dict[str, Any]]:
     ]
 
 
-def _identity(settings: Settings, tokens: Tokens, labels: Sequence[int]) -> str:
-    """What a state must come from to be taken up: the same settings on the same examples."""
+def _identity(model: torch.nn.Module, settings: Settings, tokens: Tokens, labels: Sequence[int]) -> str:
+    """What a state must come from to be taken up: the same weights, settings and examples."""
     said = {name: value for name, value in asdict(settings).items() if name != "save_every"}
-    return hashlib.sha256(repr((said, tokens, list(labels))).encode()).hexdigest()
+    trained = [(name, tuple(p.shape)) for name, p in model.named_parameters() if p.requires_grad]
+    return hashlib.sha256(repr((said, tokens, list(labels), trained)).encode()).hexdigest()
 
 
 def _save(path: Path, model: Any, optimizer: Any, schedule: Any, identity: str, done: int) -> None:

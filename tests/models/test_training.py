@@ -104,6 +104,9 @@ def test_a_state_of_another_run_is_not_taken_up(tmp_path: Path) -> None:
     other = finetune.Settings(epochs=3, batch=4, learning_rate=1e-3, save_every=3)
     finetune.train(small_model(), tokens, labels, other, tmp_path, told.append, stop_after=1)
     finetune.train(small_model(), tokens, labels[::-1], SETTINGS, tmp_path, told.append, stop_after=1)
+    part = small_model()
+    part.get_input_embeddings().requires_grad_(False)
+    finetune.train(part, tokens, labels, SETTINGS, tmp_path, told.append, stop_after=1)
     assert not any(line.startswith("resumed") for line in told)
 
 
