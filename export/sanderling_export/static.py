@@ -39,6 +39,7 @@ _KEPT_DRIFT = 2e-4
 _PROBES = 10
 _MEAN_SAMPLES = 80
 _FULL_RANGE, _REDUCED_RANGE = 127.0, 64.0
+_BOUNDING = {"Clip", "HardSigmoid", "Sigmoid", "Softmax", "Tanh"}
 _OPERATORS = ["Conv", "Gemm", "MatMul", "Add", "Clip", "Relu", "MaxPool", "GlobalAveragePool"]
 
 
@@ -144,7 +145,10 @@ def quantize(
 def _ranges(
     model: onnx.ModelProto, feeds: Sequence[Feed], method: Method, percentile: float
 ) -> dict[str, tuple[float, float]]:
-    """The range of each activation that is rounded; two passes, since a histogram wants to know its ends."""
+    """The range of each activation that is rounded; two passes, since a histogram wants to know its ends.
+
+    What a function bounds keeps its whole range: its ends are met often, and to cut them costs more than it gains.
+    """
     inferred = onnx.shape_inference.infer_shapes(model)
     typed = {value.name: value.type.tensor_type.elem_type for value in (*inferred.graph.value_info, *model.graph.input)}
     typed |= {value.name: value.type.tensor_type.elem_type for value in model.graph.output}
@@ -155,10 +159,12 @@ def _ranges(
         for name, value in values.items():
             low, high = ends.get(name, (0.0, 0.0))
             ends[name] = min(low, float(value.min())), max(high, float(value.max()))
-    ranges = Ranges(method, percentile, ends)
-    for values in graphs.observe(model, floats, feeds):
+    bounded = {name for node in model.graph.node if node.op_type in _BOUNDING for name in node.output}
+    free = {name: both for name, both in ends.items() if name not in bounded}
+    ranges = Ranges(method, percentile, free)
+    for values in graphs.observe(model, free, feeds):
         ranges.add(values)
-    return ranges.found()
+    return ends | ranges.found()
 
 
 def _layers(model: onnx.ModelProto) -> list[Layer]:
