@@ -22,7 +22,7 @@ TEXTS = ["low tide", "", "the small bird runs along the edge of the sea and " * 
 def exported(folder: Path, target: Path, data: Path) -> Manifest:
     export(folder, target, data=data)
     report = verify(target)
-    assert report.held, report.failed[:3]
+    assert report.held, (report.combinations, report.failed[:3])
     return sanderling.open_bundle(target).manifest
 
 

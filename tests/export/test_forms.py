@@ -29,13 +29,15 @@ def test_every_form_answers_as_padded(
     export(checkpoint(name), tmp_path / name, data=lines, variants=("fp32", "int8-static"))
     bundle = sanderling.open_bundle(tmp_path / name)
     for variant, found in bundle.manifest.components["model"].variants.items():
-        assert set(found.forms) == {"padded", "exact", "packed"}
+        # XLM-RoBERTa's export looks its one token type up in a table as long as a text: no row of many texts fits it.
+        others = ("exact",) if name == "xlm-roberta" else ("exact", "packed")
+        assert set(found.forms) == {"padded", *others}
         assert len({form.data for form in found.forms.values()}) == 1
         rows = {}
         for form in found.forms:
             with assemble(bundle, Plan(variant, "cpu", 1, 1, token_budget=64, form=form)) as model:
                 rows[form] = model.answer(TEXTS).rows
-        for form in ("exact", "packed"):
+        for form in others:
             np.testing.assert_allclose(rows[form], rows["padded"], atol=1e-5 * np.abs(rows["padded"]).max())
 
 
@@ -90,10 +92,11 @@ _WIDE = helper.make_node("Unsqueeze", ["mask", "axes"], ["wide"])
 def _description() -> Description:
     from tiny_bundles import tokenizer
 
-    from sanderling.manifest import EmbeddingOutput
+    from sanderling.manifest import EmbeddingOutput, TextPreprocessing
 
     head = EmbeddingOutput("hidden", "mean", True, 2)
-    return Description("feature-extraction", head, tokenizer=tokenizer().to_str().encode())
+    text = TextPreprocessing("tokenizer.json", max_tokens=64)
+    return Description("feature-extraction", head, text, tokenizer=tokenizer().to_str().encode())
 
 
 def test_a_mask_that_masks_by_a_product_is_taken_out(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import sanderling
-from sanderling.manifest import Manifest
+from sanderling.commands.drift import variant_size
 from sanderling.verification import cosines, verify
 from sanderling_export import original, photographs, texts
 from sanderling_export.description import Options
@@ -38,11 +38,6 @@ def source(name: str) -> original.Original:
     return original.load(plan.checkpoint, plan.options)
 
 
-def size(manifest: Manifest, variant: str) -> int:
-    (form,) = manifest.components["model"].variants[variant].forms.values()
-    return sum(manifest.files[file].size for file in (form.graph, *form.data))
-
-
 def test_minilm_answers_as_sentence_transformers(minilm: Path) -> None:
     sample = [*texts.corpus(60, 1), *texts.HARD, *texts.GOLDEN]
     expected = source("all-minilm-l6-v2").answers(sample)
@@ -51,7 +46,8 @@ def test_minilm_answers_as_sentence_transformers(minilm: Path) -> None:
 
 
 def test_minilm_static_is_near_on_every_text_and_keeps_to_itself(minilm: Path) -> None:
-    manifest = sanderling.open_bundle(minilm).manifest
+    bundle = sanderling.open_bundle(minilm)
+    manifest = bundle.manifest
     assert manifest.default_variant == "int8-static"
     static = manifest.components["model"].variants["int8-static"]
     assert static.drift is not None
@@ -59,15 +55,16 @@ def test_minilm_static_is_near_on_every_text_and_keeps_to_itself(minilm: Path) -
     assert static.drift.cosine.mean >= 0.997
     assert static.invariance is not None
     assert min(static.invariance.batch, *static.invariance.padding.values()) > 1 - 1e-6
-    assert size(manifest, "int8-static") <= 30e6
+    assert variant_size(bundle, "int8-static") <= 30e6
 
 
 def test_minilm_int8_is_worth_having(minilm: Path) -> None:
-    manifest = sanderling.open_bundle(minilm).manifest
+    bundle = sanderling.open_bundle(minilm)
+    manifest = bundle.manifest
     drift = manifest.components["model"].variants["int8-dynamic"].drift
     assert drift is not None
     assert drift.cosine.mean >= 0.99
-    assert size(manifest, "int8-dynamic") <= 0.3 * size(manifest, "fp32")
+    assert variant_size(bundle, "int8-dynamic") <= 0.3 * variant_size(bundle, "fp32")
     assert manifest.preprocessing.text is not None
     assert manifest.preprocessing.text.max_tokens == 256
     assert verify(minilm).held
@@ -87,11 +84,12 @@ def test_efficientnet_answers_as_torch(efficientnet: Path) -> None:
 
 
 def test_efficientnet_int8_is_worth_having(efficientnet: Path) -> None:
-    manifest = sanderling.open_bundle(efficientnet).manifest
+    bundle = sanderling.open_bundle(efficientnet)
+    manifest = bundle.manifest
     drift = manifest.components["model"].variants["int8-static"].drift
     assert drift is not None
     assert drift.agreement is not None
     assert drift.cosine.mean >= 0.98
     assert drift.agreement >= 0.93
-    assert size(manifest, "int8-static") <= 0.3 * size(manifest, "fp32")
+    assert variant_size(bundle, "int8-static") <= 0.3 * variant_size(bundle, "fp32")
     assert verify(efficientnet).held

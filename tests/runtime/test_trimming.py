@@ -65,7 +65,7 @@ def test_weights_that_a_kept_variant_shares_stay(copy_bundle: CopyBundle, embedd
         component = manifest.components["model"]
         exact = component.variants["fp32"]
         both = Form(exact.forms["padded"].graph, exact.forms["padded"].data)
-        variants = {**component.variants, "copy": msgspec.structs.replace(exact, forms={"exact": both})}
+        variants = {**component.variants, "copy": msgspec.structs.replace(exact, forms={"padded": both})}
         changed = msgspec.structs.replace(component, variants=variants)
         return msgspec.structs.replace(manifest, components={"model": changed})
 

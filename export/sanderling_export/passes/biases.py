@@ -43,7 +43,7 @@ def _rewrite(model: ir.Model, attention: ir.Node) -> bool:
 def _biased(value: ir.Value | None) -> tuple[ir.Value, Array] | None:
     """What is before x + constant of one axis, read by nothing else, and the constant."""
     node = value.producer() if value is not None else None
-    if value is None or node is None or node.op_type != "Add" or len(list(value.uses())) != 1:
+    if value is None or node is None or node.op_type != "Add" or _only_reader(value) is None:
         return None
     for x, other in (node.inputs, reversed(node.inputs)):
         constant = _array(other)
