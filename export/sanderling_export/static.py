@@ -7,15 +7,16 @@ Three things make it hold, each measured on EfficientNet-Lite0 (mean cosine of l
   other weights take 7 bits, which cannot saturate, but for depthwise convolutions, whose kernels accumulate wider.
 - Rounding weights shifts the mean of every channel; the shift is known from the mean input and goes into the bias
   (bias correction, Nagel et al. 2019).
-- A few small layers cost most of the drift; found by rounding each alone, they stay in float.
+- A few small layers cost most of the drift; found by rounding each alone, weights and input, they stay in float.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -29,7 +30,8 @@ from onnxruntime.quantization import (
 )
 
 from sanderling.verification import cosines
-from sanderling_export import graphs, rounding
+from sanderling_export import depthwise, graphs, rounding
+from sanderling_export.depthwise import Window
 from sanderling_export.graphs import Feed
 from sanderling_export.ranges import PERCENTILE, Method, Ranges
 
@@ -55,14 +57,36 @@ class Layer:
     axis: int
     depthwise: bool
     pointwise: bool
+    window: Window | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Grid:
-    """Weights on the values that 8 bits can hold, and of pointwise layers the scale of each output channel."""
+    """Weights on the values that 8 bits can hold, the scale of each output channel where rounding chose it, and of
+    depthwise layers what their taps see in the mean (channels, taps)."""
 
     values: NDArray[np.float32]
     scales: NDArray[np.float32] | None = None
+    seen: NDArray[np.float64] | None = None
+
+
+class _Moments:
+    """The covariance of rows (n, k), summed up: an error of the mean is taken back by the bias, and counts nothing."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._sum: NDArray[np.float64] = np.zeros(())
+        self._products: NDArray[np.float64] = np.zeros(())
+
+    def add(self, rows: NDArray[np.float32]) -> None:
+        self._count += len(rows)
+        self._sum = self._sum + rows.sum(axis=0, dtype=np.float64)
+        self._products = self._products + (rows.T @ rows)
+
+    @property
+    def covariance(self) -> NDArray[np.float64]:
+        """(k, k), float64, times the count of rows."""
+        return np.asarray(self._products - np.outer(self._sum, self._sum) / self._count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +126,14 @@ def quantize(
     for layer in rounded:
         _correct_bias(model, layer, grids[layer.node], means)
     for layer in rounded:
-        if layer.pointwise:
+        if grids[layer.node].scales is not None:
             graphs.replace(graphs.weights(model)[layer.weight], grids[layer.node].values)
     graphs.prune(model)
     overrides: dict[str, list[dict[str, object]]] = {
         layer.weight: [{"quant_type": QuantType.QInt8, "reduce_range": False, "axis": layer.axis}]
         * graphs.weights(model)[layer.weight].dims[layer.axis]
         for layer in rounded
-        if layer.depthwise
+        if layer.depthwise and grids[layer.node].scales is None
     }
     for layer in rounded:
         scales = grids[layer.node].scales
@@ -139,7 +163,25 @@ def quantize(
             calibrate_method=CalibrationMethod.MinMax,
             extra_options={"TensorQuantOverrides": overrides},
         )
-        return Static(onnx.load(str(target)), kept)
+        made = onnx.load(str(target))
+        _answer_in_float(made)
+        return Static(made, kept)
+
+
+def _answer_in_float(model: onnx.ModelProto) -> None:
+    """The graph's outputs as their last layer gives them: in steps of 8 bits, neighbouring labels would be level."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    for output in model.graph.output:
+        last = makers[output.name]
+        rounded = makers.get(last.input[0]) if last.op_type == "DequantizeLinear" else None
+        if rounded is None or rounded.op_type != "QuantizeLinear" or rounded.input[0] not in makers:
+            continue
+        raw = rounded.input[0]
+        model.graph.node.remove(last)
+        model.graph.node.remove(rounded)
+        for node in model.graph.node:
+            node.output[:] = [output.name if name == raw else name for name in node.output]
+            node.input[:] = [output.name if name == raw else name for name in node.input]
 
 
 def _ranges(
@@ -154,17 +196,23 @@ def _ranges(
     typed |= {value.name: value.type.tensor_type.elem_type for value in model.graph.output}
     around = {name for n in model.graph.node if n.op_type in _OPERATORS for name in (*n.input, *n.output)}
     floats = [name for name in around if typed.get(name) == onnx.TensorProto.FLOAT]
-    ends: dict[str, tuple[float, float]] = {}
-    for values in graphs.observe(model, floats, feeds):
-        for name, value in values.items():
-            low, high = ends.get(name, (0.0, 0.0))
-            ends[name] = min(low, float(value.min())), max(high, float(value.max()))
+    ends = _ends(model, floats, feeds)
     bounded = {name for node in model.graph.node if node.op_type in _BOUNDING for name in node.output}
     free = {name: both for name, both in ends.items() if name not in bounded}
     ranges = Ranges(method, percentile, free)
     for values in graphs.observe(model, free, feeds):
         ranges.add(values)
     return ends | ranges.found()
+
+
+def _ends(model: onnx.ModelProto, tensors: Iterable[str], feeds: Sequence[Feed]) -> dict[str, tuple[float, float]]:
+    """The lowest and the highest value of each tensor; zero is among them."""
+    ends: dict[str, tuple[float, float]] = {}
+    for values in graphs.observe(model, tensors, feeds):
+        for name, value in values.items():
+            low, high = ends.get(name, (0.0, 0.0))
+            ends[name] = min(low, float(value.min())), max(high, float(value.max()))
+    return ends
 
 
 def _layers(model: onnx.ModelProto) -> list[Layer]:
@@ -179,12 +227,25 @@ def _layers(model: onnx.ModelProto) -> list[Layer]:
         if node.op_type == "Gemm" and (attributes.get("transA") or attributes.get("alpha", 1.0) != 1.0):
             continue
         axis = 0 if node.op_type == "Conv" or attributes.get("transB") else 1
-        depthwise = node.op_type == "Conv" and attributes.get("group", 1) == dims[0] > 1
+        by_channel = node.op_type == "Conv" and attributes.get("group", 1) == dims[0] > 1
         shared = sum(node.input[1] in other.input for other in model.graph.node) > 1
         product = node.op_type == "Gemm" or (attributes.get("group", 1) == 1 and all(size == 1 for size in dims[2:]))
         pointwise = product and not shared and not any(attributes.get("pads", ()))
-        found.append(Layer(node.name, node.input[0], node.input[1], bias, axis, depthwise, pointwise))
+        window = _window(attributes, dims) if by_channel and dims[1] == 1 and not shared else None
+        found.append(Layer(node.name, node.input[0], node.input[1], bias, axis, by_channel, pointwise, window))
     return found
+
+
+def _window(attributes: dict[str, Any], dims: Sequence[int]) -> Window | None:
+    if attributes.get("auto_pad", b"NOTSET") != b"NOTSET":
+        return None
+    ones = [1] * (len(dims) - 2)
+    return depthwise.window(
+        dims[2:],
+        attributes.get("strides", ones),
+        attributes.get("pads", [0] * (2 * len(ones))),
+        attributes.get("dilations", ones),
+    )
 
 
 def _means(model: onnx.ModelProto, layers: list[Layer], feeds: Sequence[Feed]) -> dict[str, NDArray[np.float64]]:
@@ -201,21 +262,29 @@ def _grids(model: onnx.ModelProto, layers: list[Layer], feeds: Sequence[Feed]) -
     """The weights of each layer as they will be rounded, by node."""
     constants = graphs.weights(model)
     pointwise = [layer for layer in layers if layer.pointwise]
-    moments: dict[str, NDArray[np.float64]] = {}
-    for values in graphs.observe(model, [layer.input for layer in pointwise], feeds):
-        for name, value in values.items():
-            rows = np.moveaxis(value, 1, -1).reshape(-1, value.shape[1])
-            moments[name] = moments.get(name, np.zeros(1)) + rows.T @ rows
+    windows = {layer.node: depthwise.Moments(layer.window) for layer in layers if layer.window is not None}
+    moments: dict[str, _Moments] = {layer.input: _Moments() for layer in pointwise}
+    for values in graphs.observe(model, {layer.input for layer in layers if layer.pointwise or layer.window}, feeds):
+        for name, seen_so_far in moments.items():
+            seen_so_far.add(np.moveaxis(values[name], 1, -1).reshape(-1, values[name].shape[1]))
+        for layer in layers:
+            if layer.node in windows:
+                windows[layer.node].add(values[layer.input])
     found = {}
     for layer in layers:
         weight = graphs.array(constants[layer.weight])
-        if not layer.pointwise:
+        if layer.node in windows:
+            seen = windows[layer.node]
+            integers, scales = depthwise.rounded(weight.reshape(len(weight), -1), seen.covariance)
+            kernels = (integers * scales[:, None]).astype(np.float32)
+            found[layer.node] = _Grid(kernels.reshape(weight.shape), scales, seen.mean)
+        elif layer.pointwise:
+            matrix = weight.reshape(len(weight), -1).T if layer.axis == 0 else weight
+            integers, scales = rounding.rounded(np.ascontiguousarray(matrix), moments[layer.input].covariance)
+            exact = integers * scales
+            found[layer.node] = _Grid((exact.T if layer.axis == 0 else exact).reshape(weight.shape), scales)
+        else:
             found[layer.node] = _Grid(_rounded(weight, layer))
-            continue
-        matrix = weight.reshape(len(weight), -1).T if layer.axis == 0 else weight
-        integers, scales = rounding.rounded(np.ascontiguousarray(matrix), moments[layer.input])
-        exact = integers * scales
-        found[layer.node] = _Grid((exact.T if layer.axis == 0 else exact).reshape(weight.shape), scales)
     return found
 
 
@@ -230,6 +299,8 @@ def _rounded(weight: NDArray[np.float32], layer: Layer) -> NDArray[np.float32]:
 def _shift(weight: NDArray[np.float32], grid: _Grid, layer: Layer, mean: NDArray[np.float64]) -> NDArray[np.float32]:
     """How far rounding moves the mean of each output channel: (weight - rounded) times the mean input."""
     lost = (weight - grid.values).astype(np.float64)
+    if grid.seen is not None:
+        return np.asarray((lost.reshape(grid.seen.shape) * grid.seen).sum(axis=1), dtype=np.float32)
     if weight.ndim > 2:
         lost = lost.reshape(*lost.shape[:2], -1).sum(axis=2)
     elif layer.axis == 1:
@@ -270,6 +341,7 @@ def _most_sensitive(
     sizes = {layer.node: int(np.prod(constants[layer.weight].dims)) for layer in layers}
     budget = _KEPT_SHARE * sum(sizes.values())
     expected = _answers(model, probes)
+    ends = _ends(model, {layer.input for layer in layers}, probes)
     costs = {}
     for layer in layers:
         if sizes[layer.node] > budget:
@@ -278,6 +350,7 @@ def _most_sensitive(
         trial.CopyFrom(model)
         _correct_bias(trial, layer, grids[layer.node], means)
         graphs.replace(graphs.weights(trial)[layer.weight], grids[layer.node].values)
+        _round_input(trial, layer, *ends[layer.input])
         costs[layer.node] = 1.0 - float(cosines(_answers(trial, probes), expected).mean())
     kept = []
     for name in sorted(costs, key=lambda name: -costs[name]):
@@ -285,6 +358,22 @@ def _most_sensitive(
             kept.append(name)
             budget -= sizes[name]
     return tuple(kept)
+
+
+def _round_input(model: onnx.ModelProto, layer: Layer, low: float, high: float) -> None:
+    """Let the layer, and it alone, read its input in 8 bits."""
+    scale = (high - low) / 255 or 1.0
+    name = f"{layer.node}_rounded"
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(scale), f"{name}_scale"))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.uint8(round(-low / scale)), f"{name}_zero"))
+    place = next(index for index, node in enumerate(model.graph.node) if node.name == layer.node)
+    by = [f"{name}_scale", f"{name}_zero"]
+    model.graph.node[place].input[0] = name
+    for made in (
+        onnx.helper.make_node("DequantizeLinear", [f"{name}_integers", *by], [name]),
+        onnx.helper.make_node("QuantizeLinear", [layer.input, *by], [f"{name}_integers"]),
+    ):
+        model.graph.node.insert(place, made)
 
 
 def _answers(model: onnx.ModelProto, feeds: Sequence[Feed]) -> NDArray[np.float32]:
