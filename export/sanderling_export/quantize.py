@@ -50,8 +50,8 @@ def quantize(
         return half.convert(model), ("fp16: weights and inner tensors in half precision, inputs and outputs float32",)
     model = graphs.named(model)
     settings = replace(settings, keep=_kept(model, precision, settings.keep))
-    made, notes = _quantized(model, precision, feeds, settings, rounder)
-    notes += _left(made, precision, settings.keep or ())
+    made, notes, in_float = _quantized(model, precision, feeds, settings, rounder)
+    notes += _left(made, precision, {*(settings.keep or ()), *in_float})
     if not settings.keep:
         return made, notes
     kept = f"{precision}: kept in {settings.keep_as}: {', '.join(settings.keep)}"
@@ -102,22 +102,24 @@ def _quantized(
     feeds: Sequence[Feed],
     settings: Settings,
     rounder: rounding.Rounder,
-) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+) -> tuple[onnx.ModelProto, tuple[str, ...], tuple[str, ...]]:
+    """The graph, notes, and the nodes that were left in float by choice."""
     if precision == "int8-weight-only":
-        return _weight_only(model, precision, 8, settings)
+        return *_weight_only(model, precision, 8, settings), ()
     if precision == "int4-weight-only":
-        return _weight_only(model, precision, 4, settings)
+        return *_weight_only(model, precision, 4, settings), ()
     if not feeds:
         raise ExportError(
             f"{precision} is calibrated on samples, and there are none; give some with --data (100 or more), or leave "
             f"{precision} out of --variants."
         )
     few = _few(precision, len(feeds))
+    in_float: tuple[str, ...] = ()
     if precision == "int8-static":
-        made, notes = _static(model, feeds, settings, rounder)
+        made, notes, in_float = _static(model, feeds, settings, rounder)
     else:
         made, notes = _dynamic(model, feeds, settings)
-    return made, (*notes, *few)
+    return made, (*notes, *few), in_float
 
 
 def _few(precision: Precision, count: int) -> tuple[str, ...]:
@@ -144,7 +146,7 @@ def _weight_only(
 
 def _static(
     model: onnx.ModelProto, feeds: Sequence[Feed], settings: Settings, rounder: rounding.Rounder
-) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+) -> tuple[onnx.ModelProto, tuple[str, ...], tuple[str, ...]]:
     how: str = settings.calibration
     if settings.calibration == "percentile":
         how = f"percentile {settings.percentile:g}"
@@ -154,7 +156,7 @@ def _static(
         )
         kept = f"int8-static: calibrated on {len(feeds)} samples ({how}), weights by channel, bias corrected"
         in_float = f"; in float: {', '.join(layers.kept)}" if layers.kept else ""
-        return layers.model, (kept + in_float,)
+        return layers.model, (kept + in_float,), layers.kept
     made = matmuls.quantize(
         model,
         feeds,
@@ -169,7 +171,7 @@ def _static(
         f"{made.smoothed} inputs smoothed, {made.columns} columns split off for outliers, "
         f"{made.tables} embedding tables by row"
     )
-    return made.model, (note,)
+    return made.model, (note,), ()
 
 
 def _dynamic(
