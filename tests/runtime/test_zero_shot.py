@@ -102,6 +102,9 @@ def test_what_is_no_label_is_refused(model: Any) -> None:
     ):
         with pytest.raises(InputError, match=words):
             free("bird", labels)
+    for top_k in (0, -1, 1.5, True):
+        with pytest.raises(InputError, match="top_k"):
+            free("bird", LABELS, top_k=top_k)  # type: ignore[call-overload]
     with pytest.raises(TextError, match="Input 0 is a pair"):
         free(TextPair("a", "b"), LABELS)  # type: ignore[call-overload]
     for template in ("", "no place", "{} and {}", 7):
@@ -126,6 +129,15 @@ def test_a_model_of_inference_decides_by_entailment(text_bundle: Path, copy_bund
         free = sanderling.ZeroShotClassifier(model, template="it is {}")
         single, several = free("the sea", LABELS), free("the sea", LABELS, multi_label=True)
         assert len(free([], LABELS)) == 0
+        texts = ["the sea", "a bird", "", "edge of the sea"]
+        whole = free(texts, LABELS)
+        with pytest.MonkeyPatch.context() as patch:
+            # Two texts at a time, with their three labels each.
+            patch.setattr(zero_shot, "_PAIRS", 7)
+            parts = free(texts, LABELS)
+    assert [answer.labels for answer in parts] == [answer.labels for answer in whole]
+    np.testing.assert_allclose(parts.logits, whole.logits, atol=1e-5)
+    assert len(parts) == len(texts)
     expected = dict(zip(LABELS, softmax(logits[:, 2]), strict=True))
     assert dict(zip(single.labels, single.scores, strict=True)) == pytest.approx(expected, abs=1e-5)
     expected = {label: softmax(row[[0, 2]])[1] for label, row in zip(LABELS, logits, strict=True)}

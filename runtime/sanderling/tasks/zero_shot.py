@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.cancellation import Cancellation
+from sanderling.counts import whole_number
 from sanderling.errors import InputError, TextError
 from sanderling.pairs import TextPair
 from sanderling.results import Classification, Classifications, TextReport, Timing
@@ -29,6 +30,8 @@ SCALE = 20.0
 MAX_LABELS = 10_000
 # Label vectors kept for each model: 4,096 of 384 numbers are 6 MB.
 _KEPT_LABELS = 4096
+# Pairs of a text and a label that are answered in one call of the model.
+_PAIRS = 4096
 
 
 class ZeroShotClassifier:
@@ -70,6 +73,7 @@ class ZeroShotClassifier:
         Raises InputError for labels that are none, and what the model raises.
         """
         names = _checked(labels)
+        count = len(names) if top_k is None else whole_number("top_k", top_k)
         items, single = self.model.front.items(inputs)
         for index, item in enumerate(items):
             if isinstance(item, TextPair):
@@ -80,7 +84,7 @@ class ZeroShotClassifier:
             logits, scores, reports, timing = self._by_inference(items, names, multi_label, cancellation)
         threshold = 0.5 if multi_label and not isinstance(self.model, EmbeddingModel) else None
         decided = tuple(
-            self._decision(names, logits[i], scores[i], report, timing, top_k or len(names), threshold)
+            self._decision(names, logits[i], scores[i], report, timing, count, threshold)
             for i, report in enumerate(reports)
         )
         return decided[0] if single else Classifications(decided, logits, timing)
@@ -107,16 +111,25 @@ class ZeroShotClassifier:
         self, items: list[Any], names: tuple[str, ...], multi_label: bool, cancellation: Cancellation | None
     ) -> _Scored:
         hypotheses = [self.template.replace("{}", name) for name in names]
-        pairs = [TextPair(item, hypothesis, "only_first") for item in items for hypothesis in hypotheses]
-        answers = self.model.answer(pairs, None, cancellation)
-        rows = answers.rows.reshape(len(items), len(names), answers.rows.shape[1])
+        # Every text is paired with every label: a bounded number of texts at a time bounds the pairs in memory.
+        step = max(1, _PAIRS // len(names))
+        answered = []
+        for start in range(0, max(1, len(items)), step):
+            some = items[start : start + step]
+            pairs = [TextPair(item, hypothesis, "only_first") for item in some for hypothesis in hypotheses]
+            answered.append(self.model.answer(pairs, None, cancellation))
+        flat = np.concatenate([answers.rows for answers in answered])
+        rows = flat.reshape(len(items), len(names), flat.shape[1])
         entailed = rows[:, :, self._entailment]
         if multi_label or len(names) == 1:
             scores = _softmax(np.stack([rows[:, :, self._contradiction], entailed], axis=-1))[:, :, 1]
         else:
             scores = _softmax(entailed)
-        reports = tuple(_worst(answers.reports[i : i + len(names)]) for i in range(0, len(pairs), len(names)))
-        return entailed, scores, reports, answers.timing
+        said = [report for answers in answered for report in answers.reports]
+        reports = tuple(_worst(said[i : i + len(names)]) for i in range(0, len(said), len(names)))
+        spent = [answers.timing for answers in answered]
+        timing = Timing(*(sum(getattr(one, part) for one in spent) for part in ("preprocess", "run", "postprocess")))
+        return entailed, scores, reports, timing
 
     def _decision(
         self,
