@@ -24,6 +24,7 @@ from sanderling.manifest import Form
 from sanderling.plan import EXACT, PACKED, PADDED
 from sanderling_export import graphs
 from sanderling_export.description import Description
+from sanderling_export.passes.probe import distance
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -147,7 +148,7 @@ def exact_holds(model: onnx.ModelProto, derived: onnx.ModelProto, run: Run) -> b
     names, random = _outputs(model), np.random.default_rng(_SEED)
     for extents in _EXTENTS:
         feeds = _full(random.integers(4, 100, extents))
-        if _distance(run(model, names, feeds), run(derived, names, feeds)) > _MAX_MOVED:
+        if distance(run(model, names, feeds), run(derived, names, feeds)) > _MAX_MOVED:
             return False
     return True
 
@@ -161,13 +162,13 @@ def packed_holds(model: onnx.ModelProto, derived: onnx.ModelProto, run: Run) -> 
     texts = [random.integers(4, 100, length) for length in _LENGTHS]
     answers = [run(derived, names, pack(texts, filler)) for filler in (0, sum(_LENGTHS) - 1)]
     rows = [[value[row, : len(text)] for value in found for row, text in enumerate(texts)] for found in answers]
-    if _distance(rows[0], rows[1]) > 0:
+    if distance(rows[0], rows[1]) > 0:
         return False
     if any(node.op_type.startswith("DynamicQuantize") for node in model.graph.node):
         ids = random.integers(4, 100, _EXTENTS[0])
-        return _distance(run(model, names, _full(ids)), run(derived, names, pack(list(ids)))) <= _MAX_MOVED
+        return distance(run(model, names, _full(ids)), run(derived, names, pack(list(ids)))) <= _MAX_MOVED
     alone = [run(model, names, _full(text[None])) for text in texts]
-    return _distance([found[i][0] for i in range(len(names)) for found in alone], rows[0]) <= _MAX_MOVED
+    return distance([found[i][0] for i in range(len(names)) for found in alone], rows[0]) <= _MAX_MOVED
 
 
 def pack(texts: Sequence[Array], filler: int = 0) -> Feeds:
@@ -447,14 +448,3 @@ def _first_place(known: Sequence[Feeds], name: str) -> int | None:
             return None
         starts.add(start)
     return starts.pop() if len(starts) == 1 else None
-
-
-def _distance(a: Sequence[Array], b: Sequence[Array]) -> float:
-    """The largest absolute difference of any element, relative to the largest value; infinite if shapes differ."""
-    worst = 0.0
-    for x, y in zip(a, b, strict=True):
-        if x.shape != y.shape or not np.isfinite(y).all():
-            return float("inf")
-        scale = max(1.0, float(np.abs(x).max(initial=0.0)))
-        worst = max(worst, float(np.abs(x.astype(np.float64) - y).max(initial=0.0)) / scale)
-    return worst

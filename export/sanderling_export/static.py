@@ -4,7 +4,8 @@ Three things make it hold, each measured on EfficientNet-Lite0 (mean cosine of l
 
 - Without VNNI, ONNX Runtime adds pairs of u8 x s8 products in 16 bits, which saturate. Weights that are matrices
   (pointwise convolutions, Gemm) are bounded in pairs, and each rounding error is made up for by those rounded after it;
-  other weights take 7 bits, which cannot saturate, but for depthwise convolutions, whose kernels accumulate wider.
+  so it is in depthwise kernels, which accumulate wider and need no bound. Other weights take 7 bits, which cannot
+  saturate.
 - Rounding weights shifts the mean of every channel; the shift is known from the mean input and goes into the bias
   (bias correction, Nagel et al. 2019).
 - A few small layers cost most of the drift; found by rounding each alone, weights and input, they stay in float.

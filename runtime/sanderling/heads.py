@@ -46,13 +46,18 @@ def scores(logits: NDArray[np.float32], head: ClassificationOutput) -> NDArray[n
     """Logits (batch, labels) to scores of the same shape: softmax, sigmoid, or as they are."""
     result = logits
     if head.activation == "softmax":
-        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-        result = exponentials / exponentials.sum(axis=1, keepdims=True)
+        result = softmax(logits)
     elif head.activation == "sigmoid":
         # exp(-|x|) never overflows; both halves are the same function.
         decay = np.exp(-np.abs(logits))
         result = np.where(logits >= 0, np.float32(1), decay) / (1 + decay)
     return result
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Along the last axis, float32."""
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True), np.float32)
 
 
 def combine(rows: NDArray[np.float32], counts: Sequence[int], how: str) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from sanderling import heads
 from sanderling.cancellation import Cancellation
 from sanderling.counts import whole_number
 from sanderling.errors import InputError, TextError
@@ -102,7 +103,7 @@ class ZeroShotClassifier:
         cosines = _unit(answers.rows) @ known.T
         return (
             cosines,
-            cosines if multi_label else _softmax(cosines * np.float32(SCALE)),
+            cosines if multi_label else heads.softmax(cosines * np.float32(SCALE)),
             answers.reports,
             answers.timing,
         )
@@ -122,9 +123,9 @@ class ZeroShotClassifier:
         rows = flat.reshape(len(items), len(names), flat.shape[1])
         entailed = rows[:, :, self._entailment]
         if multi_label or len(names) == 1:
-            scores = _softmax(np.stack([rows[:, :, self._contradiction], entailed], axis=-1))[:, :, 1]
+            scores = heads.softmax(np.stack([rows[:, :, self._contradiction], entailed], axis=-1))[:, :, 1]
         else:
-            scores = _softmax(entailed)
+            scores = heads.softmax(entailed)
         said = [report for answers in answered for report in answers.reports]
         reports = tuple(_worst(said[i : i + len(names)]) for i in range(0, len(said), len(names)))
         spent = [answers.timing for answers in answered]
@@ -213,8 +214,3 @@ def _worst(reports: Sequence[Any]) -> TextReport:
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12), np.float32)
-
-
-def _softmax(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    exponentials = np.exp(values - values.max(axis=-1, keepdims=True))
-    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True), np.float32)
