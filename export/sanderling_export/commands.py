@@ -62,6 +62,13 @@ def export(
     min_agreement: Annotated[
         float | None, typer.Option(help="With --variants auto: the least share of first labels as the original's.")
     ] = None,
+    max_metric_loss: Annotated[
+        float | None,
+        typer.Option(help="With --variants auto: the share of the original's task metric that may be lost, as 0.01."),
+    ] = None,
+    labelled: Annotated[
+        Path | None, typer.Option(help="Labelled inputs (tab-separated) that the task's metric is measured on.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="With --variants auto: draws the samples that layers are ranked on.")] = 0,
     data: Annotated[
         Path | None,
@@ -111,6 +118,8 @@ def export(
             min_cosine=min_cosine,
             min_p01=min_p01,
             min_agreement=min_agreement,
+            max_metric_loss=max_metric_loss,
+            labelled_data=labelled,
             seed=seed,
             progress=stages,
         )

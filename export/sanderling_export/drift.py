@@ -12,6 +12,7 @@ from sanderling.errors import DriftError
 from sanderling.manifest import Distances, Drift, WorstInput
 from sanderling.pairs import TextPair
 from sanderling.verification import cosines
+from sanderling_export.labelled import loss
 from sanderling_export.recipe import Floor
 
 # A 1st percentile of fewer samples would be their minimum.
@@ -89,7 +90,11 @@ def shortfalls(drift: Drift, floor: Floor, correlated: float | None = None) -> l
         *(cosines_of_many if correlated is None else of_one),
         ("label agreement", drift.agreement if drift.agreement is not None else 1.0, floor.agreement),
     )
-    return [f"{what} {found:.4f}, floor {least:g}" for what, found, least in measured if not found >= least]
+    short = [f"{what} {found:.4f}, floor {least:g}" for what, found, least in measured if not found >= least]
+    for name, metric in drift.metrics.items():
+        if not loss(metric) <= floor.max_metric_loss:
+            short.append(f"{name} {loss(metric):.2%} below the original's, allowed {floor.max_metric_loss:.2%}")
+    return short
 
 
 def refuse(variant: str, found: list[str], samples: int) -> DriftError:

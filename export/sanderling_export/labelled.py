@@ -48,12 +48,36 @@ class Labelled:
             return float("nan")
         return float(spearmanr(self.truth, cosine).statistic)
 
+    def halves(self) -> tuple[Labelled, Labelled]:
+        """Every other case, and the rest: two sets that share none. `rows_of_halves` parts answers alike."""
+        width = self._inputs_a_case
+        cases = [self.inputs[i : i + width] for i in range(0, len(self.inputs), width)]
+        first, second = (
+            Labelled(self.metric, tuple(x for case in cases[start::2] for x in case), self.truth[start::2])
+            for start in (0, 1)
+        )
+        return first, second
+
+    def rows_of_halves(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Answers to all inputs (inputs, d), parted as `halves` parts the cases."""
+        cases = rows.reshape(len(self.truth), self._inputs_a_case, -1)
+        return cases[::2].reshape(-1, rows.shape[1]), cases[1::2].reshape(-1, rows.shape[1])
+
+    @property
+    def _inputs_a_case(self) -> int:
+        return 2 if self.metric == SPEARMAN else 1
+
     def measured(self, rows: NDArray[np.float32], expected: NDArray[np.float32]) -> dict[str, Metric]:
         """The metric of a variant's answers beside the original's, by its name; empty where it is not defined."""
         value, reference = self.value(rows), self.value(expected)
         if not np.isfinite([value, reference]).all():
             return {}
         return {self.metric: Metric(value, reference, len(self.truth))}
+
+
+def loss(metric: Metric) -> float:
+    """By which share of the original's figure the variant's is worse; below 0 where it is better."""
+    return (metric.reference - metric.value) / max(abs(metric.reference), 1e-12)
 
 
 def read(path: Path, head: Postprocessing, modality: str) -> Labelled:

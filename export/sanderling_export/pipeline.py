@@ -87,16 +87,20 @@ def export(
     min_cosine: float | None = None,
     min_p01: float | None = None,
     min_agreement: float | None = None,
+    max_metric_loss: float | None = None,
+    labelled_data: str | os.PathLike[str] | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Path:
     """Export a recipe (a path, or a bare name found in `models/`) or a checkpoint to the bundle folder `output`.
 
     What is given here goes before the recipe, and the recipe before the checkpoint's own files. `data` is a file of
-    texts, one a line, or a folder of images. `progress` is told each stage as it begins.
+    texts, one a line, or a folder of images; `labelled_data` is one of inputs and what is true of them, on which the
+    task's metric is measured. `progress` is told each stage as it begins.
 
     With variants "auto", the fastest and the smallest variant are searched that hold a floor: the least cosine, its 1st
-    percentile, and the share of first labels that are the original's. `seed` draws what the search ranks layers with.
+    percentile, the share of first labels that are the original's, and the share of the original's metric on the
+    labelled data that may be lost. `seed` draws what the search ranks layers with.
 
     Raises RecipeError, CheckpointError, ExportError; DriftError for a variant below its floor, unless `keep_failing`;
     StorageError where writing fails. Whatever is raised, an older bundle at `output` stands as it was.
@@ -109,12 +113,14 @@ def export(
         labels=description.read_labels(Path(labels)) if labels is not None else None,
         variants=() if variants == "auto" else tuple(variants or ()),
     )
-    target = aims.target_of(min_cosine, min_p01, min_agreement, searched=variants == "auto")
+    target = aims.target_of(min_cosine, min_p01, min_agreement, max_metric_loss, searched=variants == "auto")
     tell = progress or _silent
     tell("resolve the checkpoint")
     plan = make_plan(os.fspath(source), output, asked, Path(data) if data is not None else None, keep_failing)
     if target is not None:
         plan = dataclasses.replace(plan, search=Aim(target, seed))
+    if labelled_data is not None:
+        plan = dataclasses.replace(plan, data=replace(plan.data, labelled=os.fspath(Path(labelled_data).absolute())))
     sealing.check_target(plan.output)
     with staging_folder(plan.output):
         pass  # where nothing can be written, that is said now and not after minutes of converting
@@ -132,7 +138,7 @@ def _build(plan: Plan, tell: Progress) -> Path:
     with quiet():
         source = original.load(plan.checkpoint, plan.options)
     if plan.search is not None:
-        target = aims.completed(plan.search.target, source.description.head)
+        target = aims.completed(plan.search.target, source.description.head, labelled=plan.data.labelled is not None)
         plan = dataclasses.replace(plan, search=replace(plan.search, target=target))
     tell("gather samples")
     picked = samples.gather(source.description, plan.data, plan.base, plan.own_data)
@@ -151,7 +157,16 @@ def _build(plan: Plan, tell: Progress) -> Path:
         notes = [*plan.notes, *source.description.notes, *converted.notes]
         if plan.search is not None:
             found = conduct(
-                plan, plan.search, source, fp32, component, picked, expected, staging / _SEARCH_FOLDER, tell
+                plan,
+                plan.search,
+                source,
+                fp32,
+                component,
+                picked,
+                expected,
+                labelled_set,
+                staging / _SEARCH_FOLDER,
+                tell,
             )
             shutil.rmtree(staging / _SEARCH_FOLDER, ignore_errors=True)
             plan, variants = _as_found(plan, plan.search, found), tuple(found.variants)
@@ -251,6 +266,7 @@ def _measured(
         labels = isinstance(draft.postprocessing, ClassificationOutput)
         found = drift.measure(rows, expected, labels=labels, names=names)
         correlated = drift.correlation(rows, expected) if labels else None
+        found = replace(found, metrics=metrics)
         short = drift.shortfalls(found, plan.floors[name], correlated)
         if short and not plan.keep_failing:
             raise drift.refuse(name, short, len(expected))
@@ -258,7 +274,7 @@ def _measured(
             failing[name] = f"{name} is below its floor: {'; '.join(short)}"
         moved = _invariance(staging, draft, name, check[:_INVARIANCE_SAMPLES])
         tolerance = _tolerance(name, replayed, stored)
-        measured[name] = replace(variant, drift=replace(found, metrics=metrics), invariance=moved, tolerance=tolerance)
+        measured[name] = replace(variant, drift=found, invariance=moved, tolerance=tolerance)
     tell("measure speed")
     speeds = speed.beside_fp32(staging, list(measured), check)
     measured |= {name: replace(measured[name], speed=round(ratio.value, 3)) for name, ratio in speeds.items()}

@@ -25,13 +25,15 @@ BUNDLES = "bundles"
 class Floor(Struct, frozen=True, forbid_unknown_fields=True):
     """The least a variant must reach against the original on the check data, else it is not written.
 
-    `min_p01` bounds the 1st percentile of the cosines, which needs 100 samples to be measured.
+    `min_p01` bounds the 1st percentile of the cosines, which needs 100 samples to be measured. `max_metric_loss` is
+    the most that the task's metric on `data.labelled` may lie below the original's, as a share of it: 0.01 is 1%.
     """
 
     mean_cosine: Cosine = 0.95
     min_cosine: Cosine = 0.5
     min_p01: Cosine = -1.0
     agreement: Share = 0.0
+    max_metric_loss: Share = 1.0
 
 
 DEFAULT_FLOORS: dict[str, Floor] = {

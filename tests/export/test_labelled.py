@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score
 
 import sanderling
 from sanderling.errors import ExportError
-from sanderling.manifest import ClassificationOutput, EmbeddingOutput, Metric
-from sanderling_export import export, labelled
+from sanderling.manifest import ClassificationOutput, Distances, Drift, EmbeddingOutput, Metric
+from sanderling_export import drift, export, labelled
+from sanderling_export.recipe import Floor
 
 CLASSES = ClassificationOutput("logits", "softmax", ("calm", "windy"))
 VECTORS = EmbeddingOutput("hidden", "mean", True, 4)
@@ -44,6 +47,29 @@ def test_spearman_of_pairs_by_hand(tmp_path: Path) -> None:
     swapped = ordered[[4, 5, 2, 3, 0, 1]]
     assert cases.value(swapped) == pytest.approx(0.5)
     assert cases.measured(np.ones((6, 2), np.float32), ordered) == {}
+
+
+@given(st.integers(4, 9), st.booleans())
+def test_halves_share_no_case_and_lose_none(count: int, pairs: bool) -> None:
+    width = 2 if pairs else 1
+    inputs = tuple(f"text {number}" for number in range(count * width))
+    cases = labelled.Labelled("spearman" if pairs else "accuracy", inputs, np.arange(count, dtype=np.float64))
+    rows = np.arange(len(inputs) * 3, dtype=np.float32).reshape(-1, 3)
+    halves = cases.halves()
+    assert sorted(halves[0].inputs + halves[1].inputs) == sorted(inputs)
+    assert sorted([*halves[0].truth, *halves[1].truth]) == list(range(count))
+    for half, answers in zip(halves, cases.rows_of_halves(rows), strict=True):
+        assert [tuple(rows[inputs.index(one)]) for one in half.inputs] == [tuple(row) for row in answers]
+        assert [inputs.index(one) // width for one in half.inputs[::width]] == list(half.truth)
+
+
+def test_a_recipe_may_bound_what_the_metric_loses() -> None:
+    cosines = Distances(200, 0.99, 0.9, 0.95)
+    found = Drift(cosines, 0.1, metrics={"accuracy": Metric(0.76, 0.8, 100)})
+    assert drift.shortfalls(found, Floor(max_metric_loss=0.06)) == []
+    assert drift.shortfalls(found, Floor(max_metric_loss=0.01)) == [
+        "accuracy 5.00% below the original's, allowed 1.00%"
+    ]
 
 
 @pytest.mark.parametrize(

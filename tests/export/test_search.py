@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sanderling.errors import DriftError, ExportError
-from sanderling.manifest import ClassificationOutput, EmbeddingOutput
+from sanderling.manifest import ClassificationOutput, EmbeddingOutput, Metric
 from sanderling_export.recipe import Precision
 from sanderling_export.search import aims, table
 from sanderling_export.search import state as states
@@ -276,21 +276,44 @@ def test_a_floor_holds_where_no_shortfall_is_told(floor: float, one: float, othe
     assert target.holds(found) == (1 - min(one, other) <= (1 - floor) * HEADROOM)
 
 
+def test_a_floor_of_the_metric_holds_on_both_halves() -> None:
+    target = Target(max_metric_loss=0.02)
+
+    def found(*values: float) -> Measured:
+        one, other = (Quality(100, 0.5, 0.1, 0.1, 0.2, Metric(value, 0.8, 50)) for value in values)
+        return Measured(one, other, 1)
+
+    assert target.holds(found(0.9, 0.8 * (1 - 0.02 * HEADROOM) + 1e-9))
+    assert not target.holds(found(0.9, 0.8 * (1 - 0.02 * HEADROOM) - 1e-9))
+    assert not target.holds(found(0.78, 0.9))
+    assert target.shortfalls(found(0.78, 0.9).calibration) == ("task metric 2.50% below the original's, allowed 2.00%",)
+    assert target.excess(found(0.78, 0.9)) == pytest.approx(1.25)
+    assert not target.holds(found(float("nan"), 0.9))
+
+
 def test_floors_that_make_no_sense_are_refused() -> None:
-    for given_, told in (((1.5, None, None), "--min-cosine is 1.5"), ((None, None, -0.1), "--min-agreement is -0.1")):
+    for given_, told in (
+        ((1.5, None, None, None), "--min-cosine is 1.5"),
+        ((None, None, -0.1, None), "--min-agreement is -0.1"),
+        ((None, None, None, 2.0), "--max-metric-loss is 2.0; a number from 0 to 1"),
+    ):
         with pytest.raises(ExportError, match=told):
             aims.target_of(*given_, searched=True)
     with pytest.raises(ExportError, match="--min-p01 is nan"):
-        aims.target_of(None, float("nan"), None, searched=True)
+        aims.target_of(None, float("nan"), None, None, searched=True)
     with pytest.raises(ExportError, match="--min-p01 is the floor of a search; add --variants auto"):
-        aims.target_of(None, 0.9, None, searched=False)
+        aims.target_of(None, 0.9, None, None, searched=False)
     embedding = EmbeddingOutput("y", "mean", True, 4)
     with pytest.raises(ExportError, match="--min-agreement compares first labels"):
-        aims.completed(Target(min_agreement=0.9), embedding)
-    assert aims.completed(Target(), embedding) == Target(min_cosine=0.99)
-    assert aims.completed(Target(), ClassificationOutput("y", "softmax", ("a", "b"))) == Target(min_agreement=0.99)
+        aims.completed(Target(min_agreement=0.9), embedding, labelled=False)
+    assert aims.completed(Target(), embedding, labelled=False) == Target(min_cosine=0.99)
+    chooser = ClassificationOutput("y", "softmax", ("a", "b"))
+    assert aims.completed(Target(), chooser, labelled=False) == Target(min_agreement=0.99)
+    with pytest.raises(ExportError, match=r"--max-metric-loss .* needs a labelled set: --labelled FILE"):
+        aims.completed(Target(max_metric_loss=0.01), chooser, labelled=False)
+    assert aims.completed(Target(max_metric_loss=0.01), chooser, labelled=True) == Target(max_metric_loss=0.01)
     with pytest.raises(ExportError, match="a single number"):
-        aims.completed(Target(min_cosine=0.9), ClassificationOutput("y", "none", ("a",)))
+        aims.completed(Target(min_cosine=0.9), ClassificationOutput("y", "none", ("a",)), labelled=False)
 
 
 def test_a_duel_is_bounded() -> None:

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
+import sanderling
 from sanderling.bundle import open_bundle
 from sanderling.cli import build_app
 from sanderling.errors import DriftError, ExportError, RecipeError
@@ -104,6 +105,34 @@ def test_the_command_tells_what_it_found(checkpoint: Callable[[str], Path], line
     assert told["search"]["outcome"]["smallest"]["precision"] == "int4-weight-only"
     assert "[variants.int4-weight-only]" in told["search"]["recipe"]
     assert set(told["variants"]) >= {"fp32", "int4-weight-only"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_floor_of_the_task_metric(checkpoint: Callable[[str], Path], lines: Path, tmp_path: Path) -> None:
+    source = checkpoint("bert-classifier")
+    texts = lines.read_text(encoding="utf-8").splitlines()[:60]
+    with sanderling.load(export(source, tmp_path / "plain", data=lines, variants=["fp32"])) as model:
+        labels = [answer.label for answer in model(texts)]
+    cases = tmp_path / "cases.tsv"
+    # What the original says itself, wrong in one case of five.
+    names = sorted(set(labels))
+    told = [names[0] if number % 5 == 0 else label for number, label in enumerate(labels)]
+    cases.write_text("label\ttext\n" + "".join(f"{a}\t{b}\n" for a, b in zip(told, texts, strict=True)), "utf-8")
+    output = tmp_path / "b"
+    export(source, output, data=lines, variants="auto", max_metric_loss=0.05, labelled_data=cases)
+    state = states.read(states.beside(output))
+    assert state is not None
+    assert state.outcome is not None
+    smallest = state.found[state.outcome.smallest.key]
+    assert isinstance(smallest, Measured)
+    for quality in (smallest.calibration, smallest.check):
+        assert quality.metric is not None
+        assert quality.metric.samples == len(texts) // 2
+        assert quality.metric.value >= quality.metric.reference * 0.95
+    assert "max_metric_loss = 0.05" in table.recipe_lines(state)
+    with pytest.raises(ExportError, match="needs a labelled set"):
+        export(source, output, data=lines, variants="auto", max_metric_loss=0.05)
 
 
 @pytest.mark.slow

@@ -12,10 +12,20 @@ _DEFAULT = 0.99
 
 
 def target_of(
-    min_cosine: float | None, min_p01: float | None, min_agreement: float | None, *, searched: bool
+    min_cosine: float | None,
+    min_p01: float | None,
+    min_agreement: float | None,
+    max_metric_loss: float | None,
+    *,
+    searched: bool,
 ) -> Target | None:
     """The floor that was asked for, None where nothing is searched. Raises ExportError."""
-    given = {"min_cosine": min_cosine, "min_p01": min_p01, "min_agreement": min_agreement}
+    given = {
+        "min_cosine": min_cosine,
+        "min_p01": min_p01,
+        "min_agreement": min_agreement,
+        "max_metric_loss": max_metric_loss,
+    }
     for name, value in given.items():
         if value is None:
             continue
@@ -24,17 +34,23 @@ def target_of(
             raise ExportError(
                 f"{option} is the floor of a search; add --variants auto. Without a search, floors are in the recipe."
             )
-        low = 0.0 if name == "min_agreement" else -1.0
+        low = 0.0 if name in ("min_agreement", "max_metric_loss") else -1.0
         if isinstance(value, bool) or not low <= value <= 1.0:
             raise ExportError(f"{option} is {value!r}; a number from {low:g} to 1 was expected.")
-    return Target(min_cosine, min_p01, min_agreement) if searched else None
+    return Target(**given) if searched else None
 
 
-def completed(target: Target, head: EmbeddingOutput | ClassificationOutput) -> Target:
+def completed(target: Target, head: EmbeddingOutput | ClassificationOutput, *, labelled: bool) -> Target:
     """The floor, or where none was given: 0.99 of minimum cosine for embeddings, of agreement for classifiers.
 
-    Raises ExportError for a floor of agreement where there are no labels to agree on, and for a model of one number.
+    Raises ExportError for a floor of agreement where there are no labels to agree on, for a floor of the task's metric
+    where nothing is `labelled`, and for a model of one number.
     """
+    if target.max_metric_loss is not None and not labelled:
+        raise ExportError(
+            "--max-metric-loss bounds the task's metric, which needs a labelled set: --labelled FILE, or data.labelled "
+            "in the recipe (tab-separated: label and text or image; for embeddings score, text1 and text2)."
+        )
     chooses = isinstance(head, ClassificationOutput) and len(head.labels) > 1
     if isinstance(head, ClassificationOutput) and not chooses:
         raise ExportError(

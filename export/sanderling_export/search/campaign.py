@@ -17,6 +17,7 @@ from sanderling import cores
 from sanderling.manifest import Component
 from sanderling.processor import processor
 from sanderling_export import assembly
+from sanderling_export.labelled import Labelled
 from sanderling_export.original import Original
 from sanderling_export.plan import Plan
 from sanderling_export.samples import Samples
@@ -43,17 +44,21 @@ def conduct(
     component: Component,
     samples: Samples,
     expected: NDArray[np.float32],
+    labelled: tuple[Labelled, NDArray[np.float32]] | None,
     folder: Path,
     tell: Voice,
 ) -> Search:
     """Search, or go on with a search that was interrupted; `folder` is for scratch files.
 
-    `expected` are the original's answers (check samples, d). Raises DriftError where no quantized variant holds the
-    floor; StorageError where the state cannot be written.
+    `expected` are the original's answers (check samples, d); `labelled` the cases of a floor of the task's metric, and
+    the original's answers to their inputs. Raises DriftError where no quantized variant holds the floor; StorageError
+    where the state cannot be written.
     """
-    bench = Bench(folder, plan, source, fp32, component, samples, expected, aim.seed)
+    if aim.target.max_metric_loss is None:
+        labelled = None
+    bench = Bench(folder, plan, source, fp32, component, samples, expected, labelled, aim.seed)
     path = states.beside(plan.output)
-    key = _key(plan, aim, source, fp32, samples)
+    key = _key(plan, aim, source, fp32, samples, labelled[0] if labelled is not None else None)
     recorder, word = states.opened(path, key, aim.target, aim.seed, bench)
     tell(f"search: {word}" if word else "search")
     try:
@@ -91,7 +96,9 @@ def _notes(aim: Aim, outcome: Outcome, names: dict[str, Candidate], state: state
     return tuple(notes)
 
 
-def _key(plan: Plan, aim: Aim, source: Original, fp32: onnx.ModelProto, samples: Samples) -> str:
+def _key(
+    plan: Plan, aim: Aim, source: Original, fp32: onnx.ModelProto, samples: Samples, labelled: Labelled | None
+) -> str:
     known = source.description
     return states.key_of(
         {
@@ -103,6 +110,7 @@ def _key(plan: Plan, aim: Aim, source: Original, fp32: onnx.ModelProto, samples:
             "tokenizer": hashlib.sha256(known.tokenizer or b"").hexdigest(),
             "image": known.image,
             "samples": [_digest(part) for part in (samples.calibration, samples.check)],
+            "labelled": _digest([*labelled.inputs, labelled.truth]) if labelled is not None else None,
             "target": aim.target,
             "seed": aim.seed,
             "constants": [HEADROOM, MARGIN, SMALLER],

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from sanderling.codec import encode
 from sanderling.errors import ExportError, GraphError, InferenceError, SanderlingError
 from sanderling.loading import load
-from sanderling.manifest import MANIFEST_NAME, ClassificationOutput, Component, Form, GoldenFiles
+from sanderling.manifest import MANIFEST_NAME, ClassificationOutput, Component, Form, GoldenFiles, Metric
 from sanderling.model import Model
 from sanderling.session import Session
 from sanderling.verification import cosines
 from sanderling_export import assembly, golden, graphs, quantize, rounding, smooth
 from sanderling_export.graphs import Feed
+from sanderling_export.labelled import Labelled
 from sanderling_export.original import Original
 from sanderling_export.plan import Plan
 from sanderling_export.quiet import quiet
@@ -64,6 +65,7 @@ class Bench:
         component: Component,
         samples: Samples,
         expected: NDArray[np.float32],
+        labelled: tuple[Labelled, NDArray[np.float32]] | None,
         seed: int,
     ) -> None:
         # A bundle that always has one variant, the candidate under trial; and graphs that were, each in a folder.
@@ -77,6 +79,7 @@ class Bench:
         self._component = component
         self._samples = samples
         self._check = expected
+        self._labelled = labelled
         self._labels = isinstance(source.description.head, ClassificationOutput)
         draw = random.Random(seed)
         count = len(samples.calibration)
@@ -115,8 +118,9 @@ class Bench:
         try:
             files = self._write(candidate, self._feeds)
             with self._loaded(files) as model:
-                calibration = self._quality(model, self._samples.calibration, self._calibration)
-                check = self._quality(model, self._samples.check, self._check)
+                on_calibration, on_check = self._metrics(model)
+                calibration = self._quality(model, self._samples.calibration, self._calibration, on_calibration)
+                check = self._quality(model, self._samples.check, self._check, on_check)
         except (ExportError, GraphError, InferenceError) as error:
             self._clear()
             return Unmade(str(error))
@@ -244,7 +248,26 @@ class Bench:
         self._runners[candidate] = runner
         return runner
 
-    def _quality(self, model: Model, items: Sequence[Any], expected: NDArray[np.float32]) -> Quality:
+    def _metrics(self, model: Model) -> tuple[Metric | None, Metric | None]:
+        """The task's metric on each half of the labelled cases; None where it is no part of the floor.
+
+        Raises ExportError for halves it is not defined on: one label alone, or scores that are all alike.
+        """
+        if self._labelled is None:
+            return None, None
+        cases, reference = self._labelled
+        rows = cases.rows_of_halves(model.answer(list(cases.inputs)).rows)
+        parts = zip(cases.halves(), rows, cases.rows_of_halves(reference), strict=True)
+        first, second = (half.measured(found, wanted).get(cases.metric) for half, found, wanted in parts)
+        if first is None or second is None:
+            raise ExportError(
+                f"{cases.metric} is not defined on each half of the {len(cases.truth)} labelled cases; more are needed."
+            )
+        return first, second
+
+    def _quality(
+        self, model: Model, items: Sequence[Any], expected: NDArray[np.float32], metric: Metric | None
+    ) -> Quality:
         rows = model.answer(list(items)).rows
         similar = cosines(rows, expected)
         agreement = float((rows.argmax(axis=1) == expected.argmax(axis=1)).mean()) if self._labels else None
@@ -254,6 +277,7 @@ class Bench:
             float(similar.min()),
             float(np.quantile(similar, _PERCENTILE)),
             agreement,
+            metric,
         )
 
     def _clear(self) -> None:

@@ -7,6 +7,8 @@ import hashlib
 import msgspec
 from msgspec import Struct
 
+from sanderling.manifest import Metric
+from sanderling_export.labelled import loss
 from sanderling_export.recipe import Floor, Precision
 from sanderling_export.settings import Settings
 
@@ -49,13 +51,17 @@ class Group(Struct, frozen=True):
 
 
 class Quality(Struct, frozen=True):
-    """Cosine similarity to the original's answers over samples; `agreement` of first labels, for classifiers."""
+    """Cosine similarity to the original's answers over samples; `agreement` of first labels, for classifiers.
+
+    `metric` is the task's own, on the labelled set's half that goes with these samples.
+    """
 
     samples: int
     mean: float
     min: float
     p01: float
     agreement: float | None = None
+    metric: Metric | None = None
 
 
 class Measured(Struct, frozen=True, tag="measured"):
@@ -82,6 +88,7 @@ class Target(Struct, frozen=True):
     min_cosine: float | None = None
     min_p01: float | None = None
     min_agreement: float | None = None
+    max_metric_loss: float | None = None
 
     def shortfalls(self, quality: Quality, headroom: float = HEADROOM) -> tuple[str, ...]:
         """In words, what of the floor is not reached with `headroom`."""
@@ -90,11 +97,15 @@ class Target(Struct, frozen=True):
             ("1st percentile", quality.p01, self.min_p01),
             ("agreement", quality.agreement, self.min_agreement),
         )
-        return tuple(
+        short = [
             f"{what} {found:.4f}, floor {floor:g}"
             for what, found, floor in demands
             if floor is not None and found is not None and not 1.0 - found <= (1.0 - floor) * headroom
-        )
+        ]
+        allowed, metric = self.max_metric_loss, quality.metric
+        if allowed is not None and metric is not None and not loss(metric) <= allowed * headroom:
+            short.append(f"task metric {loss(metric):.2%} below the original's, allowed {allowed:.2%}")
+        return tuple(short)
 
     def holds(self, found: Found) -> bool:
         """Whether a candidate holds the floor on the calibration set and on the check set."""
@@ -112,6 +123,8 @@ class Target(Struct, frozen=True):
             for value, floor in demands:
                 if floor is not None and value is not None:
                     shares.append((1.0 - value) / max(1.0 - floor, 1e-12))
+            if self.max_metric_loss is not None and quality.metric is not None:
+                shares.append(loss(quality.metric) / max(self.max_metric_loss, 1e-12))
         return max(shares)
 
     @property
@@ -122,6 +135,7 @@ class Target(Struct, frozen=True):
             min_cosine=-1.0 if self.min_cosine is None else self.min_cosine,
             min_p01=-1.0 if self.min_p01 is None else self.min_p01,
             agreement=self.min_agreement or 0.0,
+            max_metric_loss=1.0 if self.max_metric_loss is None else self.max_metric_loss,
         )
 
 

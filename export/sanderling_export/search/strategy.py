@@ -276,5 +276,5 @@ def _unreached(found: dict[Candidate, Found], target: Target) -> DriftError:
     return DriftError(
         f"No quantized variant holds the floor. The best reached is {candidate.label}: {', '.join(short)} (a tenth of "
         "the drift that a floor allows is left for inputs nobody has seen). Nothing was written. Lower the floor "
-        "(--min-cosine, --min-p01, --min-agreement), or export with --variants fp32."
+        "(--min-cosine, --min-p01, --min-agreement, --max-metric-loss), or export with --variants fp32."
     )

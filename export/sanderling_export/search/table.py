@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sanderling.commands.console import megabytes, plain
+from sanderling_export.labelled import loss
 from sanderling_export.recipe import Floor
 from sanderling_export.search import state as states
 from sanderling_export.search.campaign import names_of
@@ -94,6 +95,9 @@ def _candidates(state: State, outcome: Outcome) -> Table:
     shown.add_column("candidate", style="bold", overflow="fold")
     for column in ("size", "minimum", "p01", "agreement", "speed", "holds"):
         shown.add_column(column, justify="right")
+    measured = any(isinstance(found, Measured) and found.check.metric is not None for found in state.found.values())
+    if measured:
+        shown.add_column("metric lost", justify="right")
     labels = {c.key: c for c in _all(state, outcome)}
     for key, found in state.found.items():
         candidate = labels.get(key)
@@ -112,6 +116,7 @@ def _candidates(state: State, outcome: Outcome) -> Table:
             f"{lowest.agreement:.1%}" if lowest.agreement is not None else "",
             f"{factor:.2f}" if factor is not None else "",
             "yes" if candidate in outcome.holding else "no",
+            *([f"{loss(lowest.metric):.2%}"] if lowest.metric is not None else []),
         )
     return shown
 
@@ -134,6 +139,7 @@ def _lowest(one: Quality, other: Quality) -> Quality:
         min(one.min, other.min),
         min(one.p01, other.p01),
         min(agreements) if agreements else None,
+        max((metric for metric in (one.metric, other.metric) if metric is not None), key=loss, default=None),
     )
 
 
@@ -161,6 +167,8 @@ def _bought(state: State, refined: Refined) -> str:
     assert isinstance(after, Measured)
     low, high = (_lowest(one.calibration, one.check) for one in (before, after))
     moved = [f"minimum cosine {low.min:.4f} to {high.min:.4f}"]
+    if low.metric is not None and high.metric is not None:
+        moved.append(f"metric lost {loss(low.metric):.2%} to {loss(high.metric):.2%}")
     if low.agreement is not None and high.agreement is not None:
         moved.append(f"agreement {low.agreement:.1%} to {high.agreement:.1%}")
     moved.append(f"{megabytes(before.bytes)} to {megabytes(after.bytes)}")
