@@ -6,13 +6,13 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from sanderling.cancellation import Cancellation
 
 _MEMBERSHIP = Path("/proc/self/cgroup")
@@ -44,13 +44,14 @@ class Budget:
         self._waiting: deque[object] = deque()
         self._changed = threading.Condition()
 
-    @contextmanager
-    def use(self, cores: int, cancellation: Cancellation | None = None) -> Iterator[None]:
+    def use(self, cores: int, cancellation: Cancellation | None = None) -> _Use:
         """Hold `cores` of the budget (at most all of it) while the block runs; wait until they are free.
 
-        Raises CancelledError or DeadlineError where `cancellation` ends the waiting.
+        Entering raises CancelledError or DeadlineError where `cancellation` ends the waiting.
         """
-        cores = min(cores, self.total)
+        return _Use(self, min(cores, self.total), cancellation)
+
+    def _take(self, cores: int, cancellation: Cancellation | None) -> None:
         with self._changed:
             # Mostly nobody waits and enough are free.
             if self._waiting or self._free < cores:
@@ -58,13 +59,12 @@ class Budget:
             self._free -= cores
             if self._waiting and self._free:
                 self._changed.notify_all()
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._free += cores
-                if self._waiting:
-                    self._changed.notify_all()
+
+    def _give(self, cores: int) -> None:
+        with self._changed:
+            self._free += cores
+            if self._waiting:
+                self._changed.notify_all()
 
     def _wait(self, cores: int, cancellation: Cancellation | None) -> None:
         """With the lock held, until it is the caller's turn and as many cores are free."""
@@ -81,6 +81,25 @@ class Budget:
             self._changed.notify_all()
             raise
         self._waiting.popleft()
+
+
+class _Use:
+    """A block that holds cores; a class, since a generator would cost every short call some microseconds more."""
+
+    __slots__ = ("_budget", "_cancellation", "_cores")
+
+    def __init__(self, budget: Budget, cores: int, cancellation: Cancellation | None) -> None:
+        self._budget = budget
+        self._cores = cores
+        self._cancellation = cancellation
+
+    def __enter__(self) -> None:
+        self._budget._take(self._cores, self._cancellation)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._budget._give(self._cores)
 
 
 @lru_cache(maxsize=1)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     TextInput: TypeAlias = str | TextPair | Mapping[str, str]
     Input: TypeAlias = TextInput | ImageInput
 
+_ONE_TEXT = (str, TextPair, Mapping)
 _ONE_IMAGE = (str, bytes, bytearray, memoryview, os.PathLike, np.ndarray)
 
 
@@ -73,7 +74,7 @@ class TextFront:
         self._rounding = rounding
 
     def items(self, inputs: Any) -> tuple[list[Any], bool]:
-        if isinstance(inputs, str | TextPair | Mapping):
+        if isinstance(inputs, _ONE_TEXT):
             return [as_pair(inputs)], True
         if isinstance(inputs, bytes | Set) or not isinstance(inputs, Iterable):
             raise TextError(

@@ -12,9 +12,10 @@ from sanderling.manifest import ClassificationOutput, EmbeddingOutput
 from sanderling.session import Arrays
 
 # As torch.nn.functional.normalize, so that a zero vector stays zero.
-_MIN_NORM = 1e-12
+_MIN_NORM = np.float32(1e-12)
 # As sentence-transformers: an input of padding alone gives numbers that are finite.
 _LEAST = np.float32(-1e9)
+_LEAST_COUNT = np.float32(1e-9)
 
 
 def embed(outputs: Arrays, feeds: Arrays, head: EmbeddingOutput) -> NDArray[np.float32]:
@@ -27,7 +28,9 @@ def embed(outputs: Arrays, feeds: Arrays, head: EmbeddingOutput) -> NDArray[np.f
             f"the manifest says a dimension of {head.dimension}."
         )
     if head.normalize:
-        vectors = vectors / np.maximum(np.sqrt((vectors * vectors).sum(axis=1, keepdims=True)), _MIN_NORM)
+        # The ufuncs themselves: of one short text, numpy's wrappers around them would take as long as the work.
+        norms = np.sqrt(np.add.reduce(vectors * vectors, axis=1, keepdims=True))
+        vectors = np.asarray(vectors / np.maximum(norms, _MIN_NORM), np.float32)
     return np.ascontiguousarray(vectors)
 
 
@@ -79,16 +82,15 @@ def _mask(hidden: NDArray[np.float32], feeds: Arrays) -> NDArray[np.float32]:
 
 def _pool(hidden: NDArray[np.float32], mask: NDArray[np.float32], how: str) -> NDArray[np.float32]:
     """(batch, tokens, d) to (batch, d). The definitions are those of sentence-transformers' Pooling."""
-    rows = np.arange(len(hidden))
     pooled: NDArray[np.float32]
     if how == "cls":
-        pooled = hidden[rows, mask.argmax(axis=1)]
+        pooled = hidden[np.arange(len(hidden)), mask.argmax(axis=1)]
     elif how == "last":
-        pooled = hidden[rows, mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)]
+        pooled = hidden[np.arange(len(hidden)), mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)]
     elif how == "max":
         pooled = np.where(mask[:, :, None] > 0, hidden, _LEAST).max(axis=1)
     else:
         weights = mask * np.arange(1, mask.shape[1] + 1, dtype=np.float32) if how == "weighted_mean" else mask
-        count = np.maximum(weights.sum(axis=1, keepdims=True), np.float32(1e-9))
+        count = np.maximum(np.add.reduce(weights, axis=1, keepdims=True), _LEAST_COUNT)
         pooled = np.matmul(weights[:, None, :], hidden)[:, 0] / (np.sqrt(count) if how == "mean_sqrt_len" else count)
     return pooled

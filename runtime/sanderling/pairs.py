@@ -29,7 +29,8 @@ def as_pair(item: object) -> object:
 
     Raises TextError for a mapping with other keys, or with values that are no texts.
     """
-    if not isinstance(item, Mapping):
+    # Nearly all are texts, and asking an abstract class takes longer.
+    if isinstance(item, str) or not isinstance(item, Mapping):
         return item
     strings = all(isinstance(value, str) for value in item.values())
     if strings and set(item) == {"text"}:

@@ -65,8 +65,10 @@ class EmbeddingModel(Model):
         """
         items, single = self.front.items(inputs)
         answers = self.answer(items, prompt, cancellation)
-        batch = Embeddings(answers.rows, answers.reports, self.space, self.variant, answers.timing, self._drift)
-        return batch[0] if single else batch
+        of_all = (self.space, self.variant, answers.timing, self._drift)
+        if single:
+            return Embedding(answers.rows[0], answers.reports[0], *of_all)
+        return Embeddings(answers.rows, answers.reports, *of_all)
 
     def stream(
         self, inputs: Iterable[Input], *, prompt: str | None = None, cancellation: Cancellation | None = None
