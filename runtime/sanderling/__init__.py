@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         DeadlineError,
         GraphError,
         ImageError,
+        IndexBusyError,
         InferenceError,
         InputError,
         IntegrityError,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         PartialPlacementWarning,
         ProviderError,
         SanderlingError,
+        SearchIndexError,
         SeriesError,
         SpaceError,
         StalePlanWarning,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
         VerdictError,
         VerdictWarning,
     )
+    from sanderling.index.index import Hit, Index
     from sanderling.loading import load
     from sanderling.model import Model
     from sanderling.pairs import TextPair
@@ -79,6 +82,7 @@ _HOMES = {
         "DeadlineError",
         "GraphError",
         "ImageError",
+        "IndexBusyError",
         "InferenceError",
         "InputError",
         "IntegrityError",
@@ -90,6 +94,7 @@ _HOMES = {
         "PartialPlacementWarning",
         "ProviderError",
         "SanderlingError",
+        "SearchIndexError",
         "SeriesError",
         "SpaceError",
         "StalePlanWarning",
@@ -100,6 +105,7 @@ _HOMES = {
         "VerdictError",
         "VerdictWarning",
     ),
+    "sanderling.index.index": ("Hit", "Index"),
     "sanderling.loading": ("load",),
     "sanderling.model": ("Model",),
     "sanderling.pairs": ("TextPair",),
@@ -143,8 +149,11 @@ __all__ = [
     "Forecaster",
     "Forecasts",
     "GraphError",
+    "Hit",
     "ImageError",
     "ImageReport",
+    "Index",
+    "IndexBusyError",
     "InferenceError",
     "InputError",
     "IntegrityError",
@@ -162,6 +171,7 @@ __all__ = [
     "Regressor",
     "RowReport",
     "SanderlingError",
+    "SearchIndexError",
     "SeriesError",
     "SeriesReport",
     "SpaceError",

@@ -87,6 +87,14 @@ class StorageError(SanderlingError):
     """Writing failed: a full disk, missing rights. What was there before is still there."""
 
 
+class SearchIndexError(SanderlingError):
+    """An index cannot be used as it stands: not there, damaged, cut short, of a newer version, or closed."""
+
+
+class IndexBusyError(SearchIndexError):
+    """Another writer has the index open."""
+
+
 class MissingExtraError(SanderlingError):
     """An optional package is missing; the message has the exact `pip install` line."""
 

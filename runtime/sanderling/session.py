@@ -7,9 +7,10 @@ import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 import msgspec
+import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
@@ -202,8 +203,50 @@ class Bound:
         return dict(zip(self._outputs, self._binding.copy_outputs_to_cpu(), strict=True))
 
 
+class Products:
+    """Integer products by ONNX Runtime: no bundle's graph, but one node, of any shape."""
+
+    _of: ClassVar[dict[tuple[int, int], Products]] = {}
+
+    def __init__(self, threads: int) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        self._session = onnxruntime.InferenceSession(_PRODUCTS, options, providers=["CPUExecutionProvider"])
+        _ALIVE.add(self)
+
+    @classmethod
+    def of(cls, threads: int) -> Products:
+        """The one of this process with so many threads; a forked child makes its own."""
+        key = (os.getpid(), threads)
+        if key not in cls._of:
+            cls._of[key] = cls(threads)
+        return cls._of[key]
+
+    def __call__(self, left: NDArray[np.uint8], right: NDArray[np.int8]) -> NDArray[np.int32]:
+        """The products of `left`, (n, d), with each of `right`, (blocks, d, m): (blocks, n, m)."""
+        (found,) = self._session.run(None, {"a": left, "b": right})
+        return cast("NDArray[np.int32]", found)
+
+    def abandon(self) -> None:
+        """In a forked child: as of a Session."""
+        _ABANDONED.append(self._session)
+
+
+# An ONNX model (IR version 8, opset 10) of the node y = MatMulInteger(a, b): a of uint8, b of int8, y of int32.
+_PRODUCTS = bytes.fromhex(
+    "0808 12003a3e"  # IR version 8, the graph
+    "0a18 0a0161 0a0162 120179 220d4d61744d756c496e7465676572"  # the node: inputs a and b, output y, its operator
+    "120167"  # the graph's name, g
+    "5a09 0a0161 12040a020802"  # input a of uint8
+    "5a09 0a0162 12040a020803"  # input b of int8
+    "6209 0a0179 12040a020806"  # output y of int32
+    "4204 0a00100a"  # opset 10
+)
+
 # Sessions of this process, and those a forked child inherited without their threads.
-_ALIVE: weakref.WeakSet[Session] = weakref.WeakSet()
+_ALIVE: weakref.WeakSet[Session | Products] = weakref.WeakSet()
 _ABANDONED: list[Any] = []
 
 

@@ -39,18 +39,24 @@ def similarity(a: Vectors, b: Vectors, *, min_cosine: float = MIN_COSINE) -> NDA
             "between them mean nothing. Compare vectors of one model, exported with the same pooling, normalization "
             "and prompts; embed one side again."
         )
-    variants = list(dict.fromkeys((part.variant, part.drift) for part in (*ours, *theirs)))
-    nearest = lowest_cosine([drift for _, drift in variants])
-    if len(variants) > 1 and not (nearest is not None and nearest >= min_cosine):
-        known = "by an unknown distance" if nearest is None else f"down to a cosine of {nearest:.4f}"
-        warnings.warn(
-            f"Vectors of the variants {' and '.join(variant for variant, _ in variants)} are mixed, whose answers to "
-            f"one input may differ {known}; at least {min_cosine:g} was expected. Embed both sides with one variant.",
-            MixedVariantsWarning,
-            stacklevel=2,
-        )
+    warn_of_mixed([(part.variant, part.drift) for part in (*ours, *theirs)], min_cosine, stacklevel=3)
     product = _directions(ours) @ _directions(theirs).T
     return np.clip(product, -1, 1).astype(np.float32)
+
+
+def warn_of_mixed(variants: Iterable[tuple[str, float | None]], min_cosine: float, *, stacklevel: int) -> None:
+    """Warn (MixedVariantsWarning) where vectors of several variants, each given with its stated lowest cosine to the
+    original, may be further apart than `min_cosine`."""
+    found = list(dict.fromkeys(variants))
+    nearest = lowest_cosine([drift for _, drift in found])
+    if len(found) > 1 and not (nearest is not None and nearest >= min_cosine):
+        known = "by an unknown distance" if nearest is None else f"down to a cosine of {nearest:.4f}"
+        warnings.warn(
+            f"Vectors of the variants {' and '.join(variant for variant, _ in found)} are mixed, whose answers to "
+            f"one input may differ {known}; at least {min_cosine:g} was expected. Embed both sides with one variant.",
+            MixedVariantsWarning,
+            stacklevel=stacklevel,
+        )
 
 
 def lowest_cosine(drifts: Iterable[float | None]) -> float | None:
