@@ -85,8 +85,9 @@ class Journal:
                     rest = part.cast("B") if part.nbytes else part
                     extent = extent.grown(rest)
                     while rest.nbytes:
-                        rest = rest[write(file.fileno(), rest) :]
-                synchronize(file.fileno())
+                        # The system may take less than it is given.
+                        rest = rest[os.write(file.fileno(), rest) :]
+                os.fsync(file.fileno())
         except OSError as error:
             raise StorageError(
                 f"Could not write {path}: {error.strerror or error}. The index is as it was; free some space, and "
@@ -101,16 +102,6 @@ class Journal:
             raise StorageError(
                 f"Could not write {self.folder}: {error.strerror or error}. The index is as it was; check the disk."
             ) from error
-
-
-def write(descriptor: int, data: memoryview) -> int:
-    """Write some of `data`, and say how much: the system may take less."""
-    return os.write(descriptor, data)
-
-
-def synchronize(descriptor: int) -> None:
-    """Wait until the file is on the disk."""
-    os.fsync(descriptor)
 
 
 def prepare_folder(folder: Path) -> None:
