@@ -53,7 +53,7 @@ from sanderling_export.description import Options
 from sanderling_export.labelled import Labelled
 from sanderling_export.plan import Making, Plan, make_plan
 from sanderling_export.quiet import quiet
-from sanderling_export.recipe import Pooling, Precision
+from sanderling_export.recipe import Pooling, Precision, Recipe, find_recipe, read_recipe
 from sanderling_export.samples import Samples
 from sanderling_export.search import aims
 from sanderling_export.search.campaign import Search, conduct
@@ -115,6 +115,10 @@ def export(
     )
     target = aims.target_of(min_cosine, min_p01, min_agreement, max_metric_loss, searched=variants == "auto")
     tell = progress or _silent
+    recipe_path = find_recipe(os.fspath(source))
+    recipe = read_recipe(recipe_path) if recipe_path is not None else None
+    if recipe_path is not None and recipe is not None and recipe.faces is not None:
+        return _faces(recipe, recipe_path, output, asked, data, keep_failing, target is not None, tell)
     tell("resolve the checkpoint")
     plan = make_plan(os.fspath(source), output, asked, Path(data) if data is not None else None, keep_failing)
     if target is not None:
@@ -131,6 +135,27 @@ def export(
             f"The export to {plan.output} failed: {error.strerror or error}. "
             "What stood there before is unchanged; free some space or choose another folder."
         ) from error
+
+
+def _faces(
+    recipe: Recipe,
+    path: Path,
+    output: str | os.PathLike[str] | None,
+    asked: Options,
+    data: str | os.PathLike[str] | None,
+    keep_failing: bool,
+    searched: bool,
+    tell: Progress,
+) -> Path:
+    from sanderling_export.faces.export import export_faces  # for those who export them
+
+    others = (asked.task, asked.pooling, asked.normalize, asked.max_tokens, asked.labels, data)
+    if searched or any(other is not None for other in others):
+        raise ExportError(
+            f"{path} is of faces: task, labels, pooling and photographs stand in the recipe, and variants are not "
+            "searched. Say fp32, int8-static or both with --variants, or leave that out, too."
+        )
+    return export_faces(recipe, path, output, variants=asked.variants, keep_failing=keep_failing, progress=tell)
 
 
 def _build(plan: Plan, tell: Progress) -> Path:

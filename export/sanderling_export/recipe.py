@@ -102,6 +102,25 @@ class Table(Struct, frozen=True, forbid_unknown_fields=True):
     trusted: tuple[str, ...] = ()
 
 
+class Cut(Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of a photograph that is kept in the bundle as a golden picture: `box` is left, top, right and bottom in
+    pixels, `side` what its longer side is brought to."""
+
+    photograph: str
+    box: tuple[int, int, int, int]
+    side: Annotated[int, Meta(ge=32, le=1024)] = 320
+
+
+class FaceNetworks(Struct, frozen=True, forbid_unknown_fields=True):
+    """Of face-api's networks: which `detector`, from which score on a sight is a face, and in which components
+    quantized variants keep their floats. `golden` are the pictures that `verify` replays, with faces and without."""
+
+    detector: Literal["ssd_mobilenetv1", "tiny_face_detector"]
+    min_score: Share
+    golden: Annotated[tuple[Cut, ...], Meta(min_length=1, max_length=20)]
+    in_float: tuple[Literal["detector", "landmarks", "recognition", "expression", "age_gender"], ...] = ()
+
+
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     """What one TOML file says. Only `checkpoint` and `name` are needed; the rest overrides the checkpoint."""
 
@@ -124,6 +143,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     variants: dict[Name, Wanted] = {}
     data: Data = Data()
     tabular: Table | None = None
+    faces: FaceNetworks | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -163,6 +183,10 @@ def _check(recipe: Recipe, path: Path) -> None:
         raise RecipeError(
             f"{path}: a torch module says nothing of itself; the recipe needs task and image.steps beside [module]."
         )
+    if (recipe.task == "face-recognition") != (recipe.faces is not None):
+        raise RecipeError(f'{path}: the table [faces] and task = "face-recognition" go together.')
+    if recipe.faces is not None and not (recipe.data.calibration and recipe.data.check):
+        raise RecipeError(f"{path}: a model of faces needs photographs in data.calibration and in data.check.")
     for name, wanted in recipe.variants.items():
         if wanted.precision is None and name not in get_args(Precision):
             raise RecipeError(

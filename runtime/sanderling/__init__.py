@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         BundleError,
         CancelledError,
         DeadlineError,
+        FaceError,
         GraphError,
         ImageError,
         IndexBusyError,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         VerdictError,
         VerdictWarning,
     )
+    from sanderling.faces import Face, FaceMatch, Faces, Identification
     from sanderling.index.index import Hit, Index
     from sanderling.loading import load
     from sanderling.model import Model
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     )
     from sanderling.spaces import similarity
     from sanderling.tasks.classification import Classifier
+    from sanderling.tasks.face_recognition import FaceRecognizer
     from sanderling.tasks.feature_extraction import EmbeddingModel
     from sanderling.tasks.forecasting import Forecaster
     from sanderling.tasks.tabular import Regressor, TableClassifier
@@ -80,6 +83,7 @@ _HOMES = {
         "BundleError",
         "CancelledError",
         "DeadlineError",
+        "FaceError",
         "GraphError",
         "ImageError",
         "IndexBusyError",
@@ -105,6 +109,7 @@ _HOMES = {
         "VerdictError",
         "VerdictWarning",
     ),
+    "sanderling.faces": ("Face", "FaceMatch", "Faces", "Identification"),
     "sanderling.index.index": ("Hit", "Index"),
     "sanderling.loading": ("load",),
     "sanderling.model": ("Model",),
@@ -124,6 +129,7 @@ _HOMES = {
     ),
     "sanderling.spaces": ("similarity",),
     "sanderling.tasks.classification": ("Classifier",),
+    "sanderling.tasks.face_recognition": ("FaceRecognizer",),
     "sanderling.tasks.feature_extraction": ("EmbeddingModel",),
     "sanderling.tasks.forecasting": ("Forecaster",),
     "sanderling.tasks.tabular": ("Regressor", "TableClassifier"),
@@ -145,11 +151,17 @@ __all__ = [
     "Embedding",
     "EmbeddingModel",
     "Embeddings",
+    "Face",
+    "FaceError",
+    "FaceMatch",
+    "FaceRecognizer",
+    "Faces",
     "Forecast",
     "Forecaster",
     "Forecasts",
     "GraphError",
     "Hit",
+    "Identification",
     "ImageError",
     "ImageReport",
     "Index",

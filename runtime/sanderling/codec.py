@@ -12,6 +12,7 @@ from sanderling.manifest import (
     MAX_MANIFEST_BYTES,
     ClassificationOutput,
     EmbeddingOutput,
+    FaceOutput,
     ForecastOutput,
     Header,
     Manifest,
@@ -115,6 +116,7 @@ def _check_consistency(manifest: Manifest, where: str) -> None:
     _check_steps(manifest, where)
     _check_columns(manifest, where)
     _check_forecast(manifest, where)
+    _check_faces(manifest, where)
     _check_task(manifest, where)
 
 
@@ -187,6 +189,50 @@ def _check_forecast(manifest: Manifest, where: str) -> None:
             raise ManifestError(f"{where}: an interval's upper end is below its lower one.")
 
 
+# The components of a model of faces: those that it needs, and those that it may have.
+_OF_FACES = {"detector", "landmarks", "recognition"}
+_OF_ATTRIBUTES = {"expression", "age_gender"}
+_ANSWERS = {
+    "detector": {"boxes", "scores"},
+    "landmarks": {"landmarks"},
+    "expression": {"logits"},
+    "age_gender": {"age", "gender"},
+}
+
+
+def _check_faces(manifest: Manifest, where: str) -> None:
+    head, faces = manifest.postprocessing, manifest.preprocessing.faces
+    if faces is not None:
+        squares = (faces.detector, faces.landmarks, faces.recognition, faces.attributes)
+        if any(square.divisor == 0 for square in squares):
+            raise ManifestError(f"{where}: preprocessing.faces divides by 0.")
+    if (manifest.task == "face-recognition") != isinstance(head, FaceOutput):
+        raise ManifestError(f"{where}: the task face-recognition and a postprocessing of type 'faces' go together.")
+    if not isinstance(head, FaceOutput):
+        return
+    if faces is None or manifest.space is None or manifest.family != "general":
+        raise ManifestError(
+            f"{where}: the task face-recognition needs preprocessing.faces, the family general, and the fingerprint of "
+            "its embedding space in `space`."
+        )
+    parts = set(manifest.components)
+    if not _OF_FACES <= parts <= _OF_FACES | _OF_ATTRIBUTES:
+        raise ManifestError(
+            f"{where} has the components {', '.join(sorted(parts))}; the task face-recognition has "
+            f"{', '.join(sorted(_OF_FACES))}, and may have {', '.join(sorted(_OF_ATTRIBUTES))}."
+        )
+    for labels, part in ((head.expressions, "expression"), (head.genders, "age_gender")):
+        if bool(labels) != (part in parts):
+            raise ManifestError(f"{where}: postprocessing names what {part!r} answers exactly where it is a component.")
+    for part, component in manifest.components.items():
+        needed, found = _ANSWERS.get(part, {head.output}), {spec.name for spec in component.outputs}
+        if not needed <= found:
+            raise ManifestError(
+                f"{where}: the component {part!r} has the outputs {', '.join(sorted(found))}; "
+                f"{', '.join(sorted(needed))} were expected."
+            )
+
+
 # What a task reads and gives, where both follow from it.
 _OF_NUMBERS: dict[str, tuple[str, type[RegressionOutput | ClassificationOutput | ForecastOutput], str]] = {
     "tabular-regression": ("tabular", RegressionOutput, "regression"),
@@ -198,7 +244,7 @@ _OF_NUMBERS: dict[str, tuple[str, type[RegressionOutput | ClassificationOutput |
 def _check_task(manifest: Manifest, where: str) -> None:
     if manifest.task in _OF_NUMBERS:
         _check_numbers(manifest, where)
-    else:
+    elif manifest.task != "face-recognition":  # _check_faces() has looked at it
         _check_perception(manifest, where)
     head = manifest.postprocessing
     if isinstance(head, ClassificationOutput) and head.thresholds is not None:

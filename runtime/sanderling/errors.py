@@ -43,6 +43,10 @@ class ImageError(InputError):
     """An image cannot be read: not an image, truncated, too large, or an array of the wrong dtype or rank."""
 
 
+class FaceError(ImageError):
+    """A picture was to hold one face, and holds none or several."""
+
+
 class TableError(InputError):
     """A table or one of its rows cannot be read: columns missing or too many, text for a number, an infinity."""
 

@@ -109,19 +109,10 @@ class TextFront:
         return self._encoder.pad(batch, self._input_names, length)
 
 
-class ImageFront:
-    """Images, in input order; each is decoded only when its run is due, so that memory does not grow with the list."""
+class Pictures:
+    """What fronts of images have in common: images as they are handed over, which are decoded later."""
 
     modality = "image"
-
-    def __init__(self, settings: ImagePreprocessing, input_name: str, image_budget: int) -> None:
-        # Pillow is loaded only for models that see: text models start without it.
-        from sanderling.preprocess.image import ImagePipeline, canonical
-
-        self._canonical = canonical
-        self._pipeline = ImagePipeline(settings)
-        self._input_name = input_name
-        self._image_budget = image_budget
 
     def items(self, inputs: Any) -> tuple[list[Any], bool]:
         if isinstance(inputs, _ONE_IMAGE) or hasattr(inputs, "getbands"):
@@ -138,6 +129,19 @@ class ImageFront:
         if prompt is not None:
             raise InputError(f"A prompt ({prompt!r}) goes with texts; this model takes images.")
         return items
+
+
+class ImageFront(Pictures):
+    """Images, in input order; each is decoded only when its run is due, so that memory does not grow with the list."""
+
+    def __init__(self, settings: ImagePreprocessing, input_name: str, image_budget: int) -> None:
+        # Pillow is loaded only for models that see: text models start without it.
+        from sanderling.preprocess.image import ImagePipeline, canonical
+
+        self._canonical = canonical
+        self._pipeline = ImagePipeline(settings)
+        self._input_name = input_name
+        self._image_budget = image_budget
 
     def batches(self, prepared: Sequence[Any]) -> Iterator[list[int]]:
         count, step = len(prepared), self._image_budget

@@ -62,6 +62,16 @@ class Golden:
         prefix = f"{sample.id}.input."
         return {name.removeprefix(prefix): t for name, t in self.tensors.items() if name.startswith(prefix)}
 
+    def part(self, sample: GoldenSample, component: str) -> tuple[NDArray[Any], NDArray[Any]] | None:
+        """Of a model of several graphs: inputs (n, ...) that the original made of a sample for one of its graphs, and
+        the original's answers to them (n, d); None where that graph had nothing to answer."""
+        prefix = f"{sample.id}.{component}"
+        names = (f"{prefix}.input", f"{prefix}.output")
+        if not all(name in self.tensors for name in names):
+            return None
+        fed, answered = (self.tensors[name].astype(np.float32, copy=False) for name in names)
+        return fed, answered
+
 
 def read_golden(bundle: Bundle) -> Golden:
     """The golden samples of a bundle. Raises BundleError where a file is damaged or a sample has no answer."""

@@ -6,6 +6,8 @@ import os
 import threading
 import warnings
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 # Before ONNX Runtime: imported from inside its module, numpy takes half as long again (measured, 70 of 250 ms).
@@ -22,6 +24,7 @@ from sanderling.manifest import (
     ClassificationOutput,
     Component,
     EmbeddingOutput,
+    FaceOutput,
     ForecastOutput,
     Form,
     RegressionOutput,
@@ -33,11 +36,12 @@ from sanderling.session import Engine, Session
 if TYPE_CHECKING:
     from sanderling.shared import Shared
     from sanderling.tasks.classification import Classifier
+    from sanderling.tasks.face_recognition import FaceRecognizer
     from sanderling.tasks.feature_extraction import EmbeddingModel
     from sanderling.tasks.forecasting import Forecaster
     from sanderling.tasks.tabular import Regressor, TableClassifier
 
-    AnyModel: TypeAlias = EmbeddingModel | Classifier | Regressor | TableClassifier | Forecaster
+    AnyModel: TypeAlias = EmbeddingModel | Classifier | Regressor | TableClassifier | Forecaster | FaceRecognizer
 
 
 # The provider of the tuned plan, or the default where there is none.
@@ -148,6 +152,8 @@ def assemble(bundle: Bundle, plan: Plan, shared: Shared | None = None) -> AnyMod
     With `shared`, sessions and tokenizer are taken from there where another plan had them made, and stay there.
     """
     manifest = bundle.manifest
+    if isinstance(manifest.postprocessing, FaceOutput):
+        return _face_recognizer(bundle, plan, manifest.postprocessing)
     component = _only_component(bundle)
     form = _form(bundle, component, plan)
     if form.inputs:
@@ -158,14 +164,7 @@ def assemble(bundle: Bundle, plan: Plan, shared: Shared | None = None) -> AnyMod
         return shared.engine(plan, threads, lambda: new(threads)) if shared is not None else new(threads)
 
     def new(threads: int) -> Session:
-        return Session(
-            graph,
-            component,
-            provider=plan.provider,
-            threads=threads,
-            optimized=form.optimized and plan.provider == CPU,
-            disabled_fusions=plan.disabled_fusions,
-        )
+        return _session(graph, component, form, plan, threads)
 
     # ONNX Runtime builds a session without the interpreter's lock: the tokenizer is read meanwhile.
     session = _Background(lambda: build(plan.threads))
@@ -197,6 +196,36 @@ def assemble(bundle: Bundle, plan: Plan, shared: Shared | None = None) -> AnyMod
 
     assert isinstance(head, ClassificationOutput)
     return Classifier(bundle, plan, front, engines, head)
+
+
+def _face_recognizer(bundle: Bundle, plan: Plan, head: FaceOutput) -> FaceRecognizer:
+    """All graphs of a model of faces, loaded one after the other: together they take less than a text model's."""
+    from sanderling.face_front import FaceFront
+    from sanderling.tasks.face_recognition import FaceRecognizer
+
+    faces, space = bundle.manifest.preprocessing.faces, bundle.manifest.space
+    assert faces is not None  # decode() refuses a model of faces without either
+    assert space is not None
+    engines: dict[str, Engines] = {}
+    for name, component in bundle.manifest.components.items():
+        _check_inputs(bundle, component, ("pixel_values",), "float32")
+        form = _form(bundle, component, plan)
+        graph, *_ = bundle.require([form.graph, *form.data])
+        build = partial(_session, graph, component, form, plan)
+        # Faces of one picture are one batch: there is nothing for workers to share.
+        engines[name] = Engines(build(plan.threads), 1, partial(build, plan.threads))
+    return FaceRecognizer(bundle, plan, FaceFront(faces), engines, head, space)
+
+
+def _session(graph: Path, component: Component, form: Form, plan: Plan, threads: int) -> Session:
+    return Session(
+        graph,
+        component,
+        provider=plan.provider,
+        threads=threads,
+        optimized=form.optimized and plan.provider == CPU,
+        disabled_fusions=plan.disabled_fusions,
+    )
 
 
 def _only_component(bundle: Bundle) -> Component:

@@ -48,6 +48,7 @@ Task = Literal[
     "tabular-regression",
     "tabular-classification",
     "time-series-forecasting",
+    "face-recognition",
 ]
 Family = Literal["general", "embedding", "multimodal"]
 
@@ -290,6 +291,38 @@ class SeriesPreprocessing(Struct, frozen=True):
     step: Annotated[str, Meta(max_length=80)] = ""
 
 
+class SquareInput(Struct, frozen=True):
+    """A picture, or a part of one, to a graph's `pixel_values`: float32 of the shape (batch, 3, size, size), RGB.
+
+    The shorter side is made as long as the longer with black: all of it to the right or below ("corner"), or half on
+    each side ("center", what is odd of it after). Pixel i of the square is then read at i * side / size, bilinearly
+    between its two neighbours, as TensorFlow resizes without centres of pixels; `mean` is subtracted, and what is left
+    divided by `divisor`, in float32.
+    """
+
+    size: Annotated[int, Meta(ge=8, le=4096)]
+    pad: Literal["corner", "center"]
+    mean: tuple[float, float, float]
+    divisor: float
+
+
+class FacesPreprocessing(Struct, frozen=True):
+    """Which part of a picture each graph sees: `detector` the whole, `landmarks` a face's box.
+
+    `recognition` sees the square whose side is the mean distance of the two eyes' centres to the mouth's, divided by
+    `scale`, rounded down, and which has the centre of those three centres at the shares `center` (x, y) of its sides.
+    `attributes` (expression, age, gender) sees the box around all landmarks, wider and higher by the share `margin`.
+    """
+
+    detector: SquareInput
+    landmarks: SquareInput
+    recognition: SquareInput
+    attributes: SquareInput
+    scale: Annotated[float, Meta(ge=0.05, le=10.0)]
+    center: tuple[float, float]
+    margin: Annotated[float, Meta(ge=0.0, le=10.0)]
+
+
 class Preprocessing(Struct, frozen=True):
     """What stands before the graphs, by modality."""
 
@@ -297,6 +330,7 @@ class Preprocessing(Struct, frozen=True):
     image: ImagePreprocessing | None = None
     tabular: TabularPreprocessing | None = None
     series: SeriesPreprocessing | None = None
+    faces: FacesPreprocessing | None = None
 
 
 class EmbeddingOutput(Struct, frozen=True, tag_field="type", tag="embedding"):
@@ -361,7 +395,41 @@ class ForecastOutput(Struct, frozen=True, tag_field="type", tag="forecast"):
     intervals: Annotated[tuple[IntervalSpec, ...], Meta(min_length=1, max_length=100)]
 
 
-Postprocessing = EmbeddingOutput | ClassificationOutput | RegressionOutput | ForecastOutput
+class FaceThreshold(Struct, frozen=True):
+    """From which cosine on two faces are taken for one person's, and what it was measured on.
+
+    `same` and `different` are the cosines of `same_pairs` pairs of pictures of one face and of `different_pairs` pairs
+    of different people: the lowest of the former, and the highest of the latter. `how` says in words which they were.
+    """
+
+    cosine: Annotated[float, Meta(ge=-1.0, le=1.0)]
+    same: Annotated[float, Meta(ge=-1.0, le=1.0)]
+    same_pairs: Count
+    different: Annotated[float, Meta(ge=-1.0, le=1.0)]
+    different_pairs: Count
+    how: Annotated[str, Meta(max_length=2000)]
+
+
+class FaceOutput(Struct, frozen=True, tag_field="type", tag="faces"):
+    """Boxes of the detector to faces, and what the other graphs say of each.
+
+    A box counts from above `min_score`; of two that overlap by more than `max_overlap` (intersection over union) the
+    one of the lower score is dropped; at most `max_faces` are kept. `output` (batch, dimension) of the component
+    `recognition` is a face's embedding, as it is. `expressions` and `genders` name the logits of the components
+    `expression` and `age_gender`, where a bundle has these.
+    """
+
+    output: str
+    dimension: Annotated[int, Meta(ge=1, le=1_000_000)]
+    min_score: Annotated[float, Meta(ge=0.0, le=1.0)]
+    max_overlap: Annotated[float, Meta(ge=0.0, le=1.0)]
+    max_faces: Annotated[int, Meta(ge=1, le=1000)]
+    threshold: FaceThreshold
+    expressions: Annotated[tuple[str, ...], Meta(max_length=1000)] = ()
+    genders: Annotated[tuple[str, ...], Meta(max_length=1000)] = ()
+
+
+Postprocessing = EmbeddingOutput | ClassificationOutput | RegressionOutput | ForecastOutput | FaceOutput
 
 
 class GoldenFiles(Struct, frozen=True):

@@ -136,7 +136,8 @@ def _inputs_a_run(bundle: Bundle, plan: Plan) -> int:
     preprocessing = bundle.manifest.preprocessing
     if preprocessing.text is not None:
         return max(1, plan.token_budget // preprocessing.text.max_tokens)
-    return plan.row_budget if preprocessing.image is None else plan.image_budget
+    seen = preprocessing.image is not None or preprocessing.faces is not None
+    return plan.image_budget if seen else plan.row_budget
 
 
 def _largest_inputs(bundle: Bundle) -> tuple[list[Any], list[Any]]:
@@ -151,14 +152,12 @@ def _largest_inputs(bundle: Bundle) -> tuple[list[Any], list[Any]]:
 
 
 def _file_bytes(bundle: Bundle, variant: str) -> int:
-    (component,) = bundle.manifest.components.values()
-    form = next(iter(component.variants[variant].forms.values()))
-    return sum(bundle.manifest.files[name].size for name in (form.graph, *form.data))
+    forms = [next(iter(c.variants[variant].forms.values())) for c in bundle.manifest.components.values()]
+    return sum(bundle.manifest.files[name].size for name in {n for form in forms for n in (form.graph, *form.data)})
 
 
 def _refused(bundle: Bundle, plan: Plan, cap: int, met: str) -> MemoryLimitError:
-    (component,) = bundle.manifest.components.values()
-    sizes = ", ".join(f"{name} {_megabytes(_file_bytes(bundle, name))}" for name in component.variants)
+    sizes = ", ".join(f"{name} {_megabytes(_file_bytes(bundle, name))}" for name in bundle.manifest.variants)
     return MemoryLimitError(
         f"{bundle.path} does not fit max_memory of {_megabytes(cap)} with the variant {plan.variant}: {met}. "
         f"Allow more, or load a smaller variant; the files have: {sizes}."

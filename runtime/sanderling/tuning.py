@@ -99,6 +99,11 @@ def tune(
     if max_memory is not None and not max_memory > 0:
         raise InputError(f"max_memory is {max_memory!r}; a number of bytes above 0 was expected.")
     bundle = open_bundle(path)
+    if len(bundle.manifest.components) != 1:
+        raise TuneError(
+            f"{bundle.path} has {len(bundle.manifest.components)} graphs ({', '.join(bundle.manifest.components)}); "
+            "plans are searched for models of one. Choose variant, provider and threads when it is loaded."
+        )
     search = _Search(bundle, purpose, min_cosine, max_memory, inputs, time_limit, progress or _silent)
     complete = True
     try:

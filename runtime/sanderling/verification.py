@@ -6,6 +6,7 @@ import os
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from sanderling.bundle import Bundle, open_bundle
 from sanderling.errors import GraphError, InferenceError, InputError, ProviderError
 from sanderling.golden import Golden, GoldenSample, read_golden, sample_input
 from sanderling.loading import assemble, choose_threads, choose_variant, forms
-from sanderling.manifest import Tolerance
+from sanderling.manifest import FaceOutput, Tolerance
 from sanderling.model import Model
 from sanderling.plan import EXACT, PADDED, default_plan
 
@@ -39,6 +40,7 @@ class Check:
     `batching` is "alone", "mixed" (in a call with some others, drawn at random) or "batch" (in one call with all of
     them). `input_difference` is the largest absolute difference of any preprocessed tensor from the original's
     (infinite where the shapes differ), `cosine` and `max_abs` compare the answers. `form` is the graph that ran.
+    `tolerance` is what the answer was held against, where it is not that of all answers of the variant.
     """
 
     variant: str
@@ -50,6 +52,7 @@ class Check:
     max_abs: float
     held: bool
     form: str = PADDED
+    tolerance: Tolerance | None = None
 
     @property
     def way(self) -> str:
@@ -146,12 +149,14 @@ def _combination(
 def _reason(failed: Sequence[Check], count: int, limits: Tolerance) -> str:
     """What failed, in a few words, with the worst of it."""
     lowest = worst(failed)
+    limits = lowest.tolerance or limits
     words = f"{len(failed)} of {count} golden answers beyond tolerance, {lowest.sample} ({lowest.way}) "
     if lowest.input_difference > MAX_INPUT_DIFFERENCE:
         return f"{words}preprocessed otherwise than by the original: {lowest.input_difference:.3g} apart"
     if lowest.cosine < limits.min_cosine:
         return f"{words}has the cosine {lowest.cosine:.6f}, at least {limits.min_cosine:.6f} was expected"
     farthest = max(failed, key=lambda check: check.max_abs)
+    limits = farthest.tolerance or limits
     return f"{words}differs by {farthest.max_abs:.3g}, at most {limits.max_abs:.3g} was expected"
 
 
@@ -163,7 +168,14 @@ def tolerance(bundle: Bundle, variant: str) -> Tolerance:
 
 
 def replay(model: Model, golden: Golden, limits: Tolerance) -> list[Check]:
-    """Each golden sample alone, then in mixed batches, then all in one call, batched as the model's plan does it."""
+    """Each golden sample alone, then in mixed batches, then all in one call, batched as the model's plan does it.
+
+    Of a model of several graphs, each graph's answers, by the tolerance of its own.
+    """
+    if isinstance(model.bundle.manifest.postprocessing, FaceOutput):
+        from sanderling.face_verification import replay_faces
+
+        return replay_faces(model, golden)
     items = [sample_input(model.bundle, sample) for sample in golden.samples]
     differences = [_input_difference(model, item, golden, s) for item, s in zip(items, golden.samples, strict=True)]
     groups = {"alone": [[i] for i in range(len(items))], "mixed": _mixed(len(items)), "batch": [[*range(len(items))]]}
@@ -200,15 +212,18 @@ def _input_difference(model: Model, item: object, golden: Golden, sample: Golden
         if found is None and name == _MASK and model.plan.form == EXACT:
             # A graph without a mask takes every token, as this mask must say of a text alone.
             found = np.ones((1, *expected.shape), expected.dtype)
-        if found is None or found.shape[1:] != expected.shape:
-            return float("inf")
-        here, there = found[0].astype(np.float64), expected.astype(np.float64)
-        # A missing number is a NaN on both sides.
-        difference = np.where(np.isnan(here) & np.isnan(there), 0.0, np.abs(here - there))
-        if not np.isfinite(difference).all():
-            return float("inf")
-        worst = max(worst, float(difference.max(initial=0.0)))
+        worst = max(worst, apart(found[0], expected) if found is not None else float("inf"))
     return worst
+
+
+def apart(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    """The largest difference of any number of a preprocessed tensor; infinite for another shape or what is none."""
+    if found.shape != expected.shape:
+        return float("inf")
+    here, there = found.astype(np.float64), expected.astype(np.float64)
+    # A missing number is a NaN on both sides.
+    difference = np.where(np.isnan(here) & np.isnan(there), 0.0, np.abs(here - there))
+    return float(difference.max(initial=0.0)) if np.isfinite(difference).all() else float("inf")
 
 
 def _check(

@@ -158,9 +158,7 @@ def _depthwise(weights: Weights, place: int) -> Conv:
     factor = norm["gamma"] / np.sqrt(norm["moving_variance"] + _EPSILON)
     filters = weights.take(f"{name}/depthwise_weights", 3, 3, 0, 1) * factor[:, None]
     bias = norm["beta"] - norm["moving_mean"] * factor
-    return Conv(
-        filters.astype(np.float32), bias.astype(np.float32), stride=_STRIDES.get(place, 1), depthwise=True
-    )
+    return Conv(filters.astype(np.float32), bias.astype(np.float32), stride=_STRIDES.get(place, 1), depthwise=True)
 
 
 def _predictor(weights: Weights, place: int, kind: str) -> Conv:

@@ -57,12 +57,8 @@ class Separable(nn.Module):
 
     def __init__(self, weights: Weights, name: str, *, stride: int = 1) -> None:
         super().__init__()
-        self.depthwise = Conv(
-            weights.take(f"{name}/depthwise_filter", 3, 3, 0, 1), None, stride=stride, depthwise=True
-        )
-        self.pointwise = Conv(
-            weights.take(f"{name}/pointwise_filter", 1, 1, 0, 0), weights.take(f"{name}/bias", 0)
-        )
+        self.depthwise = Conv(weights.take(f"{name}/depthwise_filter", 3, 3, 0, 1), None, stride=stride, depthwise=True)
+        self.pointwise = Conv(weights.take(f"{name}/pointwise_filter", 1, 1, 0, 0), weights.take(f"{name}/bias", 0))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pointwise(self.depthwise(x))  # type: ignore[no-any-return]
@@ -84,6 +80,4 @@ class Dense(nn.Module):
 
 def conv(weights: Weights, name: str, *, stride: int = 1, same: bool = True) -> Conv:
     """The convolution whose tensors are `name`/filters and `name`/bias."""
-    return Conv(
-        weights.take(f"{name}/filters", 0, 0, 0, 0), weights.take(f"{name}/bias", 0), stride=stride, same=same
-    )
+    return Conv(weights.take(f"{name}/filters", 0, 0, 0, 0), weights.take(f"{name}/bias", 0), stride=stride, same=same)

@@ -94,7 +94,9 @@ class FaceLibrary:
         chosen = suppressed(boxes[0].numpy(), scores[0].numpy(), min_score, OVERLAP[self.detector_name])
         clipped = np.clip(boxes[0].numpy().astype(np.float64), 0.0, 1.0) * np.tile(sides(picture, self.size), 2)
         empty = np.zeros((LANDMARKS, 2))
-        return fed, raw, [Sight(float(scores[0, i]), tuple(clipped[i].tolist()), empty) for i in chosen]
+        # In single precision, as golden boxes are kept: where they are rounded down, both are.
+        places = clipped.astype(np.float32).astype(np.float64)
+        return fed, raw, [Sight(float(scores[0, i]), tuple(places[i].tolist()), empty) for i in chosen]
 
     def see(self, picture: Picture, min_score: float) -> list[Sight]:
         """All faces of a picture, with what every network says of each."""
