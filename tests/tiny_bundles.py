@@ -288,11 +288,12 @@ class _Build:
         signature: tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]],
         graphs: dict[str, Graph],
         tolerances: dict[str, Tolerance],
+        folder: str = "",
     ) -> Component:
         variants = {}
         for name, graph in graphs.items():
-            save_graph(self._folder / name / "model.onnx", graph, *signature)
-            place = f"{self._folder.name}/{name}"
+            place = "/".join(part for part in (self._folder.name, folder, name) if part)
+            save_graph(self._staging / place / "model.onnx", graph, *signature)
             variants[name] = Variant(
                 {"padded": Form(f"{place}/model.onnx", (f"{place}/weights.bin",))}, tolerances[name]
             )
@@ -308,7 +309,7 @@ class _Build:
         self,
         name: str,
         kind: tuple[Any, Any],
-        component: Component,
+        component: Component | dict[str, Component],
         preprocessing: Preprocessing,
         postprocessing: Postprocessing,
         golden: GoldenFiles,
@@ -321,7 +322,7 @@ class _Build:
             family=kind[0],
             task=kind[1],
             default_variant="fp32",
-            components={"model": component},
+            components=component if isinstance(component, dict) else {"model": component},
             preprocessing=preprocessing,
             postprocessing=postprocessing,
             golden=golden,

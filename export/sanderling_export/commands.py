@@ -129,7 +129,7 @@ def export(
 def _report(bundle: Bundle, searched: _Searched | None, as_json: bool) -> None:
     """What was written, for people or as JSON."""
     if as_json:
-        variants_found = next(iter(bundle.manifest.components.values())).variants
+        every = {name: component.variants for name, component in bundle.manifest.components.items()}
         print_json(
             {
                 "bundle": str(bundle.path),
@@ -137,7 +137,8 @@ def _report(bundle: Bundle, searched: _Searched | None, as_json: bool) -> None:
                 "name": bundle.manifest.name,
                 "task": bundle.manifest.task,
                 "default_variant": bundle.manifest.default_variant,
-                "variants": variants_found,
+                "variants": next(iter(every.values())),
+                "components": every,
                 "notes": bundle.manifest.provenance.notes,
                 "search": searched.json if searched is not None else None,
             },
@@ -225,13 +226,18 @@ class _Stages:
 def _table(bundle: Bundle) -> Table:
     columns = ("variant", "size", "samples", "mean", "p01", "min", "same label", "batch", "padding")
     made = table("Cosine to the original", *columns)
-    (component,) = bundle.manifest.components.values()
-    for name, variant in component.variants.items():
+    several = len(bundle.manifest.components) > 1
+    parts = [
+        (f"{name}: {part}" if several else name, name == bundle.manifest.default_variant, variant)
+        for part, component in bundle.manifest.components.items()
+        for name, variant in component.variants.items()
+    ]
+    for title, default, variant in parts:
         files = {f for form in variant.forms.values() for f in (form.graph, *form.data)}
         size = megabytes(sum(bundle.manifest.files[file].size for file in files))
         drift, moved = variant.drift, variant.invariance
         made.add_row(
-            name + (" (default)" if name == bundle.manifest.default_variant else ""),
+            title + (" (default)" if default else ""),
             size,
             str(drift.cosine.samples) if drift else "",
             f"{drift.cosine.mean:.5f}" if drift else "",

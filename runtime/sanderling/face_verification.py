@@ -48,7 +48,8 @@ def matched(found: NDArray[np.float64], expected: NDArray[np.float64]) -> NDArra
     order = shared.argmax(axis=1)
     if len(set(order.tolist())) < len(order) or not shared.max(axis=1).all():
         return None
-    return found[order]
+    partners: NDArray[np.float64] = found[order]
+    return partners
 
 
 def _detected(model: FaceRecognizer, golden: Golden, sample: GoldenSample, picture: NDArray[np.uint8]) -> Check:
@@ -63,10 +64,8 @@ def _detected(model: FaceRecognizer, golden: Golden, sample: GoldenSample, pictu
     if found is None:
         limits = _tolerance(model, _DETECTOR)
         return _check(model, f"{sample.id}: faces", "alone", difference, (-1.0, float("inf")), limits)
-    far = (
-        float(cosines(found.reshape(1, -1), expected.reshape(1, -1))[0]),
-        float(np.abs(found - expected).max(initial=0)),
-    )
+    near = cosines(found.reshape(1, -1).astype(np.float32), expected.reshape(1, -1).astype(np.float32))
+    far = (float(near[0]), float(np.abs(found - expected).max(initial=0.0)))
     return _check(model, f"{sample.id}: faces", "alone", difference, far, _tolerance(model, _DETECTOR))
 
 

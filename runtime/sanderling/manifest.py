@@ -399,7 +399,8 @@ class FaceThreshold(Struct, frozen=True):
     """From which cosine on two faces are taken for one person's, and what it was measured on.
 
     `same` and `different` are the cosines of `same_pairs` pairs of pictures of one face and of `different_pairs` pairs
-    of different people: the lowest of the former, and the highest of the latter. `how` says in words which they were.
+    of different people: the lowest of the former, and the highest of the latter. `error` is the share of pairs that the
+    threshold decides wrongly, both kinds weighing alike. `how` says in words which they were.
     """
 
     cosine: Annotated[float, Meta(ge=-1.0, le=1.0)]
@@ -407,6 +408,7 @@ class FaceThreshold(Struct, frozen=True):
     same_pairs: Count
     different: Annotated[float, Meta(ge=-1.0, le=1.0)]
     different_pairs: Count
+    error: Annotated[float, Meta(ge=0.0, le=1.0)]
     how: Annotated[str, Meta(max_length=2000)]
 
 

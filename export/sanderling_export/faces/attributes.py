@@ -16,7 +16,7 @@ GENDERS = ("male", "female")
 _MAIN_BLOCKS = 2
 
 
-class DenseNetwork(nn.Module):
+class DenseNetwork(nn.Module):  # type: ignore[misc]
     """(n, 3, 112, 112) to (n, outputs): coordinates of landmarks as shares of the square, or logits of expressions."""
 
     def __init__(self, weights: Weights, outputs: int) -> None:
@@ -27,10 +27,10 @@ class DenseNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for block in self.blocks:
             x = block(x)
-        return self.head(x.mean((2, 3)))  # type: ignore[no-any-return]
+        return self.head(x.mean((2, 3)))
 
 
-class DenseBlock(nn.Module):
+class DenseBlock(nn.Module):  # type: ignore[misc]
     """Four convolutions, each of which reads the sum of all before it."""
 
     def __init__(self, weights: Weights, place: int) -> None:
@@ -50,7 +50,7 @@ class DenseBlock(nn.Module):
         return current
 
 
-class AgeGender(nn.Module):
+class AgeGender(nn.Module):  # type: ignore[misc]
     """(n, 3, 112, 112) to age in years (n, 1) and logits of male and female (n, 2)."""
 
     def __init__(self, weights: Weights) -> None:
@@ -71,7 +71,7 @@ class AgeGender(nn.Module):
         return self.age(pooled), self.gender(pooled)
 
 
-class Reduction(nn.Module):
+class Reduction(nn.Module):  # type: ignore[misc]
     """Two separable convolutions, then half the resolution; beside them a convolution of the input."""
 
     def __init__(self, weights: Weights, name: str, activate: bool) -> None:
@@ -86,7 +86,7 @@ class Reduction(nn.Module):
         return functional.max_pool2d(out, 3, 2, ceil_mode=True) + self.beside(x)
 
 
-class Main(nn.Module):
+class Main(nn.Module):  # type: ignore[misc]
     """Three separable convolutions, and the input added."""
 
     def __init__(self, weights: Weights, name: str) -> None:

@@ -36,7 +36,7 @@ def decoding(module: nn.Module, size: int) -> onnx.ModelProto:
     """A detector's decoder as a graph of its network's outputs."""
     with torch.inference_mode():
         raw = module(torch.zeros(2, 3, size, size))
-    return _converted(module.decoder, raw, _BETWEEN, _DECODED)  # type: ignore[arg-type]
+    return _converted(module.decoder, raw, _BETWEEN, _DECODED)
 
 
 def joined(net: onnx.ModelProto, decoder: onnx.ModelProto) -> onnx.ModelProto:

@@ -28,7 +28,7 @@ _LEAK = 0.10000000149011612
 ANCHORS = ((1.603231, 2.094468), (6.041143, 7.080126), (2.882459, 3.518061), (4.266906, 5.178857), (9.041765, 10.66308))
 
 
-class SsdMobilenet(nn.Module):
+class SsdMobilenet(nn.Module):  # type: ignore[misc]
     """(n, 3, 512, 512) in [-1, 1] to logits (n, 5118) and encodings (n, 5118, 4)."""
 
     size = 512
@@ -61,7 +61,7 @@ class SsdMobilenet(nn.Module):
         return torch.cat(logits, 1), torch.cat(encodings, 1)
 
 
-class SsdDecoder(nn.Module):
+class SsdDecoder(nn.Module):  # type: ignore[misc]
     """Encodings against the prior boxes: centres move by a tenth of the prior's side, sides by a factor exp(e / 5)."""
 
     def __init__(self, weights: Weights) -> None:
@@ -71,14 +71,14 @@ class SsdDecoder(nn.Module):
         self.register_buffer("priors", torch.from_numpy(priors.astype(np.float32)))
 
     def forward(self, logits: Tensor, encodings: Tensor) -> tuple[Tensor, Tensor]:
-        x, y, width, height = self.priors.unbind(1)  # type: ignore[union-attr, operator]
+        x, y, width, height = self.priors.unbind(1)
         down, across, tall, wide = encodings.unbind(2)
         centre_x, centre_y = across / 10 * width + x, down / 10 * height + y
         half_width, half_height = torch.exp(wide / 5) * width / 2, torch.exp(tall / 5) * height / 2
         return torch.sigmoid(logits), _boxes(centre_x, centre_y, half_width, half_height)
 
 
-class TinyDetector(nn.Module):
+class TinyDetector(nn.Module):  # type: ignore[misc]
     """(n, 3, 416, 416) to logits (n, 845) and encodings (n, 845, 4): five boxes in each of 13 x 13 cells."""
 
     size = 416
@@ -100,7 +100,7 @@ class TinyDetector(nn.Module):
         return rows[:, :, 4], rows[:, :, :4]
 
 
-class TinyDecoder(nn.Module):
+class TinyDecoder(nn.Module):  # type: ignore[misc]
     """Encodings of cells: the centre lies within its cell, the sides are the anchor's times exp(e)."""
 
     def __init__(self, cells: int) -> None:
@@ -112,7 +112,7 @@ class TinyDecoder(nn.Module):
         self.register_buffer("places", torch.from_numpy(places.astype(np.float32)))
 
     def forward(self, logits: Tensor, encodings: Tensor) -> tuple[Tensor, Tensor]:
-        column, row, half_width, half_height = self.places.unbind(1)  # type: ignore[union-attr, operator]
+        column, row, half_width, half_height = self.places.unbind(1)
         across, down, wide, tall = encodings.unbind(2)
         found = _boxes(
             torch.sigmoid(across) + column,

@@ -20,7 +20,7 @@ def padded(x: Tensor, kernel: int, stride: int) -> Tensor:
     return functional.pad(x, sides) if any(sides) else x
 
 
-class Conv(nn.Module):
+class Conv(nn.Module):  # type: ignore[misc]
     """A convolution; `filters` (h, w, in, out), or depthwise (h, w, channels, 1)."""
 
     def __init__(
@@ -49,10 +49,10 @@ class Conv(nn.Module):
             self.conv.bias = nn.Parameter(torch.from_numpy(bias.copy()), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(padded(x, self._kernel, self._stride) if self._same else x)  # type: ignore[no-any-return]
+        return self.conv(padded(x, self._kernel, self._stride) if self._same else x)
 
 
-class Separable(nn.Module):
+class Separable(nn.Module):  # type: ignore[misc]
     """A depthwise convolution of 3 x 3, then a pointwise one with a bias."""
 
     def __init__(self, weights: Weights, name: str, *, stride: int = 1) -> None:
@@ -61,10 +61,10 @@ class Separable(nn.Module):
         self.pointwise = Conv(weights.take(f"{name}/pointwise_filter", 1, 1, 0, 0), weights.take(f"{name}/bias", 0))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.pointwise(self.depthwise(x))  # type: ignore[no-any-return]
+        return self.pointwise(self.depthwise(x))
 
 
-class Dense(nn.Module):
+class Dense(nn.Module):  # type: ignore[misc]
     """A matrix (in, out) and, where there is one, a bias."""
 
     def __init__(self, weights: NDArray[np.float32], bias: NDArray[np.float32] | None) -> None:
@@ -75,7 +75,7 @@ class Dense(nn.Module):
             self.linear.bias = nn.Parameter(torch.from_numpy(bias.copy()), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear(x)  # type: ignore[no-any-return]
+        return self.linear(x)
 
 
 def conv(weights: Weights, name: str, *, stride: int = 1, same: bool = True) -> Conv:

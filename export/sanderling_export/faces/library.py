@@ -75,14 +75,16 @@ class FaceLibrary:
     @property
     def size(self) -> int:
         """The side of the detector's square, in pixels."""
-        return int(self.networks["detector"].size)  # type: ignore[arg-type]
+        return int(self.networks["detector"].size)
 
     def detector_input(self, picture: Picture) -> Array:
         """(3, size, size): the picture with black to the right and below, bilinearly, in the detector's values."""
         square = resized(padded(picture, center=False), self.size)
         if self.detector_name == "ssd_mobilenetv1":
-            return (square / np.float32(127.5) - np.float32(1)).transpose(2, 0, 1)
-        return ((square - np.float32(_TINY_MEAN)) / np.float32(255)).transpose(2, 0, 1)
+            values = square / np.float32(127.5) - np.float32(1)
+        else:
+            values = (square - np.array(_TINY_MEAN, np.float32)) / np.float32(255)
+        return np.ascontiguousarray(values.transpose(2, 0, 1))
 
     def detect(self, picture: Picture, min_score: float) -> tuple[Array, Array, list[Sight]]:
         """The detector's input, its raw answer (logits and encodings side by side, (boxes, 5)), and the faces found."""
@@ -154,7 +156,10 @@ def resized(square: NDArray[np.float32], size: int) -> NDArray[np.float32]:
         torch.from_numpy(square[low]), torch.from_numpy(square[high]), torch.from_numpy(share)[:, None, None]
     )
     weight = torch.from_numpy(share)[None, :, None]
-    return torch.lerp(rows[:, torch.from_numpy(low)], rows[:, torch.from_numpy(high)], weight).numpy()
+    found: NDArray[np.float32] = torch.lerp(
+        rows[:, torch.from_numpy(low)], rows[:, torch.from_numpy(high)], weight
+    ).numpy()
+    return found
 
 
 def sides(picture: Picture, size: int) -> tuple[float, float]:
@@ -168,7 +173,7 @@ def sides(picture: Picture, size: int) -> tuple[float, float]:
 
 def cropped_input(crop: Picture, size: int) -> Array:
     """(3, size, size): a crop in the middle of black, less the mean, divided by 255."""
-    values = (resized(padded(crop, center=True), size) - np.float32(MEAN)) / np.float32(255)
+    values = (resized(padded(crop, center=True), size) - np.array(MEAN, np.float32)) / np.float32(255)
     return np.ascontiguousarray(values.transpose(2, 0, 1))
 
 

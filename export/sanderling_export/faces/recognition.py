@@ -12,7 +12,7 @@ from sanderling_export.faces.shards import Weights
 _STAGES = ((32, 3), (64, 3), (128, 2), (256, 2))
 
 
-class Recognition(nn.Module):
+class Recognition(nn.Module):  # type: ignore[misc]
     """(n, 3, 150, 150) to embeddings (n, 128), which are not normalized."""
 
     size = 150
@@ -31,10 +31,10 @@ class Recognition(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = functional.max_pool2d(functional.relu(self.stem(x)), 3, 2)
-        return self.head(self.blocks(x).mean((2, 3)))  # type: ignore[no-any-return]
+        return self.head(self.blocks(x).mean((2, 3)))
 
 
-class Residual(nn.Module):
+class Residual(nn.Module):  # type: ignore[misc]
     """Two convolutions, and the input added."""
 
     def __init__(self, weights: Weights, name: str) -> None:
@@ -46,7 +46,7 @@ class Residual(nn.Module):
         return functional.relu(self.second(functional.relu(self.first(x))) + x)
 
 
-class Shrink(nn.Module):
+class Shrink(nn.Module):  # type: ignore[misc]
     """A block at half the resolution: the input is averaged, and padded with channels of zeros where it has too few."""
 
     def __init__(self, weights: Weights, name: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sanderling.commands import numbers
+from sanderling.commands import numbers, pictures
 from sanderling.errors import InputError
 from sanderling.pairs import TextPair
 
@@ -31,6 +31,9 @@ class Ask:
         level: float | None = None,
     ) -> None:
         classifies = model.family != "embedding"
+        if model.task == pictures.TASK:
+            others = {"horizon": horizon, "level": level, "template": template, "multi_label": multi_label}
+            pictures.refuse(model, prompt=prompt, pair=pair, labels=labels, long_text=long_text, **others)
         if prompt is not None and (classifies or labels is not None):
             raise InputError(f"--prompt goes with embedding models; {model.name} is for {model.task}.")
         if labels is None and (multi_label or template is not None):
@@ -54,6 +57,8 @@ class Ask:
             settings: dict[str, Any] = {"labels": labels, "multi_label": multi_label, "top_k": top_k}
         elif ahead is not None:
             settings = ahead
+        elif model.task == pictures.TASK:
+            settings = {}
         elif classifies:
             settings = {"top_k": top_k} | ({"long_text": long_text} if long_text != "truncate" else {})
         else:

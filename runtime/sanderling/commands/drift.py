@@ -50,7 +50,7 @@ def show_drift(bundle: Bundle, *, as_json: bool) -> None:
     )
     for one in found:
         if one.drift is not None and one.drift.worst:
-            console.print(f"\n[bold]{one.variant}[/], farthest from the original:")
+            console.print(f"\n[bold]{_titled(one, found)}[/], farthest from the original:")
             for worst in one.drift.worst:
                 console.print(f"  {worst.cosine:.5f}  {plain(worst.name)}")
 
@@ -63,7 +63,7 @@ def variant_drifts(bundle: Bundle) -> list[VariantDrift]:
             name,
             component_name,
             name == manifest.default_variant,
-            variant_size(bundle, name),
+            variant_size(bundle, name, component_name),
             variant.speed,
             variant.drift,
             variant.invariance,
@@ -91,12 +91,13 @@ def batch_invariant(variant: Variant) -> tuple[str, ...]:
     return tuple(ways)
 
 
-def variant_size(bundle: Bundle, variant: str) -> int:
-    """Bytes of a variant's graphs and weights, each file counted once."""
+def variant_size(bundle: Bundle, variant: str, component: str | None = None) -> int:
+    """Bytes of a variant's graphs and weights, each file counted once; of all components, or of one."""
     files = {
         path
-        for component in bundle.manifest.components.values()
-        for form in component.variants[variant].forms.values()
+        for name, part in bundle.manifest.components.items()
+        if component in (None, name)
+        for form in part.variants[variant].forms.values()
         for path in (form.graph, *form.data)
     }
     return sum(bundle.manifest.files[path].size for path in files)
@@ -113,7 +114,7 @@ def _quality(found: list[VariantDrift]) -> Table:
         cosine = drift.cosine if drift else None
         measured = [drift.metrics.get(name) if drift else None for name in metrics]
         made.add_row(
-            one.variant + ("\n(default)" if one.default else ""),
+            _titled(one, found) + ("\n(default)" if one.default else ""),
             f"{one.size / 1e6:.1f}",
             f"{one.speed:.2f} x" if one.speed is not None else "",
             f"{cosine.samples:,}" if cosine else "",
@@ -137,12 +138,17 @@ def _invariance(found: list[VariantDrift]) -> Table:
         moved = one.invariance
         padded = [moved.padding.get(count) if moved else None for count in paddings]
         made.add_row(
-            one.variant,
+            _titled(one, found),
             f"{moved.batch:.7f}" if moved else "not measured",
             *("" if value is None else f"{value:.7f}" for value in padded),
             ", ".join(one.batch_invariant),
         )
     return made
+
+
+def _titled(one: VariantDrift, found: list[VariantDrift]) -> str:
+    """The variant, and of a model of several graphs the graph."""
+    return f"{one.variant}: {one.component}" if len({other.component for other in found}) > 1 else one.variant
 
 
 def _as_number(count: str) -> tuple[int, str]:

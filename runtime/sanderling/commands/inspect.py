@@ -11,7 +11,14 @@ import typer
 from sanderling.bundle import Bundle, open_bundle
 from sanderling.commands.console import megabytes, plain, print_json, stdout, table
 from sanderling.commands.drift import show_drift, variant_size
-from sanderling.manifest import ClassificationOutput, EmbeddingOutput, ForecastOutput, RegressionOutput, Variant
+from sanderling.manifest import (
+    ClassificationOutput,
+    EmbeddingOutput,
+    FaceOutput,
+    ForecastOutput,
+    RegressionOutput,
+    Variant,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -76,11 +83,29 @@ def _facts(bundle: Bundle) -> Table:
     elif isinstance(head, ForecastOutput):
         covered = [f"{i.level:.0%} (covered {i.coverage:.1%})" for i in head.intervals if i.coverage is not None]
         table.add_row("output", f"{head.horizon:,} values ahead, intervals {', '.join(covered) or 'not measured'}")
+    elif isinstance(head, FaceOutput):
+        for line in _faces(head):
+            table.add_row(*line)
+        table.add_row("space", (manifest.space or "")[:16])
     table.add_row("checkpoint", plain(manifest.provenance.checkpoint))
     table.add_row("licence", plain(manifest.provenance.license))
     table.add_row("format", f"{manifest.version}, digest {bundle.digest[:16]}")
     table.add_row("size", megabytes(sum(entry.size for entry in manifest.files.values())))
     return table
+
+
+def _faces(head: FaceOutput) -> list[tuple[str, str]]:
+    known = head.threshold
+    others = [plain(", ".join(labels)) for labels in (head.expressions, head.genders) if labels]
+    return [
+        ("faces", f"from a score above {head.min_score:g}, at most {head.max_faces}, {head.dimension} numbers each"),
+        *([("says", "; ".join(others))] if others else []),
+        (
+            "one person",
+            f"from a cosine of {known.cosine:.3f} on ({known.same_pairs:,} pairs of one face from {known.same:.3f} on, "
+            f"{known.different_pairs:,} of two people up to {known.different:.3f}: {known.error:.1%} wrong)",
+        ),
+    ]
 
 
 def _preprocessing(bundle: Bundle) -> list[tuple[str, str]]:
@@ -98,6 +123,10 @@ def _preprocessing(bundle: Bundle) -> list[tuple[str, str]]:
             unit = f" in {plain(column.unit)}" if column.unit else ""
             words = f"{plain(column.name)}: {column.kind} ({column.dtype}){unit}, missing: {column.missing}{known}"
             lines.append(("column", words))
+    if faces := bundle.manifest.preprocessing.faces:
+        sizes = {"picture": faces.detector, "face": faces.landmarks, "aligned face": faces.recognition}
+        squares = ", ".join(f"{name} {part.size} x {part.size}" for name, part in sizes.items())
+        lines.append(("image", f"RGB: {squares}"))
     if series := bundle.manifest.preprocessing.series:
         lines.append(
             ("series", f"{len(series.lags):,} lags, the farthest {max(series.lags):,} {plain(series.step)} back")
@@ -106,14 +135,15 @@ def _preprocessing(bundle: Bundle) -> list[tuple[str, str]]:
 
 
 def _variants(bundle: Bundle) -> Table:
-    made = table(
-        "Cosine to the original", "variant", "size", "mean", "min", "same label", "alone to in batch", "at least"
-    )
+    several = len(bundle.manifest.components) > 1
+    columns = ("size", "mean", "min", "same label", "alone to in batch", "at least")
+    made = table("Cosine to the original", "variant", *(("graph",) if several else ()), *columns)
     for name in bundle.manifest.variants:
         mark = " (default)" if name == bundle.manifest.default_variant else ""
-        parts = [component.variants[name] for component in bundle.manifest.components.values()]
-        for part in parts:
-            made.add_row(name + mark, megabytes(variant_size(bundle, name)), *_quality(part))
+        for graph, component in bundle.manifest.components.items():
+            size = variant_size(bundle, name, graph)
+            named = (name + mark, *((graph,) if several else ()))
+            made.add_row(*named, megabytes(size), *_quality(component.variants[name]))
     return made
 
 

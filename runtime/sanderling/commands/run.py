@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from sanderling.commands import numbers
+from sanderling.commands import numbers, pictures
 from sanderling.commands.asking import Ask
 from sanderling.commands.console import clean, plain, print_json, stderr, stdout
 from sanderling.counts import counted
 from sanderling.errors import InputError, SanderlingError, TextError
+from sanderling.faces import Faces
 from sanderling.loading import load
 from sanderling.results import Classification, Embedding, InputReport, RowReport, SeriesReport, TextReport
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from sanderling.model import Model
     from sanderling.predictions import Forecast, Prediction
 
-    Result: TypeAlias = Embedding | Classification | Prediction | Forecast
+    Result: TypeAlias = Embedding | Classification | Prediction | Forecast | Faces
 
 _CHUNK = 64
 _MAX_TEXT_FILE = 64 * 2**20
@@ -223,6 +224,8 @@ def _record(item: Item, result: Result | str) -> dict[str, Any]:
         record |= {"labels": result.labels, "scores": result.scores}
         if result.selected != result.labels[:1]:
             record["selected"] = result.selected
+    elif isinstance(result, Faces):
+        record |= pictures.record(result)
     else:
         record |= numbers.record(result)
     if isinstance(result.report, TextReport) and result.report.windows > 1:
@@ -262,6 +265,9 @@ class _Table:
             vector = record["embedding"]
             head = " ".join(f"{value:+.4f}" for value in vector[:6])
             self._below(f"{len(vector)} numbers: {head} …")
+        elif "faces" in record:
+            for line in pictures.lines(record):
+                self._below(plain(line))
         elif "labels" not in record:
             for line in numbers.lines(record):
                 self._below(plain(line))

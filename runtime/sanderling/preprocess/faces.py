@@ -34,7 +34,7 @@ def square(picture: NDArray[np.uint8], settings: SquareInput) -> NDArray[np.floa
     left, top = (_before(side - size, settings.pad) for size in (width, height))
     above, below = (_rows(picture, rows - top, low - left, high - left, share) for rows in (low, high))
     values = above + (below - above) * share[:, None, None]
-    values = (values - np.float32(settings.mean)) / np.float32(settings.divisor)
+    values = (values - np.array(settings.mean, np.float32)) / np.float32(settings.divisor)
     return np.ascontiguousarray(values.transpose(2, 0, 1))
 
 
@@ -63,7 +63,8 @@ def landmarks(raw: NDArray[np.float32], part: NDArray[np.uint8], box: Box) -> ND
     height, width = part.shape[:2]
     side = max(height, width)
     beside = ((side - width) / 2, (side - height) / 2)
-    return raw.reshape(-1, 2).astype(np.float64) * side - beside + box[:2]
+    found: NDArray[np.float64] = raw.reshape(-1, 2).astype(np.float64) * side - beside + box[:2]
+    return found
 
 
 def aligned(points: NDArray[np.float64], settings: FacesPreprocessing) -> Box:

@@ -136,7 +136,7 @@ class FaceRecognizer(Model):
         `threshold` is the cosine that makes them one (default: the bundle's, whose measurement is in `threshold`).
         Raises FaceError for a picture without a face or with several, SpaceError for a Face of another model's space.
         """
-        first, second = self._single(a, "a"), self._single(b, "b")
+        first, second = self._one(a, "a"), self._one(b, "b")
         similarity = float(spaces.similarity(first.vector, second.vector)[0, 0])
         return FaceMatch(similarity, self._limit(threshold))
 
@@ -325,7 +325,7 @@ class FaceRecognizer(Model):
             raise InputError(f"identify() takes one picture; a list of {len(found)} was given. Ask for one by one.")
         return found.items
 
-    def _single(self, given: Face | Faces | ImageInput, name: str) -> Face:
+    def _one(self, given: Face | Faces | ImageInput, name: str) -> Face:
         if isinstance(given, Face):
             return given
         found = given if isinstance(given, Faces) else self(given)
