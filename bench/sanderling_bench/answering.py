@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ def chunks(items: Iterable[T]) -> Iterator[list[T]]:
 
 
 def answer(
-    models: Mapping[str, Model], path: Path, lines: Sequence[int], inputs: Sequence[str], prompt: str | None
+    models: Mapping[str, Model], path: Path, lines: Sequence[int], inputs: Sequence[Any], prompt: str | None
 ) -> tuple[dict[str, NDArray[np.float32]], int]:
     """Each variant's rows (n, d) of the inputs, of which the i-th is of the i-th line, and how many texts were cut.
 
@@ -47,7 +47,7 @@ def answer(
     return found, cut
 
 
-def _find(model: Model, path: Path, lines: Sequence[int], inputs: Sequence[str], prompt: str | None) -> None:
+def _find(model: Model, path: Path, lines: Sequence[int], inputs: Sequence[Any], prompt: str | None) -> None:
     for line, item in zip(lines, inputs, strict=True):
         try:
             model.answer([item], prompt)

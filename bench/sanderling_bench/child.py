@@ -1,6 +1,6 @@
 """What a fresh process does to be measured: run as a script, it imports Sanderling alone and times itself.
 
-Arguments: `cold` or `memory`, the bundle, the variant, the provider, the threads, `text` or `image`. Standard input
+Arguments: `cold` or `memory`, the bundle, the variant, the provider, the threads, the modality. Standard input
 brings the inputs, each led by its length as 8 little-endian bytes. `cold` answers the first input and prints the
 seconds of import, load and answer; `memory` answers each input, then all at once, and prints the peak in bytes.
 """
@@ -30,13 +30,15 @@ def main() -> None:
 
 
 def _inputs(raw: bytes, kind: str) -> list[str | bytes]:
-    found: list[str | bytes] = []
+    if kind not in ("text", "image"):
+        import json  # of what is measured after this, only models of numbers have it imported before
+    found: list[str | bytes] = []  # and what JSON has for rows and series
     position = 0
     while position < len(raw):
         start = position + 8
         position = start + int.from_bytes(raw[position:start], "little")
         item = raw[start:position]
-        found.append(item.decode() if kind == "text" else item)
+        found.append(item if kind == "image" else item.decode() if kind == "text" else json.loads(item))
     return found
 
 

@@ -38,7 +38,9 @@ def bench(
     threads: Annotated[int | None, typer.Option(help="Threads a run may use. Default: the cores granted.")] = None,
     inputs: Annotated[
         list[Path] | None,
-        typer.Option("--input", help="A file of texts (one a line), an image, or a folder of them; again for more."),
+        typer.Option(
+            "--input", help="A file of texts (one a line), an image, a CSV file, or a folder of them; again for more."
+        ),
     ] = None,
     samples: Annotated[int, typer.Option(help="Single calls of each variant; p90 needs 64 of them, p99 662.")] = 662,
     rounds: Annotated[int, typer.Option(help="Rounds in which the variants alternate.")] = 7,

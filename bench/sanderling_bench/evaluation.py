@@ -28,7 +28,9 @@ from sanderling_bench.measure import REFERENCE
 from sanderling_bench.metrics import Kind, metrics_for
 from sanderling_bench.record import BundleId
 from sanderling_bench.retrieval import Retrieval
+from sanderling_bench.rolling import Rolling
 from sanderling_bench.statistics import SEED
+from sanderling_bench.tables import LabelledTable
 
 RESAMPLES = 1000
 
@@ -78,8 +80,9 @@ def evaluate(bundle: Bundle, plan: EvalPlan, progress: Progress | None = None) -
     variants = tuple(dict.fromkeys([*([REFERENCE] if REFERENCE in bundle.manifest.variants else []), *names]))
     watch(f"checking {plan.data.name}", 0, 1)
     retrieval = Retrieval(bundle, plan.data, plan.columns) if kind == "retrieval" else None
-    labelled = None if retrieval else Labelled(bundle, kind, plan.data, plan.columns)
-    rows = labelled.check() if labelled else 0
+    rolling = Rolling(bundle, plan.data, plan.columns) if kind == "forecast" else None
+    labelled = None if retrieval or rolling else _labelled(bundle, kind, plan)
+    rows = labelled.check() if labelled else rolling.check() if rolling else 0
     with ExitStack() as stack:
         watch(f"loading {bundle.manifest.name}", 0, 1)
         models: dict[str, Model] = {
@@ -89,6 +92,8 @@ def evaluate(bundle: Bundle, plan: EvalPlan, progress: Progress | None = None) -
         threads = models[variants[0]].threads
         if retrieval:
             answered = _rank(retrieval, models, plan, prompts, watch)
+        elif rolling:
+            answered = _forecast(rolling, rows, models, plan, watch)
         else:
             assert labelled is not None
             answered = _answer(bundle, kind, labelled, rows, models, plan, watch)
@@ -127,8 +132,20 @@ def evaluate(bundle: Bundle, plan: EvalPlan, progress: Progress | None = None) -
     )
 
 
+def _labelled(bundle: Bundle, kind: Kind, plan: EvalPlan) -> Labelled | LabelledTable:
+    if bundle.manifest.preprocessing.tabular is not None:
+        return LabelledTable(bundle, plan.data, plan.columns)
+    return Labelled(bundle, kind, plan.data, plan.columns)
+
+
 def _answer(
-    bundle: Bundle, kind: Kind, data: Labelled, rows: int, models: Mapping[str, Model], plan: EvalPlan, watch: Progress
+    bundle: Bundle,
+    kind: Kind,
+    data: Labelled | LabelledTable,
+    rows: int,
+    models: Mapping[str, Model],
+    plan: EvalPlan,
+    watch: Progress,
 ) -> _Answered:
     file = DataFile(str(data.path), file_sha256(data.path), rows)
     lines: list[int] = []
@@ -142,7 +159,10 @@ def _answer(
         places = [case.line for case in chunk for _ in case.inputs]
         answers, lost = answer(models, data.path, places, inputs, plan.prompt)
         for name, vectors in answers.items():
-            found[name] += _figures(bundle, kind, vectors, width)
+            figures = (
+                vectors[:, data.target].tolist() if isinstance(data, LabelledTable) and kind == "regression" else None
+            )
+            found[name] += _figures(bundle, kind, vectors, width) if figures is None else figures
         lines += [case.line for case in chunk]
         truth += [case.truth for case in chunk]
         cut += lost
@@ -180,6 +200,13 @@ def _rank(
         name: {column: tuple(values) for column, values in columns.items()} for name, columns in ranked.measured.items()
     }
     return _Answered(described, {"relevant": ranked.relevant}, answers)
+
+
+def _forecast(data: Rolling, rows: int, models: Mapping[str, Model], plan: EvalPlan, watch: Progress) -> _Answered:
+    file = DataFile(str(data.path), file_sha256(data.path), rows)
+    rolled = data.forecast(models, plan.limit, plan.seed, watch)
+    described = Data("forecast", (file,), data.columns(), len(rolled.lines), rolled.lines, 0)
+    return _Answered(described, {"truth": rolled.truth}, rolled.answers)
 
 
 def _arrays(columns: Mapping[str, Column]) -> dict[str, NDArray[np.float64]]:

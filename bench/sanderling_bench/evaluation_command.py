@@ -23,7 +23,7 @@ def evaluate_bundle(
     data: Annotated[
         Path,
         typer.Option(
-            help="Labelled rows (.tsv, .csv, .jsonl), or for retrieval a folder of queries, corpus and qrels.",
+            help="Labelled rows (.tsv, .csv, .jsonl), a series, or for retrieval a folder (queries, corpus, qrels).",
             show_default=False,
         ),
     ],

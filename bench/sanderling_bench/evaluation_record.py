@@ -31,7 +31,7 @@ class DataFile(Struct, frozen=True):
 
 
 class Data(Struct, frozen=True):
-    """What was evaluated on. `kind` is classification, pairs, retrieval or regression; `cases` were answered.
+    """What was evaluated on. `kind` is classification, pairs, retrieval, regression or forecast; `cases` were answered.
 
     `lines` has the line of each case (of each query) in the first file. `cut` counts the texts of which the models
     saw only a part.

@@ -16,6 +16,7 @@ _WHAT = {
     "pairs": "pairs with a score",
     "retrieval": "queries",
     "regression": "{} with a number",
+    "forecast": "values forecast",
 }
 
 
@@ -48,12 +49,15 @@ def show(record: EvalRecord, console: Console) -> None:
 
 def _head(record: EvalRecord) -> Text:
     data, settings = record.data, record.settings
-    modality = "images" if record.bundle.task.startswith("image") else "texts"
+    task = record.bundle.task
+    modality = "images" if task.startswith("image") else "rows" if task.startswith("tabular") else "texts"
     text = Text(visible(record.bundle.name), style="bold")
     text.append(f"  {record.bundle.task}\n")
     rows = data.files[0].rows
     part = ""
-    if data.cases == settings.limit and data.cases < rows:
+    if data.kind == "forecast":
+        part = f", from rolling origins in a series of {rows:,}"
+    elif data.cases == settings.limit and data.cases < rows:
         part = f", drawn from {rows:,} rows with the seed {settings.seed}"
     elif data.cases < rows:
         part = f", those of {rows:,} to which a document is relevant"

@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sanderling.bundle import Bundle
 from sanderling.errors import BenchError
 from sanderling.golden import read_golden
+from sanderling.number_fronts import SeriesFront, TableFront
 from sanderling_bench.record import Modality
 
 # Enough for a batch that is worth scheduling, few enough for a round of seconds.
 DEFAULT_TEXTS = 64
+# Rows that are held, and handed over to fresh processes, as JSON.
+MAX_ROWS = 100_000
 _MAX_FILE_BYTES = 256 * 2**20
 _IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Texts (str) or images (the bytes of their files, so that decoding them is measured), and where they are from."""
+    """Texts (str), images (the bytes of their files, so that decoding them is measured), rows (by column, or in the
+    columns' order) or series, and where they are from."""
 
     modality: Modality
-    items: tuple[str, ...] | tuple[bytes, ...]
+    items: tuple[Any, ...]
     source: str
 
     @property
     def raw(self) -> tuple[bytes, ...]:
-        """Each input as bytes: a text in UTF-8."""
-        return tuple(item.encode() if isinstance(item, str) else item for item in self.items)
+        """Each input as bytes: a text in UTF-8, a row or series as JSON."""
+        return tuple(map(_as_bytes, self.items))
 
     @property
     def digest(self) -> str:
@@ -47,8 +53,8 @@ def inputs_for(bundle: Bundle, given: Sequence[Path] = ()) -> Inputs:
 
     Texts come one a line from text files. Raises BenchError: nothing there that this bundle takes.
     """
-    if bundle.manifest.task.startswith(("tabular", "time-series")):
-        raise BenchError(f"bench takes models of texts and images; {bundle.manifest.task} is not measured yet.")
+    if bundle.manifest.preprocessing.tabular is not None or bundle.manifest.preprocessing.series is not None:
+        return _numbers_for(bundle, given)
     modality: Modality = "text" if bundle.manifest.preprocessing.text is not None else "image"
     if given:
         items = _texts_of(given) if modality == "text" else _images_of(given)
@@ -81,6 +87,39 @@ def standard_texts(count: int) -> tuple[str, ...]:
         )
     chosen = [prose[index * len(prose) // count] for index in range(count)]
     return tuple(sorted(chosen, key=lambda p: hashlib.sha256(p.encode()).digest()))
+
+
+def _as_bytes(item: Any) -> bytes:
+    if isinstance(item, bytes):
+        return item
+    return item.encode() if isinstance(item, str) else json.dumps(item).encode()
+
+
+def _numbers_for(bundle: Bundle, given: Sequence[Path]) -> Inputs:
+    """Rows of tables, or series: those in the files given (a series each), else the golden samples."""
+    preprocessing = bundle.manifest.preprocessing
+    modality: Modality = "tabular" if preprocessing.tabular is not None else "series"
+    if not given:
+        samples = read_golden(bundle).samples
+        items = tuple(
+            item
+            for sample in samples
+            for item in (sample.row, list(sample.series) if sample.series is not None else None)
+            if item is not None
+        )
+        if not items:
+            raise BenchError("The bundle has no golden rows to measure it on. Name some with: --input FILE.csv")
+        return Inputs(modality, items, "the bundle's golden samples")
+    found: list[Any] = []
+    for path in _files(given):
+        if preprocessing.tabular is not None:
+            found += TableFront(preprocessing.tabular, "", 1).file_rows(path)
+        else:
+            assert preprocessing.series is not None  # one of the two is there
+            found.append(SeriesFront(preprocessing.series, "", 1).file_series(path))
+        if len(found) > MAX_ROWS:
+            raise BenchError(f"{path}: at most {MAX_ROWS:,} rows are measured on. Give fewer.")
+    return Inputs(modality, tuple(found), ", ".join(map(str, given)))
 
 
 def _texts_of(paths: Sequence[Path]) -> tuple[str, ...]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sanderling.bundle import Bundle
 from sanderling.errors import EvalError
-from sanderling.manifest import ClassificationOutput, EmbeddingOutput
+from sanderling.manifest import ClassificationOutput, EmbeddingOutput, ForecastOutput, RegressionOutput
 from sanderling_bench.datasets import SUFFIXES, Row, names_of, number, pick, rows
 from sanderling_bench.metrics import Kind
 
@@ -29,21 +30,21 @@ _TRUTH: dict[Kind, tuple[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One row: its line, its inputs (texts, or paths of images), and its truth (a label's number, or a figure)."""
+    """One row: its line, its inputs (texts, paths of images, or the values of a table's row), and its truth (a label's
+    number, or a figure)."""
 
     line: int
-    inputs: tuple[str, ...]
+    inputs: tuple[Any, ...]
     truth: float
 
 
 def kind_of(bundle: Bundle, data: Path) -> Kind:
     """What the data is for: a folder is for retrieval, a file for what the bundle answers with."""
-    if bundle.manifest.task.startswith(("tabular", "time-series")):
-        raise EvalError(
-            f"eval takes models of texts and images; {bundle.manifest.name} is for {bundle.manifest.task}. "
-            "Its drift, and a forecaster's error and coverage, are shown by: sanderling inspect"
-        )
     head = bundle.manifest.postprocessing
+    if isinstance(head, ForecastOutput):
+        return "forecast"
+    if isinstance(head, RegressionOutput):
+        return "regression"
     if isinstance(head, EmbeddingOutput):
         return "retrieval" if data.is_dir() else "pairs"
     if isinstance(head, ClassificationOutput) and len(head.labels) > 1:
@@ -72,7 +73,7 @@ class Labelled:
         head = bundle.manifest.postprocessing
         self._labels = None
         if kind == "classification" and isinstance(head, ClassificationOutput):
-            self._labels = _Labels(head.labels)
+            self._labels = LabelNumbers(head.labels)
 
     def columns(self) -> dict[str, str]:
         """The column of each role, as the first row has them."""
@@ -137,13 +138,10 @@ class Labelled:
         if self._labels is None:
             return number(self.path, row, self._truth, self._roles[self._truth])
         cell = pick(self.path, row, self._truth, self._roles[self._truth])
-        try:
-            return self._labels.number(cell)
-        except KeyError as reason:
-            raise EvalError(f"{self.path}, line {row.line}: the label {cell[:60]!r} {reason.args[0]}.") from None
+        return self._labels.of(self.path, row, cell)
 
 
-class _Labels:
+class LabelNumbers:
     """A model's labels by name, or by number counting from 0 where no name is a number itself."""
 
     def __init__(self, labels: tuple[str, ...]) -> None:
@@ -152,6 +150,13 @@ class _Labels:
         for index, label in enumerate(labels):
             self._numbers.setdefault(label, []).append(index)
         self._by_number = not any(label.isdecimal() for label in labels)
+
+    def of(self, path: Path, row: Row, cell: str) -> int:
+        """The number of the label in a cell of a row. Raises EvalError: it is none of the model's."""
+        try:
+            return self.number(cell)
+        except KeyError as reason:
+            raise EvalError(f"{path}, line {row.line}: the label {cell[:60]!r} {reason.args[0]}.") from None
 
     def number(self, cell: str) -> int:
         """The label's number. Raises KeyError with the rest of a sentence that says why there is none."""

@@ -12,6 +12,7 @@ from sanderling.bundle import Bundle
 from sanderling.commands.drift import variant_size
 from sanderling.errors import BenchError
 from sanderling.loading import choose_variant, load
+from sanderling.manifest import ClassificationOutput
 from sanderling.model import Answers, Model
 from sanderling.providers import CPU
 from sanderling.results import TextReport, Timing
@@ -199,7 +200,7 @@ def _drift(answers: Answers, reference: Answers | None, bundle: Bundle) -> dict[
     if reference is None:
         return {}
     found: dict[str, Any] = {"cosine_to_fp32": tuple(cosines(answers.rows, reference.rows).tolist())}
-    if bundle.manifest.task != "feature-extraction":
+    if isinstance(bundle.manifest.postprocessing, ClassificationOutput):
         same = answers.rows.argmax(axis=1) == reference.rows.argmax(axis=1)
         found["same_label_as_fp32"] = tuple(same.tolist())
     return found

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sanderling.errors import EvalError
 
-Kind = Literal["classification", "pairs", "retrieval", "regression"]
+Kind = Literal["classification", "pairs", "retrieval", "regression", "forecast"]
 Cases = Mapping[str, NDArray[Any]]
 
 # How deep a ranking is looked at.
@@ -96,6 +96,10 @@ def _mae(cases: Cases) -> float:
     return float(mean_absolute_error(cases["truth"], cases["answer"]))
 
 
+def _coverage(cases: Cases) -> float:
+    return float(((cases["lower"] <= cases["truth"]) & (cases["truth"] <= cases["upper"])).mean())
+
+
 def _mean_of(column: str) -> Callable[[Cases], float]:
     return lambda cases: float(cases[column].mean())
 
@@ -112,4 +116,7 @@ METRICS: tuple[Metric, ...] = (
     *(Metric(name, "retrieval", (name,), True, _mean_of(name)) for name in RANKING),
     Metric("rmse", "regression", _BOTH, False, _rmse),
     Metric("mae", "regression", _BOTH, False, _mae),
+    Metric("rmse", "forecast", _BOTH, False, _rmse),
+    Metric("mae", "forecast", _BOTH, False, _mae),
+    Metric("coverage", "forecast", ("truth", "lower", "upper"), True, _coverage),
 )

@@ -19,7 +19,7 @@ FORMAT = "sanderling-bench"
 VERSION = 1
 
 Scenario = Literal["single-stream", "offline"]
-Modality = Literal["text", "image"]
+Modality = Literal["text", "image", "tabular", "series"]
 
 
 class BundleId(Struct, frozen=True):

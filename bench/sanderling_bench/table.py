@@ -7,9 +7,16 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from sanderling_bench.record import RatioSummary, Record, Summary
+from sanderling_bench.record import Modality, RatioSummary, Record, Summary
 from sanderling_bench.statistics import QUANTILES, median, samples_needed
 
+# What an input is called, one and several.
+_NOUNS: dict[Modality, tuple[str, str]] = {
+    "text": ("text", "texts"),
+    "image": ("image", "images"),
+    "tabular": ("row", "rows"),
+    "series": ("series", "series"),
+}
 _NONE = "–"
 
 
@@ -39,7 +46,7 @@ def _head(record: Record) -> Text:
     text = Text(record.bundle.name, style="bold")
     text.append(f"  {record.bundle.task}\n")
     lines = (
-        f"{settings.inputs} {settings.modality}s: {settings.inputs_from}",
+        f"{settings.inputs} {_NOUNS[settings.modality][1]}: {settings.inputs_from}",
         f"{machine.processor} ({machine.processor_class}), {settings.provider}, "
         f"{settings.threads} {'thread' if settings.threads == 1 else 'threads'}, "
         f"onnxruntime {record.versions['onnxruntime']}",
@@ -71,7 +78,7 @@ def _one_at_a_time(record: Record) -> Table:
 def _all_at_once(record: Record) -> Table:
     modality = record.settings.modality
     texts = modality == "text"
-    table = _table("All at once", f"{modality}s/s", *(["tokens/s"] if texts else []), "times fp32's speed")
+    table = _table("All at once", f"{_NOUNS[modality][1]}/s", *(["tokens/s"] if texts else []), "times fp32's speed")
     for name, of in record.summary.items():
         rates = of.throughput
         cells = [_rate(None if rates is None else rates.items_per_second)]
@@ -101,7 +108,7 @@ def _weight(record: Record) -> Table:
 
 
 def _metal(record: Record) -> Table:
-    noun = record.settings.modality
+    noun = _NOUNS[record.settings.modality][0]
     columns = [f"GFLOP a {noun}", "in int8", "one at a time", "all at once", "weights read"]
     table = _table("Distance to the metal: share of the peak, weights of a single call", *columns)
     for name, of in record.summary.items():
