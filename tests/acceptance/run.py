@@ -36,6 +36,7 @@ import direction  # isort: skip
 import task_metrics  # isort: skip
 import text_classification  # isort: skip
 import tabular  # isort: skip
+import image_classification  # isort: skip
 import invariance  # isort: skip
 import search  # isort: skip
 import minilm_floor  # isort: skip
@@ -68,6 +69,7 @@ THEMES = (
     storm,
     text_classification,
     tabular,
+    image_classification,
     tuner,
     quota,
     passes,
