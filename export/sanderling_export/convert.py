@@ -12,9 +12,10 @@ import torch
 from sanderling.errors import ExportError, SanderlingError
 from sanderling_export import graphs
 from sanderling_export.checkpoint import Checkpoint
-from sanderling_export.original import Original, TorchModule, final_size
+from sanderling_export.original import ImageClassifier, Original, TorchModule, final_size
 from sanderling_export.pace import compare
 from sanderling_export.simplify import simplify
+from sanderling_export.timm_models import TimmClassifier
 
 OPSET = 18
 
@@ -48,11 +49,38 @@ def convert(checkpoint: Checkpoint, original: Original) -> Converted:
 
 def unrewritten(checkpoint: Checkpoint, original: Original, folder: Path) -> onnx.ModelProto:
     """The fp32 graph as the original library's exporter writes it, cleaned; files that it makes go to `folder`."""
-    if isinstance(original, TorchModule):
-        path = _module(original, folder)
+    if isinstance(original, TorchModule | TimmClassifier):
+        path = _module(original.model, original.size, folder)
+    elif isinstance(original, ImageClassifier) and not _known_to_optimum(original):
+        assert original.description.image is not None  # every image classifier has it
+        path = _module(_Logits(original.model), final_size(original.description.image), folder)
     else:
         path = _transformers(checkpoint, original.description.task, folder)
     return graphs.clean(path, folder / "clean.onnx", _image_size(original))
+
+
+class _Logits(torch.nn.Module):  # type: ignore[misc]
+    """A classifier of transformers that answers with its logits alone."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self._model = model
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self._model(pixel_values=pixel_values).logits
+        return logits
+
+
+def _known_to_optimum(original: ImageClassifier) -> bool:
+    """Whether optimum has an export of the architecture; torch exports the others as they are."""
+    from optimum.exporters.tasks import TasksManager
+
+    kind = str(original.model.config.model_type)
+    try:
+        known = TasksManager.get_supported_tasks_for_model_type(kind, "onnx", library_name="transformers")
+    except KeyError:
+        return False
+    return original.description.task in known
 
 
 def _faster(before: onnx.ModelProto, after: onnx.ModelProto, counts: dict[str, int]) -> Converted:
@@ -93,11 +121,11 @@ def _image_size(original: Original) -> dict[str, int]:
     return {"num_channels": 3, "height": height, "width": width}
 
 
-def _module(original: TorchModule, folder: Path) -> Path:
+def _module(model: torch.nn.Module, size: tuple[int, int], folder: Path) -> Path:
     path = folder / "module.onnx"
     torch.onnx.export(
-        original.model,
-        (torch.zeros(2, 3, *original.size),),
+        model,
+        (torch.zeros(2, 3, *size),),
         str(path),
         input_names=["pixel_values"],
         output_names=["logits"],

@@ -19,18 +19,37 @@ from sanderling.manifest import (
 )
 from sanderling.preprocess.image import ImagePipeline
 
-_RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
+RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 # ConvNeXt's processor shrinks and crops below this size, and squeezes at it or above.
 _CONVNEXT_SQUEEZES = 384
-_TOLERANCE = 1e-6
+# LeViT's processor leaves this margin around what it crops to.
+_LEVIT_MARGIN = 256 / 224
+TOLERANCE = 1e-6
+
+# What a list of steps can say.
+_KNOWN = {
+    "do_resize", "size", "resample", "do_center_crop", "crop_size", "crop_pct", "do_rescale", "rescale_factor",
+    "rescale_offset", "do_normalize", "image_mean", "image_std", "include_top", "do_flip_channel_order",
+}  # fmt: skip
+# What changes no image here: names, what the canonical step does already, what is for other inputs (masks and boxes)
+# or for the processors on tensors, which are not what is compared with.
+_INERT = {
+    "_processor_class", "processor_class", "image_processor_type", "feature_extractor_type", "_valid_processor_keys",
+    "do_convert_rgb", "do_reduce_labels", "reduce_labels", "do_convert_annotations", "format", "pad_size",
+    "data_format", "input_data_format", "return_tensors", "device", "default_to_square", "disable_grouping",
+    "use_square_size", "auto_map", "_name_or_path",
+}  # fmt: skip
+# Noise of these sizes (height, width) is compared: wide, tall, smaller than any crop, long and thin.
+_COMPARED = ((271, 389), (612, 345), (41, 56), (36, 700))
 
 
 def steps(processor: Any) -> ImagePreprocessing:
     """The steps that `processor` (not a fast one) takes on an RGB image.
 
-    What it does is then compared with these steps on two images, so that an unknown option cannot slip through.
-    Raises CheckpointError: a processor that no list of steps describes.
+    What it does is then compared with these steps on several images, so that nothing it does can slip through.
+    Raises CheckpointError: a processor that no list of steps describes, with the name of the setting that none does.
     """
+    _refuse_unknown(processor)
     found: list[ImageStep] = []
     if getattr(processor, "do_resize", False):
         found += _resize(processor)
@@ -38,28 +57,50 @@ def steps(processor: Any) -> ImagePreprocessing:
         found.append(CenterCrop(*_height_width(processor, processor.crop_size)))
     if getattr(processor, "do_rescale", False):
         found.append(Rescale(factor=float(processor.rescale_factor)))
+        if getattr(processor, "rescale_offset", False):
+            found.append(Normalize((1.0, 1.0, 1.0), (1.0, 1.0, 1.0)))
     if getattr(processor, "do_normalize", False):
         found.append(Normalize(_three(processor.image_mean), _three(processor.image_std)))
+    if getattr(processor, "include_top", False):
+        found.append(Normalize((0.0, 0.0, 0.0), _three(processor.image_std)))
     if not found:
         raise _unknown(processor, "it does nothing that is known")
-    settings = ImagePreprocessing(tuple(found))
+    flipped = bool(getattr(processor, "do_flip_channel_order", False))
+    settings = ImagePreprocessing(tuple(found), "BGR" if flipped else "RGB")
     _compare(processor, settings)
     return settings
 
 
+def _refuse_unknown(processor: Any) -> None:
+    said = {name: value for name, value in processor.to_dict().items() if name not in _KNOWN | _INERT}
+    acting = sorted(name for name, value in said.items() if value is not None and value is not False)
+    if acting:
+        named = ", ".join(f"{name} ({str(said[name])[:60]})" for name in acting[:5])
+        raise _unknown(processor, f"it sets {named}")
+
+
 def _resize(processor: Any) -> list[ImageStep]:
-    size, resample = dict(processor.size), _RESAMPLE[int(processor.resample)]
-    shortest = size.get("shortest_edge")
-    if "ConvNext" in type(processor).__name__ and shortest:
+    size, resample = dict(processor.size), RESAMPLE[int(processor.resample)]
+    kind, shortest, pct = type(processor).__name__, size.get("shortest_edge"), getattr(processor, "crop_pct", None)
+    if shortest and "longest_edge" in size:
+        raise _unknown(processor, f"its size is {size!r}")
+    if "ConvNext" in kind and shortest:
         if shortest >= _CONVNEXT_SQUEEZES:
             return [Resize(shortest, shortest, resample)]  # type: ignore[arg-type]
         return [
-            ResizeShortest(int(shortest / processor.crop_pct), resample),  # type: ignore[arg-type]
+            ResizeShortest(int(shortest / pct), resample),  # type: ignore[arg-type]
             CenterCrop(shortest, shortest),
         ]
-    if shortest and "longest_edge" not in size:
-        return [ResizeShortest(shortest, resample)]  # type: ignore[arg-type]
-    return [Resize(*_height_width(processor, size), resample)]  # type: ignore[arg-type]
+    if shortest and "Levit" in kind:
+        return [ResizeShortest(int(_LEVIT_MARGIN * shortest), resample)]  # type: ignore[arg-type]
+    if shortest:
+        return [ResizeShortest(int(shortest / pct) if pct else shortest, resample)]  # type: ignore[arg-type]
+    height, width = _height_width(processor, size)
+    if pct and height == width:
+        return [ResizeShortest(int(height / pct), resample)]  # type: ignore[arg-type]
+    if pct:
+        return [Resize(int(height / pct), int(width / pct), resample)]  # type: ignore[arg-type]
+    return [Resize(height, width, resample)]  # type: ignore[arg-type]
 
 
 def _height_width(processor: Any, size: Any) -> tuple[int, int]:
@@ -77,14 +118,21 @@ def _three(values: Any) -> tuple[float, float, float]:
 
 def _compare(processor: Any, settings: ImagePreprocessing) -> None:
     pipeline = ImagePipeline(settings)
-    draw = np.random.default_rng(0)
-    for height, width in ((271, 389), (612, 345)):
-        coarse = Image.fromarray(draw.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8))
-        image = coarse.resize((width, height), Image.Resampling.BICUBIC)
+    for image in noise():
         expected = processor(images=image, return_tensors="np")["pixel_values"][0]
         values, _ = pipeline(image)
-        if values.shape != expected.shape or np.abs(values - expected).max() > _TOLERANCE:
+        if values.shape != expected.shape or np.abs(values - expected).max() > TOLERANCE:
             raise _unknown(processor, "it does more than its settings say")
+
+
+def noise() -> list[Image.Image]:
+    """Made-up RGB images of all shapes, with detail at every scale, to compare two ways of preprocessing on."""
+    draw = np.random.default_rng(0)
+    found = []
+    for height, width in _COMPARED:
+        coarse = Image.fromarray(draw.integers(0, 256, (max(2, height // 8), max(2, width // 8), 3), dtype=np.uint8))
+        found.append(coarse.resize((width, height), Image.Resampling.BICUBIC))
+    return found
 
 
 def _unknown(processor: Any, why: str) -> CheckpointError:

@@ -21,12 +21,13 @@ from sanderling.manifest import (
     Normalize,
     Rescale,
     Resize,
+    ResizeFit,
     ResizeShortest,
     Task,
     TextPreprocessing,
 )
 from sanderling.pairs import TextPair
-from sanderling_export import description, images
+from sanderling_export import description, images, timm_models, vision_operators
 from sanderling_export.checkpoint import Checkpoint
 from sanderling_export.description import Description, Options
 from sanderling_export.recipe import Module
@@ -63,9 +64,12 @@ class Original(Protocol):
 
 def load(checkpoint: Checkpoint, options: Options) -> Original:
     """Load a checkpoint in its original library. Raises CheckpointError where it says too little or cannot be read."""
+    vision_operators.declare()  # transformers imports torchvision where it is installed
     try:
         if options.module is not None:
             return TorchModule(checkpoint, options.module, options)
+        if timm_models.is_timm(checkpoint):
+            return timm_models.TimmClassifier(checkpoint, options)
         task = description.task_of(checkpoint, options.task)
         library: Original = _LIBRARIES[task](checkpoint, options)
         return library
@@ -194,22 +198,31 @@ class ImageClassifier:
         from transformers import AutoImageProcessor, AutoModelForImageClassification
 
         folder = checkpoint.folder
-        if not (folder / "preprocessor_config.json").is_file():
+        if options.image is None and not (folder / "preprocessor_config.json").is_file():
             raise CheckpointError(
                 f"{folder} has no preprocessor_config.json, so nothing says how images are brought to the model. "
                 "Fetch it with the checkpoint, or write a recipe with [[image.steps]]."
             )
         settings = {"local_files_only": True, "trust_remote_code": False}
         self.model = AutoModelForImageClassification.from_pretrained(str(folder), **settings).eval()
-        self._processor = AutoImageProcessor.from_pretrained(str(folder), use_fast=False, **settings)
+        # What a recipe says of the images goes before what the checkpoint says.
+        self._settings = options.image
+        self._processor = (
+            AutoImageProcessor.from_pretrained(str(folder), use_fast=False, **settings)
+            if options.image is None
+            else None
+        )
         config = self.model.config
         self.description = Description(
             "image-classification",
             _classification(config, int(config.num_labels), options),
-            image=images.steps(self._processor),
+            image=options.image or images.steps(self._processor),
         )
 
     def inputs(self, item: Image.Image) -> dict[str, Array]:
+        if self._settings is not None:
+            return {"pixel_values": torch_preprocess(item, self._settings).numpy()}
+        assert self._processor is not None  # one of the two is there
         return {"pixel_values": self._processor(images=item, return_tensors="np")["pixel_values"][0]}
 
     def answers(self, items: Sequence[Image.Image]) -> NDArray[np.float32]:
@@ -261,7 +274,10 @@ class TorchModule:
 
 
 def torch_preprocess(image: Image.Image, settings: ImagePreprocessing) -> torch.Tensor:
-    """One RGB image through the steps with Pillow and torch, as torchvision's transforms work: (3, h, w) float32."""
+    """One RGB image through the steps with Pillow and torch, as torchvision's transforms work: (3, h, w) float32.
+
+    Raises RecipeError for a step that these two do not take.
+    """
     for step in settings.steps:
         if isinstance(step, Resize):
             image = image.resize((step.width, step.height), Image.Resampling[step.resample.upper()])
@@ -271,9 +287,9 @@ def torch_preprocess(image: Image.Image, settings: ImagePreprocessing) -> torch.
             size = (step.size, longer) if image.width <= image.height else (longer, step.size)
             image = image.resize(size, Image.Resampling[step.resample.upper()])
         elif isinstance(step, CenterCrop):
-            left = round((image.width - step.width) / 2)
-            top = round((image.height - step.height) / 2)
-            image = image.crop((left, top, left + step.width, top + step.height))
+            image = _cut(image, step)
+        elif isinstance(step, ResizeFit):
+            raise RecipeError("A recipe's image.steps do not take resize_fit; use resize or resize_shortest.")
     tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().to(torch.float32)
     if settings.channels == "BGR":
         tensor = tensor.flip(0)
@@ -284,6 +300,20 @@ def torch_preprocess(image: Image.Image, settings: ImagePreprocessing) -> torch.
             mean, std = torch.tensor(step.mean), torch.tensor(step.std)
             tensor = (tensor - mean[:, None, None]) / std[:, None, None]
     return tensor
+
+
+def _cut(image: Image.Image, step: CenterCrop) -> Image.Image:
+    if any(step.fill):
+        raise RecipeError("A recipe's image.steps pad with zeros; leave out the fill of center_crop.")
+    left, top = (_begin(*sides, step.rounding) for sides in ((image.width, step.width), (image.height, step.height)))
+    return image.crop((left, top, left + step.width, top + step.height))
+
+
+def _begin(side: int, cut: int, rounding: str) -> int:
+    if rounding == "floor":
+        return (side - cut) // 2
+    # torchvision pads a smaller image first, by the smaller half before it.
+    return -((cut - side) // 2) if cut > side else round((side - cut) / 2)
 
 
 def _repooled(st: Any, options: Options) -> Any:

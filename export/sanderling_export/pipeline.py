@@ -36,6 +36,7 @@ from sanderling.storage import staging_folder
 from sanderling_export import (
     assembly,
     convert,
+    decoding,
     description,
     drift,
     forms,
@@ -205,7 +206,7 @@ def _build(plan: Plan, tell: Progress) -> Path:
         with quiet():
             files = golden.write(staging, build, source, picked.golden, [s.name for s in component.inputs])
         draft = assembly.draft(plan, source.description, component, ways, files, build, staging, notes)
-        sealed = _measured(plan, draft, staging, picked.check, expected, labelled_set, tell)
+        sealed = _measured(plan, draft, staging, source, picked.check, expected, labelled_set, tell)
         tell("verify")
         _self_test(staging, sealed, plan.keep_failing)
         tell("commit")
@@ -267,6 +268,7 @@ def _measured(
     plan: Plan,
     draft: Manifest,
     staging: Path,
+    source: original.Original,
     check: Sequence[object],
     expected: NDArray[np.float32],
     labelled_set: tuple[Labelled, NDArray[np.float32]] | None,
@@ -305,10 +307,19 @@ def _measured(
     measured |= {name: replace(measured[name], speed=round(ratio.value, 3)) for name, ratio in speeds.items()}
     timed = [f"{name}: {ratio}" for name, ratio in speeds.items()]
     sound = [name for name in measured if name not in failing]
+    default = assembly.default_variant(plan, sound or list(measured))
+    image = draft.preprocessing.image
+    if image is not None:
+        tell("measure decoding at reduced scale")
+        with quiet():
+            image, measured = decoding.measured(
+                staging, replace(draft, default_variant=default), measured, source, check, plan.floors
+            )
     return replace(
         draft,
         components={assembly.COMPONENT: replace(component, variants=measured)},
-        default_variant=assembly.default_variant(plan, sound or list(measured)),
+        preprocessing=replace(draft.preprocessing, image=image),
+        default_variant=default,
         provenance=replace(draft.provenance, notes=(*draft.provenance.notes, *timed, *failing.values())),
     )
 

@@ -19,6 +19,9 @@ from sanderling.manifest import (
     Normalize,
     RegressionOutput,
     Rescale,
+    Resize,
+    ResizeFit,
+    ResizeShortest,
 )
 
 # Names that mean a device on Windows, whatever follows their first dot.
@@ -135,10 +138,20 @@ def _references(manifest: Manifest) -> list[tuple[str, str]]:
 
 
 def _check_steps(manifest: Manifest, where: str) -> None:
-    if manifest.preprocessing.image is None:
+    image = manifest.preprocessing.image
+    reducible = image is not None and isinstance(image.steps[0], Resize | ResizeShortest | ResizeFit)
+    if image is not None and image.reduced_decode is not None and not reducible:
+        raise ManifestError(f"{where}: reduced_decode goes with steps of which the first is a resize.")
+    for component in manifest.components.values():
+        for name, variant in component.variants.items():
+            if variant.fast_decode is not None and (image is None or image.reduced_decode is None):
+                raise ManifestError(f"{where}: the variant {name!r} has a fast_decode, but no image.reduced_decode.")
+            if variant.decode == "fast" and variant.fast_decode is None:
+                raise ManifestError(f"{where}: the variant {name!r} decodes fast, but its drift then is not stated.")
+    if image is None:
         return
     on_floats = False
-    for step in manifest.preprocessing.image.steps:
+    for step in image.steps:
         if isinstance(step, Rescale):
             if (step.factor is None) == (step.divisor is None) or step.divisor == 0:
                 raise ManifestError(f"{where}: a rescale step takes either a factor or a divisor other than 0.")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sanderling import schedule
 from sanderling.errors import ImageError, InputError, TextError
-from sanderling.manifest import ImagePreprocessing
+from sanderling.manifest import Decode, ImagePreprocessing
 from sanderling.pairs import TextPair, as_pair
 from sanderling.plan import EXACT, PACKED, PADDED
 from sanderling.preprocess import blocks
@@ -134,12 +134,15 @@ class Pictures:
 class ImageFront(Pictures):
     """Images, in input order; each is decoded only when its run is due, so that memory does not grow with the list."""
 
-    def __init__(self, settings: ImagePreprocessing, input_name: str, image_budget: int) -> None:
+    def __init__(
+        self, settings: ImagePreprocessing, input_name: str, image_budget: int, decode: Decode = "exact"
+    ) -> None:
         # Pillow is loaded only for models that see: text models start without it.
-        from sanderling.preprocess.image import ImagePipeline, canonical
+        from sanderling.preprocess.image import ImagePipeline, decoded
 
-        self._canonical = canonical
+        self._decoded = decoded
         self._pipeline = ImagePipeline(settings)
+        self._least = self._pipeline.least if decode == "fast" else None
         self._input_name = input_name
         self._image_budget = image_budget
 
@@ -151,8 +154,8 @@ class ImageFront(Pictures):
         pixels: list[NDArray[np.float32]] = []
         reports: list[InputReport] = []
         for image in batch:
-            rgb, report = self._canonical(image)
-            values, cropped = self._pipeline(rgb)
+            rgb, report, reduced = self._decoded(image, self._least)
+            values, cropped = self._pipeline(rgb, reduced)
             pixels.append(values)
             reports.append(report.with_cropped(cropped))
         return {self._input_name: np.stack(pixels)}, reports

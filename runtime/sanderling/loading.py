@@ -18,11 +18,12 @@ from sanderling import cores, memory, verdicts
 from sanderling.bundle import Bundle, Integrity, open_bundle
 from sanderling.counts import whole_number
 from sanderling.engines import Engines
-from sanderling.errors import BundleError, PartialPlacementWarning, ProviderError, StalePlanWarning
+from sanderling.errors import BundleError, InputError, PartialPlacementWarning, ProviderError, StalePlanWarning
 from sanderling.fronts import Front, ImageFront, TextFront
 from sanderling.manifest import (
     ClassificationOutput,
     Component,
+    Decode,
     EmbeddingOutput,
     FaceOutput,
     ForecastOutput,
@@ -58,6 +59,7 @@ def load(
     strict: bool = False,
     batch_invariant: bool = False,
     max_memory: int | str | None = None,
+    decode: Decode | None = None,
 ) -> AnyModel:
     """Load the bundle in the folder `path`.
 
@@ -70,8 +72,11 @@ def load(
     A variant that `verify` failed on this machine is not used: the next one is, with a VerdictWarning.
     `max_memory`, as "300MB" or bytes, bounds what the model adds to the process's resident memory while it answers its
     largest inputs: batches and workers are made as few as it takes, by measuring here, which takes another load or two.
+    With `decode` "fast" large JPEG files are decoded at reduced scale, which the report of each tells (`reduced`); with
+    "exact" always in full. Default: fast, where the drift measured with it at export holds the variant's floor.
 
-    Raises BundleError: not a bundle, damaged, or without that variant; VerdictError, a BundleError: the variant asked
+    Raises BundleError: not a bundle, damaged, without that variant, or with `decode` "fast" one of which the drift then
+    was not measured; VerdictError, a BundleError: the variant asked
     for failed `verify` here; ProviderError: no such provider here; MemoryLimitError: it does not fit `max_memory`.
     """
     cap = None if max_memory is None else memory.parse_size(max_memory)
@@ -82,6 +87,7 @@ def load(
     )
     if permitted != plan:  # another variant, or another provider, has forms of its own
         plan = replace(permitted, form=default_form(forms(bundle, permitted.variant), permitted.provider))
+    plan = replace(plan, decode=choose_decode(bundle, plan.variant, decode))
     model = assemble(bundle, plan) if cap is None else memory.fitted(bundle, plan, cap, assemble)
     # On the CPU alone every node is where it was asked for.
     if plan.provider != CPU and not model.placement.complete:
@@ -137,6 +143,23 @@ def choose_variant(bundle: Bundle, variant: str | None) -> str:
 def choose_provider(provider: str | None) -> str:
     """The provider asked for, or "cpu"."""
     return "cpu" if provider is None else provider
+
+
+def choose_decode(bundle: Bundle, variant: str, decode: str | None) -> Decode:
+    """How a variant decodes large JPEG files: as asked for, or as its manifest says. Raises BundleError, InputError."""
+    parts = [component.variants[variant] for component in bundle.manifest.components.values()]
+    if decode is None:
+        return "fast" if all(part.decode == "fast" for part in parts) else "exact"
+    if decode == "exact":
+        return "exact"
+    if decode != "fast":
+        raise InputError(f"decode is {decode!r}; 'exact' or 'fast' was expected.")
+    if any(part.fast_decode is None for part in parts):
+        raise BundleError(
+            f"{bundle.path}: how far {variant} drifts if JPEG files are decoded at reduced scale was not measured, so "
+            "that decode='fast' is refused. Leave it out, or export the bundle again with this Sanderling."
+        )
+    return "fast"
 
 
 def choose_threads(threads: int | None) -> int:
@@ -267,7 +290,7 @@ def _front(bundle: Bundle, component: Component, plan: Plan, shared: Shared | No
         return _number_front(bundle, component, plan)
     assert preprocessing.image is not None  # decode() refuses a manifest without any
     _check_inputs(bundle, component, (component.inputs[0].name,), "float32")
-    return ImageFront(preprocessing.image, component.inputs[0].name, plan.image_budget)
+    return ImageFront(preprocessing.image, component.inputs[0].name, plan.image_budget, plan.decode)
 
 
 def _number_front(bundle: Bundle, component: Component, plan: Plan) -> Front:

@@ -26,6 +26,7 @@ BundlePath = Annotated[
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*\Z", max_length=120)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
+Level = Annotated[int, Meta(ge=0, le=255)]
 Side = Literal["left", "right"]
 Resample = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 Dtype = Literal[
@@ -50,6 +51,7 @@ Task = Literal[
     "time-series-forecasting",
     "face-recognition",
 ]
+Decode = Literal["exact", "fast"]
 Family = Literal["general", "embedding", "multimodal"]
 
 
@@ -143,6 +145,8 @@ class Variant(Struct, frozen=True):
     """One set of weights in one precision, in one or more forms that share them.
 
     `speed` is the inputs it answered a second where it was exported, divided by those of fp32 in the same run.
+    `fast_decode` is its drift on large JPEG files that it decoded at reduced scale, and the original in full; null
+    where that was not measured. `decode` says how it decodes them unless it is told otherwise.
     """
 
     forms: Annotated[dict[Name, Form], Meta(min_length=1)]
@@ -150,6 +154,8 @@ class Variant(Struct, frozen=True):
     drift: Drift | None = None
     invariance: Invariance | None = None
     speed: Annotated[float, Meta(gt=0.0)] | None = None
+    fast_decode: Drift | None = None
+    decode: Decode = "exact"
 
 
 class Component(Struct, frozen=True):
@@ -208,8 +214,21 @@ class ResizeShortest(Struct, frozen=True, tag_field="op", tag="resize_shortest")
     resample: Resample
 
 
+class ResizeFit(Struct, frozen=True, tag_field="op", tag="resize_fit"):
+    """Resize, keeping the aspect, so that the image just covers `height` x `width`, or that these just contain it.
+
+    Each side is divided by the smaller ("cover") or larger ("contain") of h / `height` and w / `width`, and rounded to
+    the nearest, ties to even (as timm's ResizeKeepRatio).
+    """
+
+    height: Annotated[int, Meta(ge=1, le=16384)]
+    width: Annotated[int, Meta(ge=1, le=16384)]
+    fit: Literal["cover", "contain"]
+    resample: Resample
+
+
 class CenterCrop(Struct, frozen=True, tag_field="op", tag="center_crop"):
-    """Cut `height` x `width` from the middle; a smaller image is padded with zeros first.
+    """Cut `height` x `width` from the middle; a smaller image is padded with the RGB colour `fill` first.
 
     The upper left corner is `(h - height) / 2`, rounded down ("floor", as transformers)
     or to the nearest even ("half_even", as torchvision).
@@ -218,6 +237,7 @@ class CenterCrop(Struct, frozen=True, tag_field="op", tag="center_crop"):
     height: Annotated[int, Meta(ge=1, le=16384)]
     width: Annotated[int, Meta(ge=1, le=16384)]
     rounding: Literal["floor", "half_even"] = "floor"
+    fill: tuple[Level, Level, Level] = (0, 0, 0)
 
 
 class Rescale(Struct, frozen=True, tag_field="op", tag="rescale"):
@@ -235,15 +255,20 @@ class Normalize(Struct, frozen=True, tag_field="op", tag="normalize"):
     std: tuple[float, float, float]
 
 
-ImageStep = Resize | ResizeShortest | CenterCrop | Rescale | Normalize
+ImageStep = Resize | ResizeShortest | ResizeFit | CenterCrop | Rescale | Normalize
 
 
 class ImagePreprocessing(Struct, frozen=True):
     """Image to `pixel_values` (NCHW float32), by steps in this order, after the canonical step
-    (EXIF orientation applied, alpha composited on white, 8-bit RGB). Mean and std are in the order of `channels`."""
+    (EXIF orientation applied, alpha composited on white, 8-bit RGB). Mean and std are in the order of `channels`.
+
+    A JPEG file may be decoded at a half, a quarter or an eighth of its size, if as many pixels a side are left as the
+    first step makes of it, times `reduced_decode`; null where it is always decoded in full.
+    """
 
     steps: Annotated[tuple[ImageStep, ...], Meta(min_length=1, max_length=16)]
     channels: Literal["RGB", "BGR"] = "RGB"
+    reduced_decode: Annotated[float, Meta(ge=1.0, le=64.0)] | None = None
 
 
 class ColumnSpec(Struct, frozen=True):

@@ -19,6 +19,7 @@ from sanderling.counts import counted, whole_number
 from sanderling.engines import Engines
 from sanderling.errors import InferenceError, InputError
 from sanderling.fronts import Front
+from sanderling.manifest import Decode
 from sanderling.placement import Placement
 from sanderling.plan import Plan
 from sanderling.results import InputReport, Timing
@@ -88,6 +89,11 @@ class Model:
     def threads(self) -> int:
         """Threads a call may use."""
         return self.plan.threads
+
+    @property
+    def decode(self) -> Decode:
+        """How JPEG files are decoded: "exact", in full, or "fast", large ones at reduced scale."""
+        return self.plan.decode
 
     @property
     def engine(self) -> Engine:

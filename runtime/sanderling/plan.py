@@ -8,6 +8,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from sanderling import cache, cores
+from sanderling.manifest import Decode
 
 MAX_THREADS = 1024
 MAX_ROUNDING = 4096
@@ -35,7 +36,8 @@ class Plan(Struct, frozen=True):
     `image_budget` bounds the images of a batch, `row_budget` its rows of a table (or series).
     `form` is the graph that runs the variant's weights, `rounding` the
     multiple that the lengths of padded batches are rounded up to, and `disabled_fusions` names the fusions that ONNX
-    Runtime is to leave out where it optimizes the graph.
+    Runtime is to leave out where it optimizes the graph. With `decode` "fast" large JPEG files are decoded at reduced
+    scale.
     """
 
     variant: str
@@ -48,6 +50,7 @@ class Plan(Struct, frozen=True):
     form: str = PADDED
     rounding: Annotated[int, Meta(ge=1, le=MAX_ROUNDING)] = 1
     disabled_fusions: tuple[str, ...] = DISABLED_FUSIONS
+    decode: Decode = "exact"
 
     @property
     def batch_invariant(self) -> bool:

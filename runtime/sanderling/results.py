@@ -52,7 +52,8 @@ class ImageReport(Struct, frozen=True):
     `width` and `height` are of the stored image, in pixels; `mode` is Pillow's name for its pixel format.
     `rotated` says that its EXIF orientation was applied, `alpha_composited` that transparency was laid on white,
     `frames_dropped` that only the first frame of several was seen, `depth_reduced` that more than 8 bits a channel
-    were brought to 8. `cropped` is the share of the image's area that a crop cut away.
+    were brought to 8. `reduced` is how many times smaller than it is stored a JPEG was decoded (1, 2, 4 or 8).
+    `cropped` is the share of the image's area that a crop cut away.
     """
 
     width: int
@@ -63,6 +64,7 @@ class ImageReport(Struct, frozen=True):
     frames_dropped: bool = False
     depth_reduced: bool = False
     cropped: float = 0.0
+    reduced: int = 1
 
     def with_cropped(self, share: float) -> ImageReport:
         """The same report with the share of the area that was cut away."""

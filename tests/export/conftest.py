@@ -148,6 +148,67 @@ def _resnet(folder: Path) -> Path:
     return _save(folder, transformers.ResNetForImageClassification(config), processor)
 
 
+def _swin(folder: Path) -> Path:
+    config = transformers.SwinConfig(
+        image_size=64, patch_size=4, embed_dim=16, depths=[1, 1], num_heads=[2, 4], window_size=4, num_labels=5,
+        initializer_range=0.2,
+    )  # fmt: skip
+    processor = transformers.ViTImageProcessor(size={"height": 64, "width": 64}, resample=3)
+    return _save(folder, transformers.SwinForImageClassification(config), processor)
+
+
+def _deit(folder: Path) -> Path:
+    config = transformers.DeiTConfig(image_size=64, patch_size=16, num_labels=5, initializer_range=0.2, **HIDDEN)
+    processor = transformers.DeiTImageProcessor(size={"height": 72, "width": 72}, crop_size={"height": 64, "width": 64})
+    return _save(folder, transformers.DeiTForImageClassification(config), processor)
+
+
+def _beit(folder: Path) -> Path:
+    config = transformers.BeitConfig(
+        image_size=64, patch_size=16, num_labels=5, initializer_range=0.2, use_relative_position_bias=True, **HIDDEN
+    )
+    processor = transformers.BeitImageProcessor(
+        size={"height": 64, "width": 64}, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
+    )
+    return _save(folder, transformers.BeitForImageClassification(config), processor)
+
+
+def _mobilenet(folder: Path) -> Path:
+    config = transformers.MobileNetV2Config(image_size=64, depth_multiplier=0.35, num_labels=5)
+    processor = transformers.MobileNetV2ImageProcessor(
+        size={"shortest_edge": 73}, crop_size={"height": 64, "width": 64}
+    )
+    return _save(folder, transformers.MobileNetV2ForImageClassification(config), processor)
+
+
+def _mobilevit(folder: Path) -> Path:
+    config = transformers.MobileViTConfig(
+        image_size=64, hidden_sizes=[16, 24, 32], neck_hidden_sizes=[8, 8, 16, 16, 24, 24, 32], num_labels=5,
+        initializer_range=0.2,
+    )  # fmt: skip
+    processor = transformers.MobileViTImageProcessor(size={"shortest_edge": 72}, crop_size={"height": 64, "width": 64})
+    return _save(folder, transformers.MobileViTForImageClassification(config), processor)
+
+
+def _efficientnet(folder: Path) -> Path:
+    config = transformers.EfficientNetConfig(
+        image_size=64, width_coefficient=0.25, depth_coefficient=0.25, hidden_dim=320, num_labels=5
+    )
+    processor = transformers.EfficientNetImageProcessor(
+        size={"height": 64, "width": 64}, resample=3, rescale_factor=1 / 127.5, rescale_offset=True
+    )
+    return _save(folder, transformers.EfficientNetForImageClassification(config), processor)
+
+
+def _focalnet(folder: Path) -> Path:
+    config = transformers.FocalNetConfig(
+        image_size=64, patch_size=4, embed_dim=16, depths=[1, 1], hidden_sizes=[16, 32], focal_levels=[2, 2],
+        focal_windows=[3, 3], num_labels=5, initializer_range=0.2,
+    )  # fmt: skip
+    processor = transformers.BitImageProcessor(size={"shortest_edge": 72}, crop_size={"height": 64, "width": 64})
+    return _save(folder, transformers.FocalNetForImageClassification(config), processor)
+
+
 MAKERS: dict[str, Callable[[Path], Path]] = {
     "bert": _bert,
     "distilbert": _distilbert,
@@ -161,6 +222,13 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "vit": _vit,
     "convnext": _convnext,
     "resnet": _resnet,
+    "swin": _swin,
+    "deit": _deit,
+    "beit": _beit,
+    "mobilenet": _mobilenet,
+    "mobilevit": _mobilevit,
+    "efficientnet": _efficientnet,
+    "focalnet": _focalnet,
 }
 
 

@@ -54,7 +54,20 @@ def test_a_sequence_classifier(checkpoint: Callable[[str], Path], lines: Path, t
 
 
 @pytest.mark.parametrize(
-    ("name", "quantized"), [("vit", "int8-dynamic"), ("convnext", "int8-dynamic"), ("resnet", "int8-static")]
+    ("name", "quantized"),
+    [
+        ("vit", "int8-dynamic"),
+        ("deit", "int8-dynamic"),
+        ("beit", "int8-dynamic"),
+        ("swin", "int8-dynamic"),
+        ("convnext", "int8-dynamic"),
+        ("resnet", "int8-static"),
+        ("mobilenet", "int8-static"),
+        ("mobilevit", "int8-static"),
+        ("efficientnet", "int8-static"),
+        # Optimum has no export of its architecture: torch exports it.
+        ("focalnet", "int8-dynamic"),
+    ],
 )
 def test_image_classifiers(
     name: str, quantized: str, checkpoint: Callable[[str], Path], photographs: Path, tmp_path: Path

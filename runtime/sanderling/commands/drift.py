@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from sanderling.bundle import Bundle
 from sanderling.commands.console import plain, print_json, stdout, table
-from sanderling.manifest import Drift, Invariance, Tolerance, Variant
+from sanderling.manifest import Decode, Drift, Invariance, Tolerance, Variant
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,7 +22,8 @@ _MOST_COLUMNS = 8
 
 class VariantDrift(Struct, frozen=True):
     """One variant of one component: `size` in bytes, `speed` relative to fp32's, what was measured of it or None, and
-    the ways of running in which it is batch-invariant."""
+    the ways of running in which it is batch-invariant. `fast_decode` is its drift with JPEG files decoded at reduced
+    scale, `decode` what it does unless it is told."""
 
     variant: str
     component: str
@@ -33,6 +34,8 @@ class VariantDrift(Struct, frozen=True):
     invariance: Invariance | None
     batch_invariant: tuple[str, ...]
     tolerance: Tolerance
+    fast_decode: Drift | None = None
+    decode: Decode = "exact"
 
 
 def show_drift(bundle: Bundle, *, as_json: bool) -> None:
@@ -44,6 +47,8 @@ def show_drift(bundle: Bundle, *, as_json: bool) -> None:
         return
     console = stdout()
     console.print(_quality(found))
+    if any(one.fast_decode is not None for one in found):
+        console.print(_decoding(found))
     console.print(_invariance(found))
     console.print(
         f"[dim]Batch-invariant: 1 - cosine to the same input answered alone is below {INVARIANT_WITHIN:g}.[/]"
@@ -69,6 +74,8 @@ def variant_drifts(bundle: Bundle) -> list[VariantDrift]:
             variant.invariance,
             batch_invariant(variant),
             variant.tolerance,
+            variant.fast_decode,
+            variant.decode,
         )
         for name in manifest.variants
         for component_name, component in manifest.components.items()
@@ -124,6 +131,23 @@ def _quality(found: list[VariantDrift]) -> Table:
             f"{drift.agreement:.1%}" if drift and drift.agreement is not None else "",
             f"{one.tolerance.min_cosine:.5f}",
             *(f"{metric.value:.4f} ({metric.reference:.4f})" if metric else "" for metric in measured),
+        )
+    return made
+
+
+def _decoding(found: list[VariantDrift]) -> Table:
+    title = "Large JPEG files decoded at reduced scale: cosine to the original, which decodes them in full"
+    made = table(title, "variant", "n", "mean", "p01", "min", "same label", "unless told")
+    for one in found:
+        drift = one.fast_decode
+        made.add_row(
+            one.variant,
+            f"{drift.cosine.samples:,}" if drift else "",
+            f"{drift.cosine.mean:.5f}" if drift else "not measured",
+            f"{drift.cosine.p01:.5f}" if drift and drift.cosine.p01 is not None else "",
+            f"{drift.cosine.min:.5f}" if drift else "",
+            f"{drift.agreement:.1%}" if drift and drift.agreement is not None else "",
+            one.decode,
         )
     return made
 

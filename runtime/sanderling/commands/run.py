@@ -20,7 +20,7 @@ from sanderling.counts import counted
 from sanderling.errors import InputError, SanderlingError, TextError
 from sanderling.faces import Faces
 from sanderling.loading import load
-from sanderling.results import Classification, Embedding, InputReport, RowReport, SeriesReport, TextReport
+from sanderling.results import Classification, Embedding, ImageReport, InputReport, RowReport, SeriesReport, TextReport
 
 if TYPE_CHECKING:
     from sanderling.model import Model
@@ -82,10 +82,18 @@ def run(
     ] = None,
     horizon: Annotated[int | None, typer.Option(min=1, help="Values ahead, of a forecast. Default: all.")] = None,
     level: Annotated[float | None, typer.Option(help="The level of a forecast's interval. Default: its first.")] = None,
+    decode: Annotated[
+        str | None,
+        typer.Option(
+            help="JPEG files: exact, in full, or fast, large ones at reduced scale. Default: the variant's own."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, one an input, in order.")] = False,
 ) -> None:
     """Answer inputs with a bundle."""
-    with load(bundle, variant=variant, provider=provider, threads=threads) as model:
+    # load() says which words it knows.
+    chosen: Any = decode
+    with load(bundle, variant=variant, provider=provider, threads=threads, decode=chosen) as model:
         ask = Ask(model, top_k, prompt, pair, long_text, _listed(labels), multi_label, template, horizon, level)
         items = _items(model, inputs or [], text or [], image or [])
         first = next(items, None)
@@ -244,6 +252,8 @@ def _lost(report: InputReport) -> dict[str, Any]:
     else:
         names = ("rotated", "alpha_composited", "frames_dropped", "depth_reduced", "cropped")
     found = {name: getattr(report, name) for name in names}
+    if isinstance(report, ImageReport) and report.reduced > 1:
+        found["reduced"] = report.reduced
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in found.items() if value}
 
 
@@ -303,5 +313,6 @@ def _in_words(name: str, value: Any) -> str:
         "frames_dropped": "only the first frame seen",
         "depth_reduced": "brought to 8 bits a channel",
         "cropped": f"{value:.0%} of the area cropped away",
+        "reduced": f"decoded at 1/{value} of its size",
     }
     return words[name]

@@ -11,10 +11,12 @@ import io
 import os
 import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from sanderling.errors import ImageError
@@ -64,6 +66,18 @@ _EXPECTED = "PNG, JPEG, WebP, GIF, BMP, TIFF, PPM or AVIF"
 
 _ORIENTATION_TAG = 0x0112
 
+# Width and height that must be left of an upright image of this width and height.
+Least: TypeAlias = Callable[[int, int], tuple[int, int]]
+
+
+class Reduced(Struct, frozen=True):
+    """An image that was decoded at reduced scale: its `width` and `height` in full, upright, and the `box` (left,
+    upper, right, lower) that it fills of its reduced pixels, which are rounded up to whole ones."""
+
+    width: int
+    height: int
+    box: tuple[float, float, float, float]
+
 
 def canonical(image: ImageInput) -> tuple[Image, ImageReport]:
     """Bring an image to 8-bit RGB, and report what was done to it.
@@ -81,12 +95,22 @@ def canonical(image: ImageInput) -> tuple[Image, ImageReport]:
     Raises ImageError: no such file, no image, damaged, without pixels, too large, or of a kind that has no one
     meaning as 8-bit RGB, such as floating point.
     """
+    rgb, report, _ = decoded(image)
+    return rgb, report
+
+
+def decoded(image: ImageInput, least: Least | None = None) -> tuple[Image, ImageReport, Reduced | None]:
+    """As `canonical`; of a JPEG in a file or in bytes no more is decoded than leaves it `least`.
+
+    libjpeg decodes at a half, a quarter or an eighth by leaving out the finest frequencies of each block. What was
+    left out is told by the last value, None where the image was decoded in full, and by `reduced` of the report.
+    """
     if isinstance(image, np.ndarray):
-        return _from_array(image)
+        return *_from_array(image), None
     if isinstance(image, str | os.PathLike):
-        return _from_file(image)
+        return _from_file(image, least)
     if isinstance(image, bytes | bytearray | memoryview):
-        return _from_stream(io.BytesIO(image), f"The image of {len(image):,} bytes")
+        return _from_stream(io.BytesIO(image), f"The image of {len(image):,} bytes", least)
     from PIL import Image, ImageFile
 
     if not isinstance(image, Image.Image):
@@ -101,10 +125,11 @@ def canonical(image: ImageInput) -> tuple[Image, ImageReport]:
         raise ImageError(
             f'{where} was opened as {image.format}, expected {_EXPECTED}. Decode it first: image.convert("RGB")'
         )
-    return _guarded(image, where)
+    # A caller's image is never told to decode itself otherwise: it would stay so.
+    return _guarded(image, where, None)
 
 
-def _from_file(name: str | os.PathLike[str]) -> tuple[Image, ImageReport]:
+def _from_file(name: str | os.PathLike[str], least: Least | None) -> tuple[Image, ImageReport, Reduced | None]:
     shown = str(name) if str(name).isprintable() else ascii(str(name))
     shown = _shortened(shown)
     if not shown:
@@ -121,7 +146,7 @@ def _from_file(name: str | os.PathLike[str]) -> tuple[Image, ImageReport]:
                 "Decode it yourself and pass the array."
             )
         with path.open("rb") as file:
-            return _from_stream(file, shown)
+            return _from_stream(file, shown, least)
     except FileNotFoundError:
         hint = "URLs are not fetched: pass a file or its bytes." if "://" in shown else "Check the path."
         raise ImageError(f"{shown} does not exist; an image file was expected. {hint}") from None
@@ -130,7 +155,7 @@ def _from_file(name: str | os.PathLike[str]) -> tuple[Image, ImageReport]:
         raise ImageError(f"{shown} cannot be read: {reason}. Check the path.") from error
 
 
-def _from_stream(stream: IO[bytes], where: str) -> tuple[Image, ImageReport]:
+def _from_stream(stream: IO[bytes], where: str, least: Least | None) -> tuple[Image, ImageReport, Reduced | None]:
     head = stream.read(16)
     found = next((name for pattern, name in _SIGNATURES if pattern.match(head)), None)
     if found is None:
@@ -152,7 +177,7 @@ def _from_stream(stream: IO[bytes], where: str) -> tuple[Image, ImageReport]:
     except Exception as error:
         raise _damaged(where, error) from error
     with opened:
-        return _guarded(opened, where)
+        return _guarded(opened, where, least)
 
 
 def _from_array(array: NDArray[Any]) -> tuple[Image, ImageReport]:
@@ -184,13 +209,13 @@ def _from_array(array: NDArray[Any]) -> tuple[Image, ImageReport]:
     return rgb, report
 
 
-def _guarded(image: Image, where: str) -> tuple[Image, ImageReport]:
+def _guarded(image: Image, where: str, least: Least | None) -> tuple[Image, ImageReport, Reduced | None]:
     """Decode; whatever a decoder raises on what it was given leaves as ImageError."""
     from PIL import Image as Pillow
 
     tiles = getattr(image, "tile", None)
     try:
-        return _flattened(image, where)
+        return _flattened(image, where, least)
     except ImageError:
         raise
     except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning) as error:
@@ -202,7 +227,7 @@ def _guarded(image: Image, where: str) -> tuple[Image, ImageReport]:
         raise _damaged(where, error) from error
 
 
-def _flattened(image: Image, where: str) -> tuple[Image, ImageReport]:
+def _flattened(image: Image, where: str, least: Least | None) -> tuple[Image, ImageReport, Reduced | None]:
     from PIL.Image import Transpose
 
     _check_pixels(image.width, image.height, where)
@@ -210,10 +235,13 @@ def _flattened(image: Image, where: str) -> tuple[Image, ImageReport]:
     # Pillow turns TIFFs itself while it loads them, and gives their turned size before; ask before that.
     stored = _orientation(image) if image.format == "TIFF" else 0
     several = bool(getattr(image, "is_animated", False))
+    full = image.size
+    scale = 1 if least is None else _drafted(image, least)
     image.load()
     left = _orientation(image)
     stored = stored or left
-    width, height = image.size if stored < 5 or left >= 5 else image.size[::-1]
+    full = image.size if scale == 1 else full
+    width, height = full if stored < 5 or left >= 5 else full[::-1]
 
     mode = image.mode
     deep = mode in DEEP_MODES or ";16" in raw_modes
@@ -240,7 +268,38 @@ def _flattened(image: Image, where: str) -> tuple[Image, ImageReport]:
     }
     if left in turns:
         rgb = rgb.transpose(turns[left])
-    return rgb, ImageReport(width, height, mode, stored > 1, composited, several, deep)
+    report = ImageReport(width, height, mode, stored > 1, composited, several, deep, reduced=scale)
+    return rgb, report, None if scale == 1 else _turned(full, scale, image.size, left)
+
+
+def _drafted(image: Image, least: Least) -> int:
+    """Have a JPEG decoded at the smallest scale that leaves what must be; how many times smaller that is."""
+    from PIL.ImageFile import ImageFile
+
+    if image.format != "JPEG" or not isinstance(image, ImageFile):
+        return 1
+    width, height = image.size
+    if _orientation(image) >= 5:
+        high, wide = least(height, width)
+    else:
+        wide, high = least(width, height)
+    possible = min(width // wide, height // high)
+    scale = next((scale for scale in (8, 4, 2) if scale <= possible), 1)
+    drafted = None if scale == 1 else image.draft(None, (width // scale, height // scale))
+    return 1 if drafted is None else scale
+
+
+def _turned(full: tuple[int, int], scale: int, size: tuple[int, int], orientation: int) -> Reduced:
+    """Where an image of the stored size `full` lies in its reduced pixels (stored: `size`), after it was turned."""
+    across, down = ((0.0, full[0] / scale, size[0]), (0.0, full[1] / scale, size[1]))
+    width, height = full
+    if orientation >= 5:
+        across, down, width, height = down, across, height, width
+    if orientation in (2, 3, 6, 7):
+        across = (across[2] - across[1], float(across[2]), across[2])
+    if orientation in (3, 4, 7, 8):
+        down = (down[2] - down[1], float(down[2]), down[2])
+    return Reduced(width, height, (across[0], down[0], across[1], down[1]))
 
 
 def _orientation(image: Image) -> int:

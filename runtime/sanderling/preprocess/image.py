@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,14 +16,15 @@ from sanderling.manifest import (
     Normalize,
     Rescale,
     Resize,
+    ResizeFit,
     ResizeShortest,
 )
-from sanderling.preprocess.canonical import ImageInput, canonical
+from sanderling.preprocess.canonical import ImageInput, Reduced, canonical, decoded
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["ImageInput", "ImagePipeline", "canonical"]
+__all__ = ["ImageInput", "ImagePipeline", "canonical", "decoded"]
 
 
 class ImagePipeline:
@@ -39,8 +41,19 @@ class ImagePipeline:
         self._order = (0, 1, 2) if settings.channels == "RGB" else (2, 1, 0)
         self._table = value_table(settings.steps)
 
-    def __call__(self, rgb: Image) -> tuple[NDArray[np.float32], float]:
+    def least(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height that must be left of an image of this upright size, if it is decoded at reduced scale."""
+        first, margin = self._spatial[0], self.settings.reduced_decode
+        assert isinstance(first, Resize | ResizeShortest | ResizeFit)  # decode() refuses reduced_decode without it
+        assert margin is not None
+        wide, high = resized_size(first, (width, height))
+        return math.ceil(wide * margin), math.ceil(high * margin)
+
+    def __call__(self, rgb: Image, reduced: Reduced | None = None) -> tuple[NDArray[np.float32], float]:
         """One canonical image to float32 (3, height, width), and the share of its area that crops cut away.
+
+        `reduced` says where it lies, if it was decoded at reduced scale: the first step makes of it what it makes of
+        the image in full.
 
         Raises ImageError: not RGB, or so long and thin that resizing it would take more pixels than
         `PIL.Image.MAX_IMAGE_PIXELS`.
@@ -51,7 +64,8 @@ class ImagePipeline:
         for step in self._spatial:
             if isinstance(step, CenterCrop):
                 kept *= min(1.0, step.width / rgb.width) * min(1.0, step.height / rgb.height)
-            rgb = _applied(step, rgb)
+            rgb = _applied(step, rgb, reduced)
+            reduced = None
         pixels = np.asarray(rgb)
         values = np.empty((3, rgb.height, rgb.width), np.float32)
         for target, source in enumerate(self._order):
@@ -85,31 +99,58 @@ def value_table(steps: tuple[ImageStep, ...]) -> NDArray[np.float32]:
     return np.ascontiguousarray(values)
 
 
-def _applied(step: ImageStep, image: Image) -> Image:
-    if isinstance(step, Resize):
-        return _resized(image, step.width, step.height, step.resample)
-    if isinstance(step, ResizeShortest):
-        width, height = image.size
-        longer = int(step.size * max(width, height) / min(width, height))
-        size = (step.size, longer) if width <= height else (longer, step.size)
-        return _resized(image, *size, step.resample)
+def _applied(step: ImageStep, image: Image, reduced: Reduced | None) -> Image:
+    if isinstance(step, Resize | ResizeShortest | ResizeFit):
+        if reduced is not None:
+            size = resized_size(step, (reduced.width, reduced.height))
+            return _resized(image, *size, step.resample, reduced.box)
+        return _resized(image, *resized_size(step, image.size), step.resample)
     if isinstance(step, CenterCrop):
         _bound(image, step.width, step.height, step.height)
         left = _offset(image.width, step.width, step.rounding)
         top = _offset(image.height, step.height, step.rounding)
-        # Pillow fills what lies outside the image with zeros, as both libraries' padding does.
+        if any(step.fill) and (left < 0 or top < 0):
+            return _padded(image, step, left, top)
+        # Pillow fills what lies outside the image with zeros, as the libraries' padding does.
         return image.crop((left, top, left + step.width, top + step.height))
     raise TypeError(f"{type(step).__name__} is no step on pixels")
 
 
-def _resized(image: Image, width: int, height: int, resample: str) -> Image:
+def resized_size(step: Resize | ResizeShortest | ResizeFit, size: tuple[int, int]) -> tuple[int, int]:
+    """Width and height that a step brings an image of the width and height `size` to."""
+    width, height = size
+    if isinstance(step, Resize):
+        return step.width, step.height
+    if isinstance(step, ResizeShortest):
+        longer = int(step.size * max(width, height) / min(width, height))
+        return (step.size, longer) if width <= height else (longer, step.size)
+    ratios = (height / step.height, width / step.width)
+    ratio = min(ratios) if step.fit == "cover" else max(ratios)
+    # A side of an image so long and thin that nothing would be left of it keeps one pixel.
+    return max(1, round(width / ratio)), max(1, round(height / ratio))
+
+
+def _padded(image: Image, step: CenterCrop, left: int, top: int) -> Image:
+    """The crop at `left` and `top`, on a sheet of the step's colour."""
+    from PIL import Image as Pillow
+
+    sheet = Pillow.new("RGB", (step.width, step.height), step.fill)
+    inside = image.crop((max(0, left), max(0, top), left + step.width, top + step.height))
+    within = (min(image.width, step.width), min(image.height, step.height))
+    sheet.paste(inside.crop((0, 0, *within)), (max(0, -left), max(0, -top)))
+    return sheet
+
+
+def _resized(
+    image: Image, width: int, height: int, resample: str, box: tuple[float, float, float, float] | None = None
+) -> Image:
     from PIL.Image import Resampling
 
-    if image.size == (width, height):
+    if image.size == (width, height) and box is None:
         return image
     # Pillow resizes across first: in between, the image has its new width and its old height.
     _bound(image, width, height, max(height, image.height))
-    return image.resize((width, height), Resampling[resample.upper()])
+    return image.resize((width, height), Resampling[resample.upper()], box)
 
 
 def _bound(image: Image, width: int, height: int, rows: int) -> None:
