@@ -11,7 +11,17 @@ from PIL import Image
 
 transformers = pytest.importorskip("transformers", reason="the extra [export] is not installed")
 
-from sanderling.errors import CheckpointError  # noqa: E402
+from sanderling.errors import CheckpointError, RecipeError  # noqa: E402
+from sanderling.manifest import (  # noqa: E402
+    CenterCrop,
+    ImagePreprocessing,
+    ImageStep,
+    Normalize,
+    Rescale,
+    Resize,
+    ResizeFit,
+    ResizeShortest,
+)
 from sanderling.preprocess.canonical import canonical  # noqa: E402
 from sanderling.preprocess.image import ImagePipeline  # noqa: E402
 from sanderling_export import images  # noqa: E402
@@ -122,3 +132,27 @@ def test_what_no_step_says_is_refused_by_its_name(name: str) -> None:
         setattr(processor, setting, value)  # a slow processor may drop what it does not know; its file would not
     with pytest.raises(CheckpointError, match=message):
         images.steps(processor)
+
+
+@pytest.mark.parametrize("rounding", ["floor", "half_even"])
+@pytest.mark.parametrize("first", [Resize(45, 52, "bilinear"), ResizeShortest(37, "bicubic")])
+@pytest.mark.parametrize("channels", ["RGB", "BGR"])
+def test_a_recipes_steps_in_torch_and_here(first: ImageStep, rounding: Any, channels: Any) -> None:
+    """Crops that are smaller, larger, and both, with a pixel left over on each side."""
+    torch_preprocess = pytest.importorskip("sanderling_export.original").torch_preprocess
+    rest = (Rescale(divisor=255.0), Normalize((0.4, 0.5, 0.6), (0.2, 0.3, 0.4)))
+    for crop in ((40, 40), (38, 61), (60, 39), (64, 63)):
+        settings = ImagePreprocessing((first, CenterCrop(*crop, rounding), *rest), channels)
+        pipeline = ImagePipeline(settings)
+        for height, width in SIZES:
+            rgb, _ = canonical(picture(height, width, "RGB"))
+            assert np.array_equal(pipeline(rgb)[0], torch_preprocess(rgb, settings).numpy())
+
+
+@pytest.mark.parametrize(
+    "step", [ResizeFit(40, 40, "cover", "bilinear"), CenterCrop(40, 40, "half_even", (9, 9, 9))], ids=["fit", "fill"]
+)
+def test_steps_that_are_timms_alone_are_refused_in_recipes(step: ImageStep) -> None:
+    torch_preprocess = pytest.importorskip("sanderling_export.original").torch_preprocess
+    with pytest.raises(RecipeError, match=r"A recipe's image\.steps"):
+        torch_preprocess(canonical(picture(30, 30, "RGB"))[0], ImagePreprocessing((step, Rescale(divisor=255.0))))

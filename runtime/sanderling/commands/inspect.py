@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
@@ -115,7 +115,7 @@ def _preprocessing(bundle: Bundle) -> list[tuple[str, str]]:
         lines.append(("text", f"at most {text.max_tokens} tokens, cut at the {text.truncation_side}{prompts}"))
     if image := bundle.manifest.preprocessing.image:
         steps = [msgspec.to_builtins(step) for step in image.steps]
-        described = [f"{s.pop('op')} " + " ".join(f"{v}" for v in s.values() if v is not None) for s in steps]
+        described = [f"{s.pop('op')} " + " ".join(f"{v}" for v in _said(s)) for s in steps]
         lines.append(("image", f"{image.channels}: " + ", ".join(described)))
     if tabular := bundle.manifest.preprocessing.tabular:
         for column in tabular.columns:
@@ -132,6 +132,11 @@ def _preprocessing(bundle: Bundle) -> list[tuple[str, str]]:
             ("series", f"{len(series.lags):,} lags, the farthest {max(series.lags):,} {plain(series.step)} back")
         )
     return lines
+
+
+def _said(step: dict[str, Any]) -> list[Any]:
+    """The values of a step, but for those that are not given, and for a padding that is black as usual."""
+    return [value for name, value in step.items() if value is not None and (name != "fill" or any(value))]
 
 
 def _variants(bundle: Bundle) -> Table:
