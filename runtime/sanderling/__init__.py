@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     )
     from sanderling.faces import Face, FaceMatch, Faces, Identification
     from sanderling.index.index import Hit, Index
+    from sanderling.index.uses import near_duplicates, recommend
     from sanderling.loading import load
     from sanderling.model import Model
     from sanderling.pairs import TextPair
@@ -111,6 +112,7 @@ _HOMES = {
     ),
     "sanderling.faces": ("Face", "FaceMatch", "Faces", "Identification"),
     "sanderling.index.index": ("Hit", "Index"),
+    "sanderling.index.uses": ("near_duplicates", "recommend"),
     "sanderling.loading": ("load",),
     "sanderling.model": ("Model",),
     "sanderling.pairs": ("TextPair",),
@@ -201,7 +203,9 @@ __all__ = [
     "ZeroShotClassifier",
     "__version__",
     "load",
+    "near_duplicates",
     "open_bundle",
+    "recommend",
     "similarity",
     "tune",
     "verify",

@@ -85,6 +85,15 @@ class TextFront:
     def prepare(self, items: list[Any], prompt: str | None, cancellation: Cancellation | None = None) -> list[Encoded]:
         return self._encoder.encode(items, prompt, cancellation)
 
+    @property
+    def room(self) -> int:
+        """Tokens of a text that the model sees, beside the special ones."""
+        return self._encoder.room
+
+    def offsets(self, text: str) -> NDArray[np.int64]:
+        """Where each token of a text stands: (tokens, 2), first character and the one after the last."""
+        return self._encoder.offsets(text)
+
     def windows(self, items: list[Any], cancellation: Cancellation | None = None) -> list[Windows]:
         """Each text in as many windows as it needs; each window is prepared as `prepare` gives it."""
         return self._encoder.windows(items, cancellation)

@@ -136,6 +136,27 @@ class TextEncoder:
                 found.append(Windows(made, TextReport(tokens, 0, len(text) - len(piece), len(made))))
         return found
 
+    @property
+    def room(self) -> int:
+        """Tokens of a text that the model sees, beside the special ones."""
+        return int(self.settings.max_tokens - self._tokenizer.num_special_tokens_to_add(False))
+
+    def offsets(self, text: str) -> NDArray[np.int64]:
+        """The first character of each token of a text, and the one after its last: (tokens, 2), int64.
+
+        Nothing is truncated, added or stripped. Raises TextError as `encode`.
+        """
+        self._prepare(text, 0, "")
+        lower = text.lower() if self.settings.lowercase else text
+        # A few letters become several in lower case: then the places are those of the text as it is.
+        piece = lower if len(lower) == len(text) else text
+        tokenizer = self._tokenizer_for("whole")
+        try:
+            found = tokenizer.encode(piece, add_special_tokens=False).offsets
+        except BaseException as error:
+            raise _translated(error, TextError(f"The tokenizer {self._where} failed on a text: {error}")) from error
+        return np.array(found, np.int64).reshape(-1, 2)
+
     def pad(
         self, batch: Sequence[Encoded], names: Sequence[str], length: int | None = None
     ) -> dict[str, NDArray[np.int64]]:

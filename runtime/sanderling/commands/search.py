@@ -1,0 +1,51 @@
+"""`sanderling search`: the files of an index that are most like a query."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sanderling.commands import finding
+from sanderling.commands.console import stderr
+from sanderling.errors import InputError
+from sanderling.index.folder import prompt_for
+from sanderling.index.index import Index
+from sanderling.loading import load
+from sanderling.tasks.feature_extraction import EmbeddingModel
+
+_QUERY_PROMPTS = ("query",)
+
+
+def register(app: typer.Typer) -> None:
+    """Add `search` to the command line."""
+    app.command("search")(search)
+
+
+def search(
+    index: Annotated[Path, typer.Argument(help="The folder of the index.", show_default=False)],
+    query: Annotated[str, typer.Argument(help="A text; of an index of images the file of one.", show_default=False)],
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Files to show, best first.")] = 5,
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", "-m", help="The bundle that embeds the query. Default: the index's own.")
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Only files of this kind: text, html, pdf or image.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, one a file, best first.")] = False,
+) -> None:
+    """Find the files that are most like a query, offline."""
+    with Index.open(index) as opened:
+        where = bundle if bundle is not None else opened.about.get("bundle")
+        if where is None:
+            raise InputError(f"{index} does not say which bundle it was made with; name it with -m BUNDLE.")
+        variant = opened.about.get("variant") if bundle is None else None
+        with load(where, variant=variant) as model:
+            if not isinstance(model, EmbeddingModel):
+                raise InputError(f"{where} is a model for {model.task}; one for feature-extraction embeds.")
+            answer = model(query, prompt=prompt_for(model, _QUERY_PROMPTS))
+        hits = finding.find(opened, answer, top_k, None if kind is None else {"kind": kind})
+    if not hits:
+        stderr().print("note: nothing was found.")
+    finding.show(hits, as_json=as_json)
