@@ -48,6 +48,10 @@ import tuner  # isort: skip
 import quota  # isort: skip
 import passes  # isort: skip
 import overhead  # isort: skip
+import index_questions  # isort: skip
+import index_recall  # isort: skip
+import index_speed  # isort: skip
+import index_killed  # isort: skip
 
 THEMES = (
     same_answers,
@@ -74,6 +78,10 @@ THEMES = (
     quota,
     passes,
     overhead,
+    index_questions,
+    index_recall,
+    index_speed,
+    index_killed,
 )
 
 

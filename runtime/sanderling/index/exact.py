@@ -51,11 +51,11 @@ def _search(
     if len(snapshot.codes):
         first = len(snapshot.codes) * layout.BLOCK
         _rescore(snapshot, queries, k, allowed, nearest)
-    _offer(snapshot, queries, first, allowed, nearest)
+    offer(snapshot, queries, first, allowed, nearest)
     return [nearest.best(query) for query in range(len(queries))]
 
 
-def _offer(
+def offer(
     snapshot: Snapshot, queries: NDArray[np.float32], first: int, allowed: NDArray[np.bool_] | None, nearest: Nearest
 ) -> None:
     """Offer the exact scores of all rows from `first` on."""

@@ -68,7 +68,10 @@ class Journal:
         What cannot be removed, as on Windows a file that a reader has mapped, stays for the next time.
         """
         current = {layout.data_path(self.folder, name, header.generation): name for name in layout.FILES}
+        graph = header.graph and layout.graph_path(self.folder, header.generation, header.graph.rows)
         for path in list(self.folder.iterdir()):
+            if path == graph:
+                continue
             with suppress(OSError):
                 if path in current:
                     counted = header.extent(current[path]).bytes
@@ -119,7 +122,8 @@ def prepare_folder(folder: Path) -> None:
 def _leftover(path: Path) -> bool:
     """Whether a file that does not count is one that a writer of indexes makes."""
     if path.suffix == ".bin":
-        return path.stem.rstrip("0123456789").removesuffix("-") in layout.FILES
+        name = path.stem.rstrip("0123456789").removesuffix("-")
+        return name in layout.FILES or name.rstrip("0123456789") == "graph"
     return path.suffix == ".partial" and path.name.startswith(f".{layout.HEADER}.")
 
 

@@ -52,6 +52,14 @@ class Extent(Struct, frozen=True, forbid_unknown_fields=False):
         return Extent(self.bytes + data.nbytes, zlib.crc32(data, self.crc32))
 
 
+class GraphFile(Struct, frozen=True):
+    """The graph for approximate search: of how many of the first rows it is, its size, and its checksum."""
+
+    rows: int
+    bytes: int
+    crc32: int
+
+
 class Header(Struct, frozen=True):
     """`index.json`. `variants` has each variant whose vectors are in it, with its stated lowest cosine."""
 
@@ -66,6 +74,7 @@ class Header(Struct, frozen=True):
     files: dict[str, Extent] = {}
     variants: dict[str, float | None] = {}
     about: dict[str, Any] = {}
+    graph: GraphFile | None = None
 
     def extent(self, name: str) -> Extent:
         return self.files.get(name, Extent())
@@ -86,6 +95,11 @@ class _Version(Struct, frozen=True):
 def data_path(folder: Path, name: str, generation: int) -> Path:
     """Where a file of a generation lies; a generation is what `compact` writes anew."""
     return folder / f"{name}-{generation}.bin"
+
+
+def graph_path(folder: Path, generation: int, rows: int) -> Path:
+    """Where the graph of the first `rows` rows of a generation lies."""
+    return folder / f"graph{rows}-{generation}.bin"
 
 
 def vector_dtype(precision: Precision) -> np.dtype[Any]:
@@ -158,6 +172,7 @@ def _check(header: Header, path: Path) -> None:
         and header.generation >= 0
         and all(header.extent(name).bytes == size for name, size in expected.items())
         and header.extent("items").bytes >= 0
+        and (header.graph is None or 0 <= header.graph.rows <= header.rows)
     )
     if not sound:
         raise SearchIndexError(f"{path} contradicts itself: its sizes do not follow from its counts. Make it again.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import threading
 import zlib
 from collections.abc import Iterator
 from functools import cached_property
@@ -41,6 +42,8 @@ class Snapshot:
             raise self._damaged("deleted")
         # Which rows are there, (rows,); None where all are.
         self.alive = layout.alive(header.rows, deleted)
+        # How far the graph looks is a setting of its own, not of each question.
+        self.asking = threading.Lock()
         self.count = header.rows if self.alive is None else int(np.count_nonzero(self.alive))
 
     @classmethod
@@ -83,6 +86,13 @@ class Snapshot:
     def row_of(self) -> dict[str, int]:
         """The row of each id; made when it is first wanted, about a second for a million."""
         return dict(self._identifiers())
+
+    @cached_property
+    def graph(self) -> Any:
+        """The graph for approximate search. Raises SearchIndexError where there is none."""
+        from sanderling.index import approximate  # the extra `search`
+
+        return approximate.view(self)
 
     def check(self) -> None:
         """Read everything and compare it with its checksums. Raises SearchIndexError."""
