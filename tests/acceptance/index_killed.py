@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from checks import Context, Row, built, registry, true
-from command_line import command, environment, must
+from command_line import environment, must
 
 from sanderling import Index
 from sanderling.errors import SanderlingError
@@ -18,8 +18,8 @@ from sanderling.index import layout
 _MOMENTS = 200
 _FILES = 300
 
-# Every write, sync and rename of the indexing, in turn, fails: a full disk in the middle of a write, a short write (which
-# is no failure), a sync that fails. Prints one line a commit, and the number of calls, then ends.
+# The write, sync or rename of that number fails: a full disk in the middle of a write, a short write (which is no
+# failure), a sync that fails. Tells what was acknowledged and, at its end, how many there were.
 _FAULTY = """
 import errno, os, sys
 from pathlib import Path

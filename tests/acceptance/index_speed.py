@@ -77,7 +77,6 @@ def speed(context: Context, count: int = MILLION) -> list[Row]:
                     2.0,
                 )
             )
-    del theirs
     if sys.platform == "linux":
         rows.append(_memory(context.folder, queries, space, size))
     return rows
