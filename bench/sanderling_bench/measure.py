@@ -197,7 +197,8 @@ def _tokens(answers: Answers) -> int | None:
 
 
 def _drift(answers: Answers, reference: Answers | None, bundle: Bundle) -> dict[str, Any]:
-    if reference is None:
+    # Of faces an answer is a count and a score: the bundle states the drift of each graph.
+    if reference is None or len(bundle.manifest.components) > 1:
         return {}
     found: dict[str, Any] = {"cosine_to_fp32": tuple(cosines(answers.rows, reference.rows).tolist())}
     if isinstance(bundle.manifest.postprocessing, ClassificationOutput):
@@ -207,7 +208,10 @@ def _drift(answers: Answers, reference: Answers | None, bundle: Bundle) -> dict[
 
 
 def _work(model: Model, inputs: Inputs) -> dict[str, Any]:
-    """The arithmetic of each input alone, in the graph that answers."""
+    """The arithmetic of each input alone, in the graph that answers; of several graphs nothing, for which of them run
+    depends on the input."""
+    if len(model.bundle.manifest.components) > 1:
+        return {}
     (component,) = model.bundle.manifest.components.values()
     graph = model.bundle.path / component.variants[model.variant].forms[model.plan.form].graph
     prepared = model.front.prepare(list(inputs.items), None)

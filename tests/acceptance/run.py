@@ -37,6 +37,7 @@ import task_metrics  # isort: skip
 import text_classification  # isort: skip
 import tabular  # isort: skip
 import image_classification  # isort: skip
+import faces  # isort: skip
 import invariance  # isort: skip
 import search  # isort: skip
 import minilm_floor  # isort: skip
@@ -74,6 +75,7 @@ THEMES = (
     text_classification,
     tabular,
     image_classification,
+    faces,
     tuner,
     quota,
     passes,

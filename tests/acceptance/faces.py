@@ -1,0 +1,187 @@
+"""Issue 5: every face of the sample photographs is found and told apart, in 8 bits too; the networks are the library's
+own; a picture without a face and a gallery of another space are told."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from checks import ROOT, Context, NotCheckableError, Row, at_least, at_most, built, registry, true
+from PIL import Image
+
+import sanderling
+from sanderling import Face, FaceError, FaceRecognizer, Faces, Index, SpaceError, load
+from sanderling.errors import CheckpointError
+from sanderling_export import references
+
+MODELS = ROOT / "models"
+# Counted by eye.
+COUNTS = {"sample1": 3, "sample2": 3, "sample3": 3, "sample4": 4, "sample5": 5, "sample6": 4}
+KNOWN = json.loads((ROOT / "tests" / "export" / "data" / "face_api.json").read_text("utf-8"))["photographs"]
+EMPTY = (600, 900, 1300, 1250)
+
+
+def photographs() -> dict[str, Image.Image]:
+    try:
+        folder = references.locate("npm:@vladmandic/face-api/demo", MODELS)
+    except CheckpointError as error:
+        raise NotCheckableError(str(error)) from error
+    return {name: Image.open(folder / f"{name}.jpg").convert("RGB") for name in COUNTS}
+
+
+def recognizer(variant: str) -> FaceRecognizer:
+    model = load(built("faces"), variant=variant)
+    assert isinstance(model, FaceRecognizer)
+    return model
+
+
+def seen(model: FaceRecognizer, picture: Any) -> Faces:
+    found = model(picture)
+    assert isinstance(found, Faces)
+    return found
+
+
+def crops(picture: Image.Image, face: Face) -> list[Image.Image]:
+    """Two crops around one face, of other sizes and with the face at other places."""
+    left, top, right, bottom = face.box
+    width, height = right - left, bottom - top
+    boxes = (
+        (left - 0.7 * width, top - 0.6 * height, right + 0.5 * width, bottom + 0.7 * height),
+        (left - 0.4 * width, top - 0.8 * height, right + 0.8 * width, bottom + 0.4 * height),
+    )
+    cut = [picture.crop(tuple(round(edge) for edge in box)) for box in boxes]  # type: ignore[arg-type]
+    return [cut[0], cut[1].resize((cut[1].width * 2 // 3, cut[1].height * 2 // 3), Image.Resampling.BICUBIC)]
+
+
+def nearest(found: Faces) -> Face:
+    """The face in the middle of a crop, which is the largest."""
+    return max(found, key=lambda face: (face.box[2] - face.box[0]) * (face.box[3] - face.box[1]))
+
+
+@registry.check(5, "faces-found")
+def faces_found(context: Context) -> list[Row]:
+    rows = []
+    shown = photographs()
+    for variant in ("fp32", "int8-static"):
+        with recognizer(variant) as model:
+            found = {name: len(seen(model, picture)) for name, picture in shown.items()}
+        context.say(f"{variant}: {found}")
+        wrong = sum(abs(found[name] - count) for name, count in COUNTS.items())
+        figure = f"{sum(found.values())} of {sum(COUNTS.values())}"
+        rows.append(true(f"faces of six sample photographs, {variant}", wrong == 0, figure, "all, and no other"))
+    picture = ROOT / "docs" / "faces.jpg"
+    rows.append(true("they are drawn in the docs", picture.is_file(), picture.name, "is there"))
+    return rows
+
+
+@registry.check(5, "faces-apart")
+def faces_apart(context: Context) -> list[Row]:
+    rows = []
+    shown = photographs()
+    for variant in ("fp32", "int8-static"):
+        people: list[list[Face]] = []
+        owners: list[str] = []
+        lost = 0
+        with recognizer(variant) as model:
+            for name, picture in shown.items():
+                for face in seen(model, picture):
+                    found = [seen(model, crop) for crop in crops(picture, face)]
+                    if not all(len(one) for one in found):
+                        lost += 1
+                        continue
+                    people.append([nearest(one) for one in found])
+                    owners.append(name)
+        context.say(f"{variant}: {len(people)} people")
+        same = [float(sanderling.similarity(a.vector, b.vector)[0, 0]) for a, b in people]
+        different = [
+            float(sanderling.similarity([one.vector for one in a], [one.vector for one in b]).max())
+            for place, a in enumerate(people)
+            for b, owner in zip(people[place + 1 :], owners[place + 1 :], strict=True)
+            if owner == owners[place]
+        ]
+        rows.append(at_most(f"faces lost in a crop of them, {variant}", lost, 0, digits=0))
+        reach = f"one from {min(same):.3f} on, two up to {max(different):.3f}"
+        spread = f"{reach}; {len(same)} and {len(different)} pairs"
+        what = f"two crops of one person beyond any two people, {variant}"
+        rows.append(at_least(what, min(same) - max(different), 0, spread=spread))
+    return rows
+
+
+@registry.check(5, "faces-drift")
+def faces_drift(context: Context) -> list[Row]:
+    manifest = sanderling.open_bundle(built("faces")).manifest
+    drift = manifest.components["recognition"].variants["int8-static"].drift
+    assert drift is not None
+    error = drift.metrics["verification_error"]
+    context.say(f"verification error {error.value:.4f}, of the original {error.reference:.4f}")
+    return [
+        at_least("recognition in int8-static, lowest cosine", drift.cosine.min, 0.97,
+                 spread=f"mean {drift.cosine.mean:.4f}, {drift.cosine.samples} sights"),
+        at_most("pairs that it decides wrongly more than the original", error.value - error.reference, 0.02,
+                spread=f"{error.value:.4f} beside {error.reference:.4f}, {error.samples} pairs"),
+    ]  # fmt: skip
+
+
+@registry.check(5, "faces-parity")
+def faces_parity(context: Context) -> list[Row]:
+    """What runs in the bundle beside what the library itself answered."""
+    box = landmark = vector = 0.0
+    counted = 0
+    with recognizer("fp32") as model:
+        for name, picture in photographs().items():
+            found, known = seen(model, picture), KNOWN[f"{name}.jpg"]["ssd_mobilenetv1"]
+            context.say(name)
+            if len(found) != len(known):
+                return [true(f"faces of {name} as the library finds them", False, str(len(found)), str(len(known)))]
+            for face, wanted in zip(found, known, strict=True):
+                counted += 1
+                box = max(box, float(np.abs(np.array(face.box) - wanted["box"]).max()))
+                landmark = max(landmark, float(np.abs(face.landmarks - wanted["landmarks"]).max()))
+                vector = max(vector, float(np.abs(face.embedding - wanted["embedding"]).max()))
+    spread = f"{counted} faces"
+    return [
+        at_most("boxes beside face-api's, pixels", box, 0.05, spread=spread),
+        at_most("landmarks beside face-api's, pixels", landmark, 0.05, spread=spread),
+        at_most("embeddings beside face-api's, any number", vector, 1e-3, spread=spread, digits=6),
+    ]
+
+
+@registry.check(5, "faces-identified")
+def faces_identified(context: Context) -> list[Row]:
+    shown = photographs()
+    with recognizer("int8-static") as model:
+        faces = [
+            (f"{name}-{place}", face) for name, one in shown.items() for place, face in enumerate(seen(model, one))
+        ]
+        with Index.create(context.folder / "gallery", space=model.space, dimension=model.dimension) as gallery:
+            gallery.add([name for name, _ in faces], [face.vector for _, face in faces])
+            smaller = {
+                name: one.resize((one.width * 3 // 4, one.height * 3 // 4), Image.Resampling.BICUBIC)
+                for name, one in shown.items()
+            }
+            again = [(name, found) for name, one in smaller.items() for found in model.identify(one, gallery)]
+            right = sum(found.id is not None and found.id.startswith(name) for name, found in again)
+            empty = shown["sample5"].crop(EMPTY)
+            nobody, none = model.identify(empty, gallery), seen(model, empty)
+            no_face = _raised(FaceError, lambda: model.compare(empty, empty))
+        with Index.create(Path(tempfile.mkdtemp(dir=context.folder)) / "other", space="0" * 64, dimension=128) as other:
+            refused = _raised(SpaceError, lambda: model.identify(shown["sample3"], other))
+    return [
+        at_least("faces of smaller photographs known again, share", right / max(1, len(again)), 0.9,
+                 spread=f"{right} of {len(again)}, {len(faces)} in the gallery"),
+        true("a picture without a face", not nobody and len(none) == 0 and "No face" in none.message, none.message,
+             "an empty answer that says so"),
+        true("a comparison without a face", bool(no_face), no_face, "FaceError"),
+        true("a gallery of another space", bool(refused), refused, "SpaceError"),
+    ]  # fmt: skip
+
+
+def _raised(kind: type[Exception], call: Any) -> str:
+    try:
+        call()
+    except kind as error:
+        return f"{type(error).__name__}: {str(error)[:60]}…"
+    return ""
