@@ -55,6 +55,8 @@ def inputs_for(bundle: Bundle, given: Sequence[Path] = ()) -> Inputs:
     """
     if bundle.manifest.preprocessing.tabular is not None or bundle.manifest.preprocessing.series is not None:
         return _numbers_for(bundle, given)
+    if len(bundle.manifest.components) > 1:
+        raise BenchError(f"bench takes models of one graph; {bundle.manifest.task} is not measured yet.")
     modality: Modality = "text" if bundle.manifest.preprocessing.text is not None else "image"
     if given:
         items = _texts_of(given) if modality == "text" else _images_of(given)

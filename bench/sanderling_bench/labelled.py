@@ -40,6 +40,11 @@ class Case:
 
 def kind_of(bundle: Bundle, data: Path) -> Kind:
     """What the data is for: a folder is for retrieval, a file for what the bundle answers with."""
+    if len(bundle.manifest.components) > 1:
+        raise EvalError(
+            f"eval takes models of one graph; {bundle.manifest.name} is for {bundle.manifest.task}. "
+            "The drift of its graphs is shown by: sanderling inspect --drift"
+        )
     head = bundle.manifest.postprocessing
     if isinstance(head, ForecastOutput):
         return "forecast"

@@ -197,8 +197,7 @@ def _tokens(answers: Answers) -> int | None:
 
 
 def _drift(answers: Answers, reference: Answers | None, bundle: Bundle) -> dict[str, Any]:
-    # Of faces an answer is a count and a score: the bundle states the drift of each graph.
-    if reference is None or len(bundle.manifest.components) > 1:
+    if reference is None:
         return {}
     found: dict[str, Any] = {"cosine_to_fp32": tuple(cosines(answers.rows, reference.rows).tolist())}
     if isinstance(bundle.manifest.postprocessing, ClassificationOutput):
@@ -208,10 +207,7 @@ def _drift(answers: Answers, reference: Answers | None, bundle: Bundle) -> dict[
 
 
 def _work(model: Model, inputs: Inputs) -> dict[str, Any]:
-    """The arithmetic of each input alone, in the graph that answers; of several graphs nothing, for which of them run
-    depends on the input."""
-    if len(model.bundle.manifest.components) > 1:
-        return {}
+    """The arithmetic of each input alone, in the graph that answers."""
     (component,) = model.bundle.manifest.components.values()
     graph = model.bundle.path / component.variants[model.variant].forms[model.plan.form].graph
     prepared = model.front.prepare(list(inputs.items), None)

@@ -141,6 +141,23 @@ def test_faces_are_identified_in_a_gallery(model: FaceRecognizer) -> None:
     assert (nobody.id, nobody.similarity) == (None, -1.0)
 
 
+def test_an_index_is_a_gallery(model: FaceRecognizer, tmp_path: Path) -> None:
+    two = model(tiny_faces.picture(0, 1))
+    with sanderling.Index.create(tmp_path / "people", space=model.space, dimension=model.dimension) as people:
+        people.add(["ada", "bea"], two.embeddings, [{"since": 1843}, {"since": 1850}])
+        found = model.identify(tiny_faces.picture(0, 1), people)
+        assert [(one.id, one.metadata) for one in found] == [("ada", {"since": 1843}), ("bea", {"since": 1850})]
+        assert model.identify(tiny_faces.picture(), people) == ()
+        (stranger,) = model.identify(tiny_faces.picture(0, seed=2), people)
+        assert stranger.id is None
+        assert -1 < stranger.similarity < stranger.threshold
+    with (
+        sanderling.Index.create(tmp_path / "words", space="8" * 64, dimension=model.dimension) as words,
+        pytest.raises(SpaceError, match="The gallery is of the embedding space"),
+    ):
+        model.identify(two, words)
+
+
 def test_a_gallery_of_another_space_is_refused(model: FaceRecognizer, tmp_path: Path) -> None:
     with pytest.raises(SpaceError, match="The gallery is of the embedding space 8888"):
         model.identify(tiny_faces.picture(0), Gallery("8" * 64))
@@ -314,3 +331,15 @@ def test_boxes_find_their_partners() -> None:
     assert matched(found[:1], expected) is None
     assert matched(found + 100, expected) is None
     assert matched(np.array([[0, 0, 10, 10], [1, 1, 9, 9.0]]), expected) is None
+
+
+def test_bench_and_eval_say_that_they_do_not_measure_faces(bundle: Path, tmp_path: Path) -> None:
+    from sanderling.bundle import open_bundle
+    from sanderling.errors import BenchError, EvalError
+    from sanderling_bench.inputs import inputs_for
+    from sanderling_bench.labelled import kind_of
+
+    with pytest.raises(BenchError, match="face-recognition is not measured yet"):
+        inputs_for(open_bundle(bundle))
+    with pytest.raises(EvalError, match="is for face-recognition"):
+        kind_of(open_bundle(bundle), tmp_path)
