@@ -180,7 +180,7 @@ def _component(
     for variant in chosen:
         making = _making(work.recipe, variant)
         if making.precision != "fp32" and name in work.wanted.in_float:
-            notes.append(f"{variant}: {name} keeps its floats, for it would stray too far")
+            notes.append(f"{variant}: {name} keeps its floats, as the recipe says")
             if "fp32" in forms:
                 forms[variant] = forms["fp32"]
                 continue
