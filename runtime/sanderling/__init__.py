@@ -43,7 +43,8 @@ if TYPE_CHECKING:
         VerdictWarning,
     )
     from sanderling.faces import Face, FaceMatch, Faces, Identification
-    from sanderling.index.index import Hit, Index
+    from sanderling.index.index import Index
+    from sanderling.index.opened import Hit
     from sanderling.index.uses import near_duplicates, recommend
     from sanderling.loading import load
     from sanderling.model import Model
@@ -111,7 +112,8 @@ _HOMES = {
         "VerdictWarning",
     ),
     "sanderling.faces": ("Face", "FaceMatch", "Faces", "Identification"),
-    "sanderling.index.index": ("Hit", "Index"),
+    "sanderling.index.index": ("Index",),
+    "sanderling.index.opened": ("Hit",),
     "sanderling.index.uses": ("near_duplicates", "recommend"),
     "sanderling.loading": ("load",),
     "sanderling.model": ("Model",),

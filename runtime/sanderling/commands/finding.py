@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from sanderling.commands.console import plain, print_json, stdout
 from sanderling.index.filters import Filter
 from sanderling.index.folder import piece_id
-from sanderling.index.index import Hit, Index
+from sanderling.index.index import Index
+from sanderling.index.opened import Hit
 from sanderling.results import Embedding
 
 _SNIPPET = 240

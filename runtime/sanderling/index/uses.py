@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from sanderling.counts import whole_number
 from sanderling.errors import InputError
 from sanderling.index.filters import Filter
-from sanderling.index.index import Hit, Index
+from sanderling.index.index import Index
+from sanderling.index.opened import Hit
 
 _ROWS_AT_ONCE = 1024
 _DISLIKED = 0.5
