@@ -70,12 +70,10 @@ def killed(context: Context, moments: int = _MOMENTS) -> list[Row]:
     must("index", folder, "-m", bundle, "-o", context.folder / "whole.index")
     seconds = time.monotonic() - begun
     draw = random.Random(6)
-    wrong, resumed, acknowledged = [], 0, set[str]()
-    for moment in range(moments):
-        if moment % 20 == 0:
-            context.say(f"killed {moment} times")
+    wrong, ended, kills, acknowledged = [], 0, 0, set[str]()
+    while kills < moments and ended < 3 * moments:
         process = subprocess.Popen(
-            [sys.executable, "-c", _FAULTY, "none", "-1", "index", str(folder), "-m", str(bundle), "-o", str(index)],
+            _faulty("none", -1, folder, bundle, index),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -88,20 +86,24 @@ def killed(context: Context, moments: int = _MOMENTS) -> list[Row]:
             _, said = process.communicate()
         acknowledged |= _acknowledged(said)
         failure = _check(index, acknowledged)
-        if failure:
-            wrong.append(f"{moment}: {failure}")
-        if len(acknowledged) > 0 and process.returncode == 0:
+        if process.returncode == 0:
             # All is done: begin anew, so that every moment of an indexing is met.
-            resumed += 1
+            ended += 1
             _remove(index)
             acknowledged = set()
+        else:
+            kills += 1
+            if kills % 20 == 0:
+                context.say(f"killed {kills} times")
+        if failure:
+            wrong.append(f"{kills}: {failure}")
     return [
         true(
             "indexings killed: it opens, holds all that was acknowledged, and goes on",
-            not wrong and moments > 0,
-            f"{moments - len(wrong)} of {moments}",
+            not wrong and kills == moments,
+            f"{kills - len(wrong)} of {moments}",
             "all",
-            spread="; ".join(wrong)[:500] or f"{resumed} came to their end and began anew",
+            spread="; ".join(wrong)[:500] or f"{ended} more came to their end, and began anew",
         )
     ]
 
@@ -111,31 +113,13 @@ def faults(context: Context, step: int = 1) -> list[Row]:
     folder, bundle = _files(context.folder, files=24), built("all-minilm-l6-v2")
     rows = []
     for kind in ("full", "short"):
-        wrong, tried, at, calls = [], 0, 0, 1
-        while at < calls:
+        counted = context.folder / f"{kind}.index"
+        calls = _calls(_run("none", -1, folder, bundle, counted).stderr)
+        wrong, tried = [], 0
+        for at in range(0, calls, step):
             index = context.folder / f"{kind}-{at}.index"
-            done = subprocess.run(
-                [
-                    sys.executable,
-                    "-c",
-                    _FAULTY,
-                    kind,
-                    str(at),
-                    "index",
-                    str(folder),
-                    "-m",
-                    str(bundle),
-                    "-o",
-                    str(index),
-                ],
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=900,
-                env=environment(),
-            )
+            done = _run(kind, at, folder, bundle, index)
             lines = done.stderr.splitlines()
-            calls = max(calls, *(int(line.split()[1]) for line in lines if line.startswith("calls ")))
             tried += 1
             failure = "" if kind == "short" and done.returncode == 0 else _check(index, _acknowledged(done.stderr))
             if kind == "full" and not any(line.startswith("error: ") for line in lines):
@@ -150,7 +134,6 @@ def faults(context: Context, step: int = 1) -> list[Row]:
             _remove(index)
             if failure:
                 wrong.append(f"{at}: {failure}")
-            at += step
             if at % 20 == 0:
                 context.say(f"{kind}: {at} of {calls}")
         what = "a full disk or a failing sync" if kind == "full" else "a short write"
@@ -164,6 +147,28 @@ def faults(context: Context, step: int = 1) -> list[Row]:
             )
         )
     return rows
+
+
+def _faulty(kind: str, at: int, folder: Path, bundle: Path, index: Path) -> list[str]:
+    indexing = ["index", str(folder), "-m", str(bundle), "-o", str(index)]
+    return [sys.executable, "-c", _FAULTY, kind, str(at), *indexing]
+
+
+def _run(kind: str, at: int, folder: Path, bundle: Path, index: Path) -> subprocess.CompletedProcess[str]:
+    """One indexing to its end, with a fault at one call."""
+    return subprocess.run(
+        _faulty(kind, at, folder, bundle, index),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+        env=environment(),
+    )
+
+
+def _calls(said: str) -> int:
+    """How many writes, syncs and renames an indexing made."""
+    return max(int(line.split()[1]) for line in said.splitlines() if line.startswith("calls "))
 
 
 def _files(folder: Path, files: int = _FILES) -> Path:
