@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,7 @@ def unrewritten(checkpoint: Checkpoint, original: Original, folder: Path) -> onn
         path = _module(original.model, original.size, folder)
     elif isinstance(original, ImageClassifier) and not _known_to_optimum(original):
         assert original.description.image is not None  # every image classifier has it
-        path = _module(_Logits(original.model), final_size(original.description.image), folder)
+        path = _module(_Logits(original.model).eval(), final_size(original.description.image), folder)
     else:
         path = _transformers(checkpoint, original.description.task, folder)
     return graphs.clean(path, folder / "clean.onnx", _image_size(original))
@@ -75,6 +76,7 @@ def _known_to_optimum(original: ImageClassifier) -> bool:
     """Whether optimum has an export of the architecture; torch exports the others as they are."""
     from optimum.exporters.tasks import TasksManager
 
+    importlib.import_module("optimum.exporters.onnx.model_configs")  # it registers the architectures
     kind = str(original.model.config.model_type)
     try:
         known = TasksManager.get_supported_tasks_for_model_type(kind, "onnx", library_name="transformers")
