@@ -42,6 +42,7 @@ from sanderling.manifest import (
     Provenance,
     Rescale,
     Resize,
+    SparseOutput,
     TensorSpec,
     TextPreprocessing,
     Tolerance,
@@ -194,6 +195,55 @@ def text_classification_bundle(target: Path) -> Path:
             build.golden(samples, tensors | _token_tensors()),
         )
     return target
+
+
+def ranking_bundle(target: Path) -> Path:
+    """`tiny-ranker`: the first label of `tiny-sentiment` alone, as the relevance of a pair of texts."""
+    text_classification_bundle(target)
+    manifest = read_manifest(target)
+    component = manifest.components["model"]
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["rows"]),
+        helper.make_node("Cast", ["attention_mask"], ["flat"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["flat", "last"], ["mask"]),
+        helper.make_node("Mul", ["rows", "mask"], ["seen"]),
+        helper.make_node("ReduceSum", ["seen", "middle"], ["total"], keepdims=0),
+        helper.make_node("ReduceSum", ["mask", "middle"], ["count"], keepdims=0),
+        helper.make_node("Div", ["total", "count"], ["mean"]),
+        helper.make_node("Gemm", ["mean", "weight", "bias"], ["logits"]),
+    ]
+    axes = {"last": np.array([2], np.int64), "middle": np.array([1], np.int64)}
+    weights = {"table": TABLE, "weight": WEIGHT[:, :1], "bias": BIAS[:1], **axes}
+    outputs = (TensorSpec("logits", "float32", ("batch", 1)),)
+    save_graph(find(target, "model.onnx"), (nodes, weights), component.inputs, outputs)
+    tensors = {f"{name}.output": reference_logits(content)[:1] for name, content in TEXTS.items()}
+    find(target, "tensors.safetensors").write_bytes(save(tensors | _token_tensors()))
+    reseal(
+        target,
+        lambda sealed: msgspec.structs.replace(
+            sealed,
+            name="tiny-ranker",
+            task="text-ranking",
+            components={"model": msgspec.structs.replace(component, outputs=outputs)},
+            postprocessing=ClassificationOutput("logits", "sigmoid", ("relevance",)),
+        ),
+    )
+    return target
+
+
+def sparse_bundle(target: Path) -> Path:
+    """`tiny-sparse`: `tiny-embedding`, whose table's columns are taken for a vocabulary of eight tokens."""
+    embedding_bundle(target)
+    tensors = {f"{name}.output": reference_weights(content) for name, content in TEXTS.items()}
+    find(target, "tensors.safetensors").write_bytes(save(tensors | _token_tensors()))
+    head = SparseOutput("last_hidden_state", "max", "log1p_relu", DIMENSION)
+    reseal(target, lambda sealed: msgspec.structs.replace(sealed, name="tiny-sparse", postprocessing=head))
+    return target
+
+
+def reference_weights(text: str) -> NDArray[np.float32]:
+    """The largest of each column over the tokens' table rows, at least 0, by log(1 + x); (DIMENSION,)."""
+    return np.log1p(np.maximum(TABLE[token_ids(text)].astype(np.float64), 0)).max(axis=0).astype(np.float32)
 
 
 def image_classification_bundle(target: Path) -> Path:

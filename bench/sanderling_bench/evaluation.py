@@ -216,7 +216,8 @@ def _arrays(columns: Mapping[str, Column]) -> dict[str, NDArray[np.float64]]:
 def _prompts(bundle: Bundle, kind: Kind, plan: EvalPlan) -> tuple[str | None, str | None]:
     """The prompts of queries and of everything else, by name. Raises EvalError: no such prompt."""
     text = bundle.manifest.preprocessing.text
-    known = {} if text is None else text.prompts
+    # A cross-encoder sees a query and a document as they are.
+    known = {} if text is None or bundle.manifest.task == "text-ranking" else text.prompts
     for option, name in (("--prompt", plan.prompt), ("--query-prompt", plan.query_prompt)):
         if name is None:
             continue

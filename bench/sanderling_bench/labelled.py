@@ -11,7 +11,7 @@ import numpy as np
 
 from sanderling.bundle import Bundle
 from sanderling.errors import EvalError
-from sanderling.manifest import ClassificationOutput, EmbeddingOutput, ForecastOutput, RegressionOutput
+from sanderling.manifest import ClassificationOutput, EmbeddingOutput, ForecastOutput, RegressionOutput, SparseOutput
 from sanderling_bench.datasets import SUFFIXES, Row, names_of, number, pick, rows
 from sanderling_bench.metrics import Kind
 
@@ -50,7 +50,13 @@ def kind_of(bundle: Bundle, data: Path) -> Kind:
         return "forecast"
     if isinstance(head, RegressionOutput):
         return "regression"
-    if isinstance(head, EmbeddingOutput):
+    if bundle.manifest.task == "text-ranking":
+        if not data.is_dir():
+            raise EvalError(
+                f"{data} is a file; a model of text-ranking is evaluated on a folder with queries, corpus and qrels."
+            )
+        return "retrieval"
+    if isinstance(head, EmbeddingOutput | SparseOutput):
         return "retrieval" if data.is_dir() else "pairs"
     if isinstance(head, ClassificationOutput) and len(head.labels) > 1:
         return "classification"

@@ -5,7 +5,7 @@ The data is a folder as BEIR's are: `queries`, `corpus` and `qrels` (or `qrels/t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,14 +14,18 @@ from numpy.typing import NDArray
 
 from sanderling.bundle import Bundle
 from sanderling.errors import EvalError
-from sanderling.manifest import EmbeddingOutput
+from sanderling.manifest import EmbeddingOutput, SparseOutput
 from sanderling.model import Model
+from sanderling.pairs import TextPair
+from sanderling.results import TextReport
 from sanderling_bench.answering import answer, chunks
 from sanderling_bench.datasets import SUFFIXES, names_of, number, pick, rows
 from sanderling_bench.labelled import modality_of, sample
 from sanderling_bench.metrics import NDCG_DEPTH, RECALL_DEPTHS
 
 MAX_VECTOR_BYTES = 4 * 2**30
+# Pairs of query and document that a cross-encoder is given.
+MAX_PAIRS = 1_000_000
 
 _ID = ("_id", "id")
 _QUERY_ID = ("query-id", "query_id", "query")
@@ -49,8 +53,10 @@ class Retrieval:
         if modality_of(bundle) != "text":
             raise EvalError(f"{folder} is a folder, for retrieval of texts; {bundle.manifest.name} takes images.")
         head = bundle.manifest.postprocessing
-        assert isinstance(head, EmbeddingOutput)  # kind_of() has said so
-        self._dimension = head.dimension
+        # kind_of() has said that it is one of those; a cross-encoder has no vectors, but a score for each pair.
+        self._dimension = head.dimension if isinstance(head, EmbeddingOutput | SparseOutput) else 0
+        # Sparse vectors are compared by their dot product, others by their cosine.
+        self._lengths = not isinstance(head, SparseOutput)
         self._roles = names_of({"text": _TEXT}, given)
         self.queries, self.corpus = _file(folder, "queries"), _file(folder, "corpus")
         self.qrels = _file(folder, "qrels", "qrels/test")
@@ -75,6 +81,8 @@ class Retrieval:
         self._check_size(models, len(asked))
         wanted = set(asked)
         lines: list[int] = []
+        if self._dimension == 0:
+            return self._cross(models, asked, watch)
         queries, cut_queries = self._embed(models, self.queries, prompts[0], len(asked), watch, wanted, lines)
         documents, cut_documents = self._embed(models, self.corpus, prompts[1], len(self._documents), watch)
         measured: dict[str, dict[str, list[float]]] = {}
@@ -88,6 +96,32 @@ class Retrieval:
             measured[name] = columns
         relevant = tuple(len(self._judged[query]) for query in asked)
         return Ranked(tuple(lines), relevant, measured, cut_queries + cut_documents)
+
+    def _cross(self, models: Mapping[str, Model], asked: Sequence[int], watch: Watch) -> Ranked:
+        """Rank by a model that sees each query together with each document."""
+        if len(asked) * len(self._documents) > MAX_PAIRS:
+            raise EvalError(
+                f"{len(asked):,} queries with {len(self._documents):,} documents each are more than {MAX_PAIRS:,} "
+                "pairs. Evaluate fewer queries (--limit), or fewer documents."
+            )
+        wanted = set(asked)
+        queries, documents = list(self._texts(self.queries, wanted)), list(self._texts(self.corpus, None))
+        if len(queries) != len(asked) or len(documents) != len(self._documents):
+            raise EvalError(f"{self.queries.parent} was changed while it was read. Evaluate again.")
+        measured: dict[str, dict[str, list[float]]] = {}
+        cut = 0
+        for name, model in models.items():
+            columns: dict[str, list[float]] = {}
+            cut = 0
+            for done, (query, (_, text)) in enumerate(zip(asked, queries, strict=True), 1):
+                answers = model.answer([TextPair(text, document) for _, document in documents])
+                cut += sum(isinstance(report, TextReport) and not report.complete for report in answers.reports)
+                for column, value in rank_one(answers.rows[:, 0], self._judged[query]).items():
+                    columns.setdefault(column, []).append(value)
+                watch(f"{name}: ranking", done, len(asked))
+            measured[name] = columns
+        relevant = tuple(len(self._judged[query]) for query in asked)
+        return Ranked(tuple(line for line, _ in queries), relevant, measured, cut)
 
     def _ids(self, path: Path) -> dict[str, int]:
         found: dict[str, int] = {}
@@ -154,7 +188,7 @@ class Retrieval:
             answers, lost = answer(models, path, [line for line, _ in chunk], [text for _, text in chunk], prompt)
             for name, found in answers.items():
                 held = vectors.setdefault(name, np.empty((count, found.shape[1]), np.float32))
-                lengths = np.linalg.norm(found, axis=1, keepdims=True)
+                lengths = np.linalg.norm(found, axis=1, keepdims=True) if self._lengths else np.ones((1, 1))
                 held[done : done + len(chunk)] = found / np.where(lengths > 0, lengths, 1)
             done += len(chunk)
             cut += lost

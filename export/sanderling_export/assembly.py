@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
+from safetensors.numpy import save_file
 
 import sanderling
 from sanderling import sealing
@@ -24,17 +25,19 @@ from sanderling.manifest import (
     Manifest,
     Preprocessing,
     Provenance,
+    SparseOutput,
     Tolerance,
     Variant,
 )
 from sanderling_export.checkpoint import Checkpoint
 from sanderling_export.description import Description
-from sanderling_export.original import TOKENIZER_NAME
 from sanderling_export.plan import Plan
+from sanderling_export.tokens import TOKENIZER_NAME
 
 COMPONENT = "model"
 FORM = "padded"
 LICENSE_NAME = "LICENSE.txt"
+WEIGHTS_NAME = "dense.safetensors"
 
 _VERSIONS = (
     "torch",
@@ -63,12 +66,16 @@ def draft(
     if text is not None and known.tokenizer is not None:
         (build / TOKENIZER_NAME).write_bytes(known.tokenizer)
         text = replace(text, tokenizer=f"{prefix}/{TOKENIZER_NAME}")
+    head = known.head
+    if isinstance(head, EmbeddingOutput) and head.dense:
+        save_file(dict(known.weights), build / WEIGHTS_NAME)
+        head = replace(head, weights=f"{prefix}/{WEIGHTS_NAME}")
     license_file = None
     if plan.license_file is not None:
         shutil.copyfile(plan.license_file, build / LICENSE_NAME)
         license_file = f"{prefix}/{LICENSE_NAME}"
     variants = {name: Variant(dict(made), Tolerance(-1.0)) for name, made in forms.items()}
-    embedding = isinstance(known.head, EmbeddingOutput)
+    embedding = isinstance(known.head, EmbeddingOutput | SparseOutput)
     return Manifest(
         format=FORMAT,
         version=f"{MAJOR_VERSION}.{MINOR_VERSION}",
@@ -78,7 +85,7 @@ def draft(
         default_variant=default_variant(plan, tuple(forms)),
         components={COMPONENT: replace(component, variants=variants)},
         preprocessing=Preprocessing(text, known.image),
-        postprocessing=known.head,
+        postprocessing=head,
         golden=files,
         provenance=Provenance(
             plan.checkpoint.source,
@@ -103,17 +110,28 @@ def space(checkpoint: Checkpoint, known: Description) -> str:
     """The fingerprint of the embedding space: vectors are comparable only where it is the same.
 
     SHA-256 of canonical JSON (sorted keys, no blanks) of the digest of the original weights, pooling, normalization,
-    dimension and prompts.
+    dimension and prompts; of an output that is pooled in its graph also the output, and `include_prompt` where it is
+    false.
     """
     head = known.head
-    assert isinstance(head, EmbeddingOutput)
-    content = {
+    assert isinstance(head, EmbeddingOutput | SparseOutput)
+    content: dict[str, object] = {
         "weights": checkpoint.sha256,
         "pooling": head.pooling,
-        "normalize": head.normalize,
         "dimension": head.dimension,
         "prompts": known.text.prompts if known.text else {},
     }
+    if isinstance(head, SparseOutput):
+        return _digest({**content, "activation": head.activation, "type": "sparse"})
+    content["normalize"] = head.normalize
+    if head.pooling == "none":
+        content["output"] = head.output
+    if not head.include_prompt:
+        content["include_prompt"] = False
+    return _digest(content)
+
+
+def _digest(content: dict[str, object]) -> str:
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -38,9 +38,19 @@ def export(
         typer.Option("-o", "--output", help="The bundle's folder. Default for a recipe: bundles/NAME beside it."),
     ] = None,
     task: Annotated[
-        str | None, typer.Option(help="feature-extraction, text-classification or image-classification.")
+        str | None,
+        typer.Option(
+            help="feature-extraction, text-classification, text-ranking, image-classification or "
+            "image-feature-extraction."
+        ),
     ] = None,
-    pooling: Annotated[str | None, typer.Option(help="mean, cls, last, max, mean_sqrt_len or weighted_mean.")] = None,
+    pooling: Annotated[
+        str | None,
+        typer.Option(
+            help="mean, cls, last, max, mean_sqrt_len, weighted_mean or splade; of images mean, cls, pooler or "
+            "penultimate."
+        ),
+    ] = None,
     normalize: Annotated[
         bool | None, typer.Option("--normalize/--no-normalize", help="Embeddings of length 1, or as they are.")
     ] = None,
@@ -182,8 +192,14 @@ def _searched(output: Path) -> _Searched:
 
 
 AUTO = "auto"
-_TASKS = ("feature-extraction", "text-classification", "image-classification")
-_POOLINGS = ("mean", "cls", "last", "max", "mean_sqrt_len", "weighted_mean")
+_TASKS = (
+    "feature-extraction",
+    "text-classification",
+    "text-ranking",
+    "image-classification",
+    "image-feature-extraction",
+)
+_POOLINGS = ("mean", "cls", "last", "max", "mean_sqrt_len", "weighted_mean", "splade", "pooler", "penultimate")
 _PRECISIONS = ("fp32", "fp16", "int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only")
 
 

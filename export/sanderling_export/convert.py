@@ -11,14 +11,18 @@ import onnx
 import torch
 
 from sanderling.errors import ExportError, SanderlingError
+from sanderling.manifest import SparseOutput
 from sanderling_export import graphs
 from sanderling_export.checkpoint import Checkpoint
+from sanderling_export.features import ImageEmbedder
 from sanderling_export.original import ImageClassifier, Original, TorchModule, final_size
 from sanderling_export.pace import compare
 from sanderling_export.simplify import simplify
 from sanderling_export.timm_models import TimmClassifier
 
 OPSET = 18
+# Tasks that the exporter knows by another name.
+_EXPORTED_AS: dict[str, str] = {"text-ranking": "text-classification"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +55,16 @@ def convert(checkpoint: Checkpoint, original: Original) -> Converted:
 def unrewritten(checkpoint: Checkpoint, original: Original, folder: Path) -> onnx.ModelProto:
     """The fp32 graph as the original library's exporter writes it, cleaned; files that it makes go to `folder`."""
     if isinstance(original, TorchModule | TimmClassifier):
-        path = _module(original.model, original.size, folder)
+        path = _module(original.model, original.size, folder, original.description.head.output)
     elif isinstance(original, ImageClassifier) and not _known_to_optimum(original):
         assert original.description.image is not None  # every image classifier has it
         path = _module(_Logits(original.model).eval(), final_size(original.description.image), folder)
+    elif isinstance(original, ImageEmbedder):
+        path = _features(original, folder)
     else:
-        path = _transformers(checkpoint, original.description.task, folder)
+        known = original.description
+        task = "fill-mask" if isinstance(known.head, SparseOutput) else _EXPORTED_AS.get(known.task, known.task)
+        path = _transformers(checkpoint, task, folder)
     return graphs.clean(path, folder / "clean.onnx", _image_size(original))
 
 
@@ -123,14 +131,32 @@ def _image_size(original: Original) -> dict[str, int]:
     return {"num_channels": 3, "height": height, "width": width}
 
 
-def _module(model: torch.nn.Module, size: tuple[int, int], folder: Path) -> Path:
+def _features(original: ImageEmbedder, folder: Path) -> Path:
+    """As optimum writes vision models, by tracing: the passes know the graphs that come of it."""
+    assert original.description.image is not None  # an ImageEmbedder has preprocessing of images
+    path = folder / "features.onnx"
+    output = original.description.head.output
+    torch.onnx.export(
+        original.features,
+        (torch.zeros(2, 3, *final_size(original.description.image)),),
+        str(path),
+        input_names=["pixel_values"],
+        output_names=[output],
+        dynamic_axes={"pixel_values": {0: "batch"}, output: {0: "batch"}},
+        opset_version=OPSET,
+        dynamo=False,
+    )
+    return path
+
+
+def _module(model: torch.nn.Module, size: tuple[int, int], folder: Path, output: str = "logits") -> Path:
     path = folder / "module.onnx"
     torch.onnx.export(
         model,
         (torch.zeros(2, 3, *size),),
         str(path),
         input_names=["pixel_values"],
-        output_names=["logits"],
+        output_names=[output],
         dynamic_shapes=({0: torch.export.Dim("batch")},),
         opset_version=OPSET,
         dynamo=True,

@@ -8,12 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sanderling.errors import CheckpointError, ExportError
 from sanderling.manifest import (
     ClassificationOutput,
     EmbeddingOutput,
     ImagePreprocessing,
     LongText,
+    SparseOutput,
     Task,
     TextPreprocessing,
 )
@@ -24,6 +28,8 @@ from sanderling_export.recipe import Module, Pooling
 _NO_LIMIT = 1_000_000
 # A score from which a label holds, where nothing else is said: as likely as not.
 _HALF = 0.5
+# Fewer numbers than this are not measured unasked.
+_SHORTEST = 32
 _CARD_LICENSE = re.compile(r"^license:\s*[\"']?([\w.+-]+)", re.MULTILINE)
 
 
@@ -35,6 +41,9 @@ class Options:
     module: Module | None = None
     pooling: Pooling | None = None
     normalize: bool | None = None
+    prompts: Mapping[str, str] | None = None
+    default_prompt: str | None = None
+    dimensions: tuple[int, ...] = ()
     max_tokens: int | None = None
     labels: tuple[str, ...] | None = None
     pairs: bool | None = None
@@ -46,17 +55,20 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """All that the runtime has to know to answer as the original does. `tokenizer` is a tokenizer.json.
+    """All that the runtime has to know to answer as the original does. `tokenizer` is a tokenizer.json, `weights` the
+    tensors of an embedding's dense layers. `dimensions` are lengths of vectors whose loss is to be measured.
 
     `takes_pairs` says that two texts can be one input, whether or not the model was made for that.
     """
 
     task: Task
-    head: EmbeddingOutput | ClassificationOutput
+    head: EmbeddingOutput | SparseOutput | ClassificationOutput
     text: TextPreprocessing | None = None
     tokenizer: bytes | None = None
     image: ImagePreprocessing | None = None
     takes_pairs: bool = False
+    weights: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    dimensions: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -76,10 +88,12 @@ def task_of(checkpoint: Checkpoint, asked: Task | None) -> Task:
         )
     if asked is not None:
         return asked
+    kind = read_json(folder / "config_sentence_transformers.json").get("model_type")
+    if kind == "CrossEncoder" or "sentence_transformers" in config or "sbert_ce_default_activation_function" in config:
+        return "text-ranking" if _labels(config) == 1 else "text-classification"
     if (folder / "modules.json").is_file():
         return "feature-extraction"
-    listed = config.get("architectures")
-    names = [str(name) for name in listed] if isinstance(listed, list) else []
+    names = architectures(checkpoint)
     for name in names:
         if name.endswith("ForSequenceClassification"):
             return "text-classification"
@@ -88,10 +102,39 @@ def task_of(checkpoint: Checkpoint, asked: Task | None) -> Task:
     encoder = any(name.endswith(("Model", "ForMaskedLM", "ForPreTraining")) for name in names)
     if encoder and (folder / "tokenizer_config.json").is_file():
         return "feature-extraction"
+    if encoder and (folder / "preprocessor_config.json").is_file():
+        return "image-feature-extraction"
     raise CheckpointError(
         f"{folder / 'config.json'} does not say which task this checkpoint is for (architectures: "
         f"{', '.join(names) or 'none'}). Say it: --task {' | '.join(get_args(Task))}"
     )
+
+
+def architectures(checkpoint: Checkpoint) -> list[str]:
+    """The names of the classes that the config says the weights are of."""
+    listed = read_json(checkpoint.folder / "config.json").get("architectures")
+    return [str(name) for name in listed] if isinstance(listed, list) else []
+
+
+def _labels(config: Mapping[str, object]) -> int:
+    """How many outputs a classifier's config says it has; transformers' default of 2 where it says nothing."""
+    named = config.get("id2label")
+    count = config.get("num_labels", len(named) if isinstance(named, Mapping) else 2)
+    return count if isinstance(count, int) else 2
+
+
+def ranking_activation(config: Any) -> str:
+    """How a cross-encoder's logit becomes its score: as its config says, else by a sigmoid, as sentence-transformers.
+
+    Raises CheckpointError for a function other than the identity and the sigmoid.
+    """
+    stated = getattr(config, "sentence_transformers", None) or {}
+    path = stated.get("activation_fn") or getattr(config, "sbert_ce_default_activation_function", None)
+    if path is None or str(path).endswith(".Sigmoid"):
+        return "sigmoid"
+    if str(path).endswith(".Identity"):
+        return "none"
+    raise CheckpointError(f"The cross-encoder's scores are by {path}; Sanderling knows Sigmoid and Identity.")
 
 
 def token_limit(model: Any, tokenizer: Any, own: int | None, asked: int | None) -> int:
@@ -166,6 +209,29 @@ def thresholds_of(
 def made_for_pairs(labels: tuple[str, ...], asked: bool | None) -> bool:
     """Whether an input is two texts: as asked for, else where the labels are those of inference between two texts."""
     return any(label.lower().startswith("entail") for label in labels) if asked is None else asked
+
+
+def prompts_of(model: Any, options: Options) -> dict[str, str]:
+    """The prompts of a model of sentence-transformers, or those asked for, which it is then given; empty if all are.
+
+    Its default prompt becomes the one asked for, and none where it is not among them.
+    """
+    if options.prompts is not None:
+        model.prompts = dict(options.prompts)
+    prompts = dict(model.prompts) if any(model.prompts.values()) else {}
+    default = options.default_prompt or model.default_prompt_name
+    model.default_prompt_name = default if default in prompts else None
+    return prompts
+
+
+def shorter(size: int, asked: tuple[int, ...]) -> tuple[int, ...]:
+    """Lengths of cut vectors whose loss is measured: as asked for, else a half and a quarter of all numbers.
+
+    Raises ExportError for more than there are.
+    """
+    if any(dimensions >= size for dimensions in asked):
+        raise ExportError(f"dimensions are {', '.join(map(str, asked))}; the vectors have {size} numbers to cut.")
+    return asked or tuple(cut for cut in (size // 2, size // 4) if cut >= _SHORTEST)
 
 
 def windows_of(limit: int, asked: LongText | None) -> LongText:

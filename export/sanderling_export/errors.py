@@ -9,5 +9,5 @@ def unsupported(what: str) -> ExportError:
     """An error for what Sanderling cannot export yet."""
     return ExportError(
         f"This checkpoint cannot be exported: {what}, which Sanderling does not handle. "
-        "Supported are text encoders (feature-extraction, text-classification) and image classifiers."
+        "Supported are text encoders (feature-extraction, text-classification, text-ranking) and models of images."
     )

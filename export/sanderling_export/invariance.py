@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sanderling import cores, heads
 from sanderling.bundle import open_bundle
+from sanderling.heads import Layer
 from sanderling.loading import assemble
 from sanderling.manifest import (
     ClassificationOutput,
@@ -21,6 +22,7 @@ from sanderling.manifest import (
     Form,
     Invariance,
     Postprocessing,
+    SparseOutput,
     TextPreprocessing,
 )
 from sanderling.pairs import TextPair
@@ -57,10 +59,17 @@ class TextProbe:
     """Runs a text variant in ways of batching and padding that the runtime's own schedule would not choose."""
 
     def __init__(
-        self, root: Path, form: Form, component: Component, text: TextPreprocessing, head: Postprocessing
+        self,
+        root: Path,
+        form: Form,
+        component: Component,
+        text: TextPreprocessing,
+        head: Postprocessing,
+        dense: Sequence[Layer] = (),
     ) -> None:
         self._names = [spec.name for spec in component.inputs]
         self._head = head
+        self._dense = dense
         self._limit = text.max_tokens
         self._encoder = TextEncoder((root / text.tokenizer).read_bytes(), text, text.tokenizer)
         self._session = Session(root / form.graph, component, threads=cores.granted(), optimized=form.optimized)
@@ -89,5 +98,8 @@ class TextProbe:
         outputs = self._session.run(feeds)
         if isinstance(self._head, ClassificationOutput):
             return heads.classify(outputs, self._head)
+        if isinstance(self._head, SparseOutput):
+            return heads.sparse(outputs, feeds, self._head)
         assert isinstance(self._head, EmbeddingOutput)  # a text's answer is one of the two
-        return heads.embed(outputs, feeds, self._head)
+        skipped = [encoded.report.prompt_tokens for encoded in batch]
+        return heads.embed(outputs, feeds, self._head, dense=self._dense, skipped=skipped)

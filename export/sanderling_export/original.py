@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from sanderling.errors import CheckpointError, ExportError, RecipeError, Sanderl
 from sanderling.manifest import (
     CenterCrop,
     ClassificationOutput,
+    DenseLayer,
     EmbeddingOutput,
     ImagePreprocessing,
     Normalize,
@@ -24,17 +26,15 @@ from sanderling.manifest import (
     ResizeFit,
     ResizeShortest,
     Task,
-    TextPreprocessing,
 )
 from sanderling.pairs import TextPair
-from sanderling_export import description, images, timm_models, vision_operators
+from sanderling_export import description, features, images, sparse, timm_models, tokens, vision_operators
 from sanderling_export.checkpoint import Checkpoint
 from sanderling_export.description import Description, Options
 from sanderling_export.recipe import Module
 
 Array = NDArray[Any]
 _IMAGES_A_RUN = 8
-TOKENIZER_NAME = "tokenizer.json"
 
 _POOLINGS = {
     "mean": "mean",
@@ -44,6 +44,7 @@ _POOLINGS = {
     "mean_sqrt_len_tokens": "mean_sqrt_len",
     "weightedmean": "weighted_mean",
 }
+_ACTIVATIONS = {"Identity": "none", "Tanh": "tanh", "ReLU": "relu", "Sigmoid": "sigmoid"}
 _PLAIN = "no modules.json: mean pooling without normalization, as sentence-transformers does it"
 
 
@@ -53,11 +54,14 @@ class Original(Protocol):
     description: Description
     model: torch.nn.Module
 
-    def inputs(self, item: Any) -> dict[str, Array]:
-        """What the library's preprocessing makes of one item, by graph input, without the batch dimension."""
+    def inputs(self, item: Any, prompt: str | None = None) -> dict[str, Array]:
+        """What the library's preprocessing makes of one item, by graph input, without the batch dimension.
+
+        `prompt` names one of the model's prompts (default: its own default).
+        """
         ...
 
-    def answers(self, items: Sequence[Any]) -> NDArray[np.float32]:
+    def answers(self, items: Sequence[Any], prompt: str | None = None) -> NDArray[np.float32]:
         """The final answers, (items, d): embeddings pooled and normalized, or logits."""
         ...
 
@@ -92,12 +96,14 @@ class TextEmbedder:
         st = SentenceTransformer(str(folder), device="cpu", local_files_only=True, trust_remote_code=False)
         st = _repooled(st, options)
         kinds = [type(module).__name__ for module in st]
-        if kinds[:2] != ["Transformer", "Pooling"] or kinds[2:] not in ([], ["Normalize"]):
+        behind = kinds[2:-1] if kinds[-1] == "Normalize" else kinds[2:]
+        if kinds[:2] != ["Transformer", "Pooling"] or any(kind != "Dense" for kind in behind):
             raise CheckpointError(
                 f"{folder / 'modules.json'} stacks {' > '.join(kinds)}; Sanderling exports Transformer > Pooling, "
-                "with or without Normalize."
+                "then any Dense layers, with or without Normalize at the end."
             )
         transformer, pooling = st[0], st[1]
+        dense, weights = _dense([module for module in st if type(module).__name__ == "Dense"])
         pooled = pooling.pooling_mode
         mode = _POOLINGS.get(pooled if isinstance(pooled, str) else "+".join(pooled))
         if mode is None:
@@ -105,16 +111,12 @@ class TextEmbedder:
                 f"The checkpoint pools by {pooled!r}; expected one of {', '.join(_POOLINGS)}. "
                 "Choose another: --pooling mean"
             )
-        if not pooling.include_prompt:
-            raise CheckpointError(
-                "The checkpoint leaves its prompt's tokens out of the pooling (include_prompt: false), "
-                "which Sanderling does not do yet."
-            )
         self.model = transformer.model
         tokenizer = transformer.tokenizer
         limit = description.token_limit(self.model, tokenizer, st.max_seq_length, options.max_tokens)
         st.max_seq_length = limit
-        prompts = dict(st.prompts) if any(st.prompts.values()) else {}
+        prompts = description.prompts_of(st, options)
+        size = len(weights[dense[-1].weight]) if dense else int(pooling.pooling_output_dimension)
         notes = () if (folder / "modules.json").is_file() or options.pooling else (_PLAIN,)
         self._st = st
         self.description = Description(
@@ -123,22 +125,29 @@ class TextEmbedder:
                 "last_hidden_state",
                 mode,  # type: ignore[arg-type]
                 "Normalize" in kinds,
-                int(pooling.pooling_output_dimension),
+                size,
+                include_prompt=bool(pooling.include_prompt),
+                dense=dense,
             ),
-            _text(tokenizer, limit, bool(transformer.do_lower_case), prompts, st.default_prompt_name),
-            _tokenizer_json(tokenizer),
+            tokens.settings(tokenizer, limit, bool(transformer.do_lower_case), prompts, st.default_prompt_name),
+            tokens.tokenizer_json(tokenizer),
+            weights=weights,
+            dimensions=description.shorter(size, options.dimensions),
             notes=notes,
         )
 
-    def inputs(self, item: str) -> dict[str, Array]:
+    def inputs(self, item: str, prompt: str | None = None) -> dict[str, Array]:
         text = self.description.text
         assert text is not None
-        prefix = text.prompts[text.default_prompt] if text.default_prompt else ""
+        name = prompt if prompt is not None else text.default_prompt
+        prefix = text.prompts[name] if name else ""
         features = self._st[0].preprocess([prefix + item])
         return {name: value[0].numpy() for name, value in features.items() if torch.is_tensor(value)}
 
-    def answers(self, items: Sequence[str]) -> NDArray[np.float32]:
-        rows = self._st.encode(list(items), batch_size=16, convert_to_numpy=True, show_progress_bar=False)
+    def answers(self, items: Sequence[str], prompt: str | None = None) -> NDArray[np.float32]:
+        rows = self._st.encode(
+            list(items), prompt_name=prompt, batch_size=16, convert_to_numpy=True, show_progress_bar=False
+        )
         return np.asarray(rows, dtype=np.float32)
 
 
@@ -156,7 +165,7 @@ class TextClassifier:
         limit = description.token_limit(self.model, self._tokenizer, None, options.max_tokens)
         self._limit = limit
         head = _classification(config, int(config.num_labels), options)
-        text = _text(self._tokenizer, limit, False, {}, None)
+        text = tokens.settings(self._tokenizer, limit, False, {}, None)
         pairs, takes_pairs = description.made_for_pairs(head.labels, options.pairs), self._takes_pairs()
         if pairs and not takes_pairs:
             raise CheckpointError(
@@ -167,14 +176,16 @@ class TextClassifier:
             "text-classification",
             head,
             replace(text, pairs=pairs, long_text=description.windows_of(limit, options.long_text)),
-            _tokenizer_json(self._tokenizer),
+            tokens.tokenizer_json(self._tokenizer),
             takes_pairs=takes_pairs,
         )
 
-    def inputs(self, item: str | TextPair) -> dict[str, Array]:
+    def inputs(self, item: str | TextPair, prompt: str | None = None) -> dict[str, Array]:
+        del prompt  # classifiers have none
         return {name: value[0] for name, value in self._tokens(item, "np").items()}
 
-    def answers(self, items: Sequence[str | TextPair]) -> NDArray[np.float32]:
+    def answers(self, items: Sequence[str | TextPair], prompt: str | None = None) -> NDArray[np.float32]:
+        del prompt
         with torch.inference_mode():
             rows = [self.model(**self._tokens(item, "pt")).logits[0].numpy() for item in items]
         return np.stack(rows).astype(np.float32)
@@ -189,6 +200,28 @@ class TextClassifier:
         known = getattr(self.model.config, "type_vocab_size", None)
         numbers = self._tokens(TextPair("a", "b"), "np").get("token_type_ids")
         return numbers is None or known is None or int(numbers.max(initial=0)) < known
+
+
+class TextRanker(TextClassifier):
+    """A cross-encoder: a sequence classifier whose one logit says how relevant the second text is to the first."""
+
+    def __init__(self, checkpoint: Checkpoint, options: Options) -> None:
+        names = description.architectures(checkpoint)
+        if not any(name.endswith("ForSequenceClassification") for name in names):
+            raise CheckpointError(
+                f"{checkpoint.folder} is a {', '.join(names) or 'model of no architecture'}; a ranker is exported from "
+                "a sequence classifier (...ForSequenceClassification)."
+            )
+        super().__init__(checkpoint, dataclasses.replace(options, pairs=True))
+        labels = self.description.head.labels  # type: ignore[union-attr]
+        if len(labels) != 1:
+            raise CheckpointError(
+                f"The checkpoint has {len(labels)} outputs; a ranker has one, the relevance. Export it as a "
+                "classifier: --task text-classification"
+            )
+        activation = description.ranking_activation(self.model.config)
+        head = ClassificationOutput("logits", activation, labels)  # type: ignore[arg-type]
+        self.description = dataclasses.replace(self.description, task="text-ranking", head=head)
 
 
 class ImageClassifier:
@@ -219,13 +252,15 @@ class ImageClassifier:
             image=options.image or images.steps(self._processor),
         )
 
-    def inputs(self, item: Image.Image) -> dict[str, Array]:
+    def inputs(self, item: Image.Image, prompt: str | None = None) -> dict[str, Array]:
+        del prompt  # images have none
         if self._settings is not None:
             return {"pixel_values": torch_preprocess(item, self._settings).numpy()}
         assert self._processor is not None  # one of the two is there
         return {"pixel_values": self._processor(images=item, return_tensors="np")["pixel_values"][0]}
 
-    def answers(self, items: Sequence[Image.Image]) -> NDArray[np.float32]:
+    def answers(self, items: Sequence[Image.Image], prompt: str | None = None) -> NDArray[np.float32]:
+        del prompt
         with torch.inference_mode():
             rows = [
                 self.model(
@@ -240,8 +275,10 @@ class TorchModule:
     """A plain torch module from a recipe's factory, with its preprocessing by Pillow and torch."""
 
     def __init__(self, checkpoint: Checkpoint, module: Module, options: Options) -> None:
-        if options.task != "image-classification" or options.image is None:
-            raise RecipeError("A torch module is exported for image-classification, with image.steps.")
+        if options.task not in ("image-classification", "image-feature-extraction") or options.image is None:
+            raise RecipeError(
+                "A torch module is exported for image-classification or image-feature-extraction, with image.steps."
+            )
         if not checkpoint.path.is_file():
             raise CheckpointError(f"{checkpoint.path} is a folder; a torch module's checkpoint is a weight file.")
         self.model = _build(module)
@@ -249,6 +286,16 @@ class TorchModule:
         self.model.eval()
         self._settings = options.image
         self.size = final_size(options.image)
+        if options.task == "image-feature-extraction":
+            if options.pooling not in (None, "penultimate"):
+                raise RecipeError(f"A torch module's features are penultimate; pooling is {options.pooling!r}.")
+            # On noise, for of an even image many layers may answer alike.
+            probe = torch.rand((1, 3, *self.size), generator=torch.Generator().manual_seed(0))
+            self.model = features.headless(self.model, lambda model: model(probe))
+            self.description = features.described(
+                features.Features(self.model, "penultimate"), probe, options, options.image
+            )
+            return
         with torch.inference_mode():
             count = self.model(torch.zeros(1, 3, *self.size)).shape[1]
         if options.labels is None:
@@ -261,16 +308,20 @@ class TorchModule:
             image=options.image,
         )
 
-    def inputs(self, item: Image.Image) -> dict[str, Array]:
+    def inputs(self, item: Image.Image, prompt: str | None = None) -> dict[str, Array]:
+        del prompt  # images have none
         return {"pixel_values": torch_preprocess(item, self._settings).numpy()}
 
-    def answers(self, items: Sequence[Image.Image]) -> NDArray[np.float32]:
+    def answers(self, items: Sequence[Image.Image], prompt: str | None = None) -> NDArray[np.float32]:
+        del prompt
+        if isinstance(self.description.head, EmbeddingOutput):
+            return features.vectors(features.Features(self.model, "penultimate"), self._pixels, items, self.description)
         with torch.inference_mode():
-            rows = [
-                self.model(torch.stack([torch_preprocess(item, self._settings) for item in batch])).numpy()
-                for batch in _batches(items)
-            ]
+            rows = [self.model(self._pixels(batch)).numpy() for batch in _batches(items)]
         return np.concatenate(rows)
+
+    def _pixels(self, batch: Sequence[Image.Image]) -> torch.Tensor:
+        return torch.stack([torch_preprocess(item, self._settings) for item in batch])
 
 
 def torch_preprocess(image: Image.Image, settings: ImagePreprocessing) -> torch.Tensor:
@@ -340,34 +391,29 @@ def _repooled(st: Any, options: Options) -> Any:
     )
 
 
-def _text(
-    tokenizer: Any, limit: int, lowercase: bool, prompts: dict[str, str], default: str | None
-) -> TextPreprocessing:
-    return TextPreprocessing(
-        TOKENIZER_NAME,
-        limit,
-        pad_token_id=tokenizer.pad_token_id or 0,
-        pad_token_type_id=tokenizer.pad_token_type_id or 0,
-        padding_side=tokenizer.padding_side,
-        truncation_side=tokenizer.truncation_side,
-        lowercase=lowercase,
-        prompts=prompts,
-        default_prompt=default if default in prompts else None,
-    )
-
-
-def _tokenizer_json(tokenizer: Any) -> bytes:
-    from tokenizers import Tokenizer
-
-    if not getattr(tokenizer, "is_fast", False):
-        raise CheckpointError(
-            f"The tokenizer {type(tokenizer).__name__} has no tokenizer.json and cannot be converted to one; "
-            "save it with a fast tokenizer first."
-        )
-    fast = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    fast.no_padding()
-    fast.no_truncation()
-    return bytes(fast.to_str().encode())
+def _dense(modules: Sequence[Any]) -> tuple[tuple[DenseLayer, ...], dict[str, NDArray[np.float32]]]:
+    """sentence-transformers' Dense modules as the manifest's layers, and their tensors."""
+    layers: list[DenseLayer] = []
+    tensors: dict[str, NDArray[np.float32]] = {}
+    for number, module in enumerate(modules, 1):
+        if {module.module_input_name, module.module_output_name} != {"sentence_embedding"}:
+            raise CheckpointError(
+                f"The checkpoint's Dense layer {number} reads {module.module_input_name!r} and writes "
+                f"{module.module_output_name!r}; Sanderling exports layers of the sentence embedding."
+            )
+        function = type(module.activation_function).__name__
+        if function not in _ACTIVATIONS:
+            raise CheckpointError(
+                f"The checkpoint's Dense layer {number} has the activation {function}; expected one of "
+                f"{', '.join(_ACTIVATIONS)}."
+            )
+        bias = module.linear.bias
+        tensors[f"{number}.weight"] = module.linear.weight.detach().float().numpy()
+        if bias is not None:
+            tensors[f"{number}.bias"] = bias.detach().float().numpy()
+        name = f"{number}.bias" if bias is not None else None
+        layers.append(DenseLayer(f"{number}.weight", name, _ACTIVATIONS[function]))  # type: ignore[arg-type]
+    return tuple(layers), tensors
 
 
 def _classification(config: Any, count: int, options: Options) -> ClassificationOutput:
@@ -427,8 +473,16 @@ def _first_line(error: BaseException) -> str:
     return lines[0][:300].rstrip(".") if lines else type(error).__name__
 
 
+def _text_embedder(checkpoint: Checkpoint, options: Options) -> Original:
+    kind: Any = sparse.SparseEmbedder if sparse.is_sparse(checkpoint, options) else TextEmbedder
+    made: Original = kind(checkpoint, options)
+    return made
+
+
 _LIBRARIES: dict[Task, Any] = {
-    "feature-extraction": TextEmbedder,
+    "feature-extraction": _text_embedder,
     "text-classification": TextClassifier,
+    "text-ranking": TextRanker,
     "image-classification": ImageClassifier,
+    "image-feature-extraction": features.ImageEmbedder,
 }

@@ -19,11 +19,12 @@ from sanderling.bundle import open_bundle
 from sanderling.codec import encode
 from sanderling.errors import ExportError, StorageError
 from sanderling.golden import Golden, read_golden
-from sanderling.loading import load
+from sanderling.loading import dense_layers, load
 from sanderling.manifest import (
     MANIFEST_NAME,
     ClassificationOutput,
     Component,
+    EmbeddingOutput,
     Form,
     Invariance,
     Manifest,
@@ -44,6 +45,7 @@ from sanderling_export import (
     graphs,
     invariance,
     labelled,
+    losses,
     original,
     quantize,
     references,
@@ -301,7 +303,12 @@ def _measured(
             failing[name] = f"{name} is below its floor: {'; '.join(short)}"
         moved = _invariance(staging, draft, name, check[:_INVARIANCE_SAMPLES])
         tolerance = _tolerance(name, replayed, stored)
-        measured[name] = replace(variant, drift=found, invariance=moved, tolerance=tolerance)
+        lost = (
+            losses.measure(rows, expected, source.description.dimensions)
+            if isinstance(draft.postprocessing, EmbeddingOutput)
+            else {}
+        )
+        measured[name] = replace(variant, drift=found, invariance=moved, tolerance=tolerance, losses=lost)
     tell("measure speed")
     speeds = speed.beside_fp32(staging, list(measured), check)
     measured |= {name: replace(measured[name], speed=round(ratio.value, 3)) for name, ratio in speeds.items()}
@@ -331,7 +338,9 @@ def _invariance(staging: Path, draft: Manifest, name: str, items: Sequence[objec
     if text is None:
         return None
     form = component.variants[name].forms[assembly.FORM]
-    probe = invariance.TextProbe(staging, form, component, text, draft.postprocessing)
+    head = draft.postprocessing
+    dense = dense_layers(open_bundle(staging, integrity="full"), head) if isinstance(head, EmbeddingOutput) else ()
+    probe = invariance.TextProbe(staging, form, component, text, head, dense)
     return probe.measure([item for item in items if isinstance(item, str | TextPair)])
 
 

@@ -12,7 +12,18 @@ from sanderling.errors import RecipeError
 from sanderling.manifest import ImagePreprocessing, LongText, Name, Target, Task
 from sanderling_export.settings import Settings
 
-Pooling = Literal["mean", "cls", "last", "max", "mean_sqrt_len", "weighted_mean", "none"]
+Pooling = Literal[
+    "mean",
+    "cls",
+    "last",
+    "max",
+    "mean_sqrt_len",
+    "weighted_mean",
+    "splade",
+    "pooler",
+    "penultimate",
+    "none",
+]
 Precision = Literal["fp32", "fp16", "int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only"]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Cosine = Annotated[float, Meta(ge=-1.0, le=1.0)]
@@ -133,6 +144,9 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     module: Module | None = None
     pooling: Pooling | None = None
     normalize: bool | None = None
+    prompts: dict[str, str] | None = None
+    default_prompt: str | None = None
+    dimensions: tuple[Annotated[int, Meta(ge=1, le=1_000_000)], ...] = ()
     max_tokens: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
     labels: str | None = None
     pairs: bool | None = None
@@ -193,6 +207,10 @@ def _check(recipe: Recipe, path: Path) -> None:
                 f"{path}: the variant {name!r} is named after no precision; say which it has, "
                 f"as precision: {', '.join(get_args(Precision))}."
             )
+    prompts = recipe.prompts
+    if recipe.default_prompt is not None and prompts is not None and recipe.default_prompt not in prompts:
+        known = ", ".join(prompts) or "none"
+        raise RecipeError(f"{path}: default_prompt is {recipe.default_prompt!r}, but prompts has {known}.")
     if recipe.default_variant and recipe.variants and recipe.default_variant not in recipe.variants:
         raise RecipeError(
             f"{path}: default_variant is {recipe.default_variant!r}, but variants has {', '.join(recipe.variants)}."

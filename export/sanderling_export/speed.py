@@ -40,11 +40,12 @@ class Ratio:
 
 
 def beside_fp32(root: Path, variants: Sequence[str], items: Sequence[object]) -> dict[str, Ratio]:
-    """The speed of each variant but fp32 over `items`, many in a call, preprocessing included; empty without fp32.
+    """The speed of each variant but fp32 over `items`, many in a call, preprocessing included; empty without fp32, or
+    with it alone.
 
     Each round times every variant in turn, so that what else the machine does meets all of them.
     """
-    if REFERENCE not in variants or not items:
+    if REFERENCE not in variants or len(set(variants)) == 1 or not items:
         return {}
     step = max(1, len(items) // _INPUTS)
     chosen = list(items[::step][:_INPUTS])

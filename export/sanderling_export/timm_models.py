@@ -116,10 +116,12 @@ class TimmClassifier:
             image=settings,
         )
 
-    def inputs(self, item: Image.Image) -> dict[str, Array]:
+    def inputs(self, item: Image.Image, prompt: str | None = None) -> dict[str, Array]:
+        del prompt  # images have none
         return {"pixel_values": self._transform(item).numpy()}
 
-    def answers(self, items: Sequence[Image.Image]) -> NDArray[np.float32]:
+    def answers(self, items: Sequence[Image.Image], prompt: str | None = None) -> NDArray[np.float32]:
+        del prompt
         with torch.inference_mode():
             rows = [
                 self.model(

@@ -67,6 +67,8 @@ if TYPE_CHECKING:
     from sanderling.tasks.face_recognition import FaceRecognizer
     from sanderling.tasks.feature_extraction import EmbeddingModel
     from sanderling.tasks.forecasting import Forecaster
+    from sanderling.tasks.ranking import Ranker, Ranking
+    from sanderling.tasks.sparse import SparseEmbedding, SparseEmbeddings, SparseModel
     from sanderling.tasks.tabular import Regressor, TableClassifier
     from sanderling.tasks.zero_shot import ZeroShotClassifier
     from sanderling.tuning import tune
@@ -136,6 +138,8 @@ _HOMES = {
     "sanderling.tasks.face_recognition": ("FaceRecognizer",),
     "sanderling.tasks.feature_extraction": ("EmbeddingModel",),
     "sanderling.tasks.forecasting": ("Forecaster",),
+    "sanderling.tasks.ranking": ("Ranker", "Ranking"),
+    "sanderling.tasks.sparse": ("SparseEmbedding", "SparseEmbeddings", "SparseModel"),
     "sanderling.tasks.tabular": ("Regressor", "TableClassifier"),
     "sanderling.tasks.zero_shot": ("ZeroShotClassifier",),
     "sanderling.tuning": ("tune",),
@@ -184,6 +188,8 @@ __all__ = [
     "Prediction",
     "Predictions",
     "ProviderError",
+    "Ranker",
+    "Ranking",
     "Regressor",
     "RowReport",
     "SanderlingError",
@@ -191,6 +197,9 @@ __all__ = [
     "SeriesError",
     "SeriesReport",
     "SpaceError",
+    "SparseEmbedding",
+    "SparseEmbeddings",
+    "SparseModel",
     "StalePlanWarning",
     "StorageError",
     "TableClassifier",

@@ -22,6 +22,7 @@ from sanderling.manifest import (
     Resize,
     ResizeFit,
     ResizeShortest,
+    SparseOutput,
 )
 
 # Names that mean a device on Windows, whatever follows their first dot.
@@ -127,6 +128,9 @@ def _references(manifest: Manifest) -> list[tuple[str, str]]:
     found = [(manifest.golden.samples, "golden"), (manifest.golden.tensors, "golden")]
     if manifest.provenance.license_file:
         found.append((manifest.provenance.license_file, "provenance"))
+    head = manifest.postprocessing
+    if isinstance(head, EmbeddingOutput) and head.weights is not None:
+        found.append((head.weights, "postprocessing"))
     if manifest.preprocessing.text:
         found.append((manifest.preprocessing.text.tokenizer, "preprocessing.text"))
     for component_name, component in manifest.components.items():
@@ -285,14 +289,22 @@ def _check_numbers(manifest: Manifest, where: str) -> None:
 
 def _check_perception(manifest: Manifest, where: str) -> None:
     modality = "image" if manifest.task.startswith("image") else "text"
-    wants_embedding = manifest.task == "feature-extraction"
+    wants_embedding = manifest.task in ("feature-extraction", "image-feature-extraction")
     if wants_embedding and manifest.preprocessing.text is None:
         modality = "image"
     if getattr(manifest.preprocessing, modality) is None:
         raise ManifestError(f"{where}: the task {manifest.task} needs preprocessing.{modality}.")
     found = EmbeddingOutput if wants_embedding else ClassificationOutput
-    if not isinstance(manifest.postprocessing, found):
+    sparse = isinstance(manifest.postprocessing, SparseOutput)
+    if sparse and manifest.task == "feature-extraction" and manifest.preprocessing.text is None:
+        raise ManifestError(f"{where}: a postprocessing of type 'sparse' needs preprocessing.text.")
+    if not isinstance(manifest.postprocessing, found) and not (sparse and manifest.task == "feature-extraction"):
         expected = "embedding" if wants_embedding else "classification"
         raise ManifestError(f"{where}: the task {manifest.task} needs a postprocessing of type {expected!r}.")
+    head = manifest.postprocessing
+    if manifest.task == "text-ranking" and (not isinstance(head, ClassificationOutput) or len(head.labels) != 1):
+        raise ManifestError(f"{where}: the task text-ranking needs a single label, whose score is the relevance.")
+    if isinstance(head, EmbeddingOutput) and bool(head.dense) != (head.weights is not None):
+        raise ManifestError(f"{where}: dense layers need a file of weights, and a file of weights needs dense layers.")
     if wants_embedding and manifest.space is None:
         raise ManifestError(f"{where}: an embedding model needs the fingerprint of its space in `space`.")

@@ -94,6 +94,10 @@ class TextFront:
         """Where each token of a text stands: (tokens, 2), first character and the one after the last."""
         return self._encoder.offsets(text)
 
+    def token(self, place: int) -> str:
+        """The token of an id, as it stands in the vocabulary."""
+        return self._encoder.token(place)
+
     def windows(self, items: list[Any], cancellation: Cancellation | None = None) -> list[Windows]:
         """Each text in as many windows as it needs; each window is prepared as `prepare` gives it."""
         return self._encoder.windows(items, cancellation)

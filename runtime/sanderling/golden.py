@@ -29,11 +29,15 @@ Extent = Annotated[int, Meta(ge=0, le=2**40)]
 
 
 class GoldenSample(Struct, frozen=True, omit_defaults=True):
-    """One input: a text, a pair of texts, the path of an image in the bundle, a row of a table, or a series."""
+    """One input: a text, a pair of texts, the path of an image in the bundle, a row of a table, or a series.
+
+    `prompt` names the prompt that a text was answered with; null for the bundle's default.
+    """
 
     id: Name
     text: str | None = None
     text_pair: str | None = None
+    prompt: str | None = None
     image: BundlePath | None = None
     row: dict[str, str | bool | int | float | None] | None = None
     series: tuple[float | None, ...] | None = None
@@ -91,6 +95,8 @@ def read_golden(bundle: Bundle) -> Golden:
             )
         if sample.text is None and sample.text_pair is not None:
             raise ManifestError(f"{where}: sample {sample.id!r} has a text_pair, but no text.")
+        if sample.text is None and sample.prompt is not None:
+            raise ManifestError(f"{where}: sample {sample.id!r} has a prompt, but no text.")
         if f"{sample.id}.output" not in tensors:
             raise ManifestError(f"{where}: sample {sample.id!r} has no reference output among the tensors.")
     return Golden(samples, tensors)

@@ -29,20 +29,26 @@ from sanderling.manifest import (
     ForecastOutput,
     Form,
     RegressionOutput,
+    SparseOutput,
 )
 from sanderling.plan import EXACT, MAX_THREADS, PACKED, Plan, default_form, default_plan, tuned_plan
 from sanderling.providers import CPU, RUNTIME_VERSION, available
 from sanderling.session import Engine, Session
 
 if TYPE_CHECKING:
+    from sanderling.heads import Layer
     from sanderling.shared import Shared
     from sanderling.tasks.classification import Classifier
     from sanderling.tasks.face_recognition import FaceRecognizer
     from sanderling.tasks.feature_extraction import EmbeddingModel
     from sanderling.tasks.forecasting import Forecaster
+    from sanderling.tasks.ranking import Ranker
+    from sanderling.tasks.sparse import SparseModel
     from sanderling.tasks.tabular import Regressor, TableClassifier
 
-    AnyModel: TypeAlias = EmbeddingModel | Classifier | Regressor | TableClassifier | Forecaster | FaceRecognizer
+    AnyModel: TypeAlias = (
+        EmbeddingModel | SparseModel | Classifier | Ranker | Regressor | TableClassifier | Forecaster | FaceRecognizer
+    )
 
 
 # The provider of the tuned plan, or the default where there is none.
@@ -60,6 +66,7 @@ def load(
     batch_invariant: bool = False,
     max_memory: int | str | None = None,
     decode: Decode | None = None,
+    dimensions: int | None = None,
 ) -> AnyModel:
     """Load the bundle in the folder `path`.
 
@@ -74,13 +81,20 @@ def load(
     largest inputs: batches and workers are made as few as it takes, by measuring here, which takes another load or two.
     With `decode` "fast" large JPEG files are decoded at reduced scale, which the report of each tells (`reduced`); with
     "exact" always in full. Default: fast, where the drift measured with it at export holds the variant's floor.
+    `dimensions` cuts an embedding model's vectors to their first so many numbers (Matryoshka); their space is another.
 
     Raises BundleError: not a bundle, damaged, without that variant, or with `decode` "fast" one of which the drift then
     was not measured; VerdictError, a BundleError: the variant asked
-    for failed `verify` here; ProviderError: no such provider here; MemoryLimitError: it does not fit `max_memory`.
+    for failed `verify` here; ProviderError: no such provider here; MemoryLimitError: it does not fit `max_memory`;
+    InputError: dimensions that the model does not have.
     """
     cap = None if max_memory is None else memory.parse_size(max_memory)
     bundle = open_bundle(path, integrity=integrity)
+    head = bundle.manifest.postprocessing
+    if dimensions is not None:
+        if not isinstance(head, EmbeddingOutput):
+            raise InputError(f"dimensions goes with embedding models; {bundle.path} is for {bundle.manifest.task}.")
+        whole_number("dimensions", dimensions, head.dimension)
     plan = choose_plan(bundle, variant, provider, threads, batch_invariant)
     permitted = verdicts.permitted(
         bundle, plan, variant_asked=variant is not None, provider_asked=provider not in (None, AUTO)
@@ -95,6 +109,11 @@ def load(
             model.close()
             raise ProviderError(f"{bundle.path}: {model.placement}; strict=True refuses that. Use another provider.")
         warnings.warn(f"{bundle.path}: {model.placement}.", PartialPlacementWarning, stacklevel=2)
+    if dimensions is not None:
+        from sanderling.tasks.feature_extraction import EmbeddingModel
+
+        assert isinstance(model, EmbeddingModel)  # its head has said so
+        return model.reshaped(dimensions)
     return model
 
 
@@ -202,7 +221,13 @@ def assemble(bundle: Bundle, plan: Plan, shared: Shared | None = None) -> AnyMod
         from sanderling.tasks.feature_extraction import EmbeddingModel
 
         assert manifest.space is not None  # decode() refuses an embedding model without one
-        return EmbeddingModel(bundle, plan, front, engines, head, manifest.space)
+        return EmbeddingModel(bundle, plan, front, engines, head, manifest.space, dense_layers(bundle, head))
+    if isinstance(head, SparseOutput):
+        from sanderling.tasks.sparse import SparseModel
+
+        assert manifest.space is not None  # as above
+        assert isinstance(front, TextFront)
+        return SparseModel(bundle, plan, front, engines, head, manifest.space)
     if isinstance(head, RegressionOutput):
         from sanderling.tasks.tabular import Regressor
 
@@ -215,9 +240,13 @@ def assemble(bundle: Bundle, plan: Plan, shared: Shared | None = None) -> AnyMod
         from sanderling.tasks.tabular import TableClassifier
 
         return TableClassifier(bundle, plan, front, engines, head)
+    assert isinstance(head, ClassificationOutput)
+    if manifest.task == "text-ranking":
+        from sanderling.tasks.ranking import Ranker
+
+        return Ranker(bundle, plan, front, engines, head)
     from sanderling.tasks.classification import Classifier
 
-    assert isinstance(head, ClassificationOutput)
     return Classifier(bundle, plan, front, engines, head)
 
 
@@ -249,6 +278,17 @@ def _session(graph: Path, component: Component, form: Form, plan: Plan, threads:
         optimized=form.optimized and plan.provider == CPU,
         disabled_fusions=plan.disabled_fusions,
     )
+
+
+def dense_layers(bundle: Bundle, head: EmbeddingOutput) -> tuple[Layer, ...]:
+    """The dense layers behind an embedding model's pooling; most have none. Raises BundleError."""
+    if head.weights is None:
+        return ()
+    from sanderling import heads
+    from sanderling.golden import read_safetensors
+
+    where = str(bundle.path / head.weights)
+    return heads.layers(read_safetensors(bundle.read(head.weights), where), head, where)
 
 
 def _only_component(bundle: Bundle) -> Component:

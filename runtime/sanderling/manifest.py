@@ -46,6 +46,8 @@ Task = Literal[
     "feature-extraction",
     "text-classification",
     "image-classification",
+    "image-feature-extraction",
+    "text-ranking",
     "tabular-regression",
     "tabular-classification",
     "time-series-forecasting",
@@ -134,6 +136,20 @@ class Invariance(Struct, frozen=True):
     padding: dict[str, float] = {}
 
 
+class VectorLoss(Struct, frozen=True):
+    """What shorter or smaller vectors cost, measured at export on `samples` inputs, against the original's float32.
+
+    `recall` is the share of an input's ten nearest others, by the original's cosines, that are still among its ten
+    nearest; `cosine` the mean cosine to the original's vector, and `min_cosine` the least (both null where vectors
+    are shorter or bits, so that they have none).
+    """
+
+    recall: Annotated[float, Meta(ge=0.0, le=1.0)]
+    samples: Count
+    cosine: float | None = None
+    min_cosine: float | None = None
+
+
 class Tolerance(Struct, frozen=True):
     """What `verify` demands of each golden sample: a minimum cosine and, if given, a largest absolute difference."""
 
@@ -147,6 +163,8 @@ class Variant(Struct, frozen=True):
     `speed` is the inputs it answered a second where it was exported, divided by those of fp32 in the same run.
     `fast_decode` is its drift on large JPEG files that it decoded at reduced scale, and the original in full; null
     where that was not measured. `decode` says how it decodes them unless it is told otherwise.
+    `losses` say what its vectors cost in a smaller precision ("float16", "int8", "binary"), and cut to fewer numbers
+    ("float32-128").
     """
 
     forms: Annotated[dict[Name, Form], Meta(min_length=1)]
@@ -156,6 +174,7 @@ class Variant(Struct, frozen=True):
     speed: Annotated[float, Meta(gt=0.0)] | None = None
     fast_decode: Drift | None = None
     decode: Decode = "exact"
+    losses: dict[Name, VectorLoss] = {}
 
 
 class Component(Struct, frozen=True):
@@ -358,16 +377,44 @@ class Preprocessing(Struct, frozen=True):
     faces: FacesPreprocessing | None = None
 
 
+class DenseLayer(Struct, frozen=True):
+    """A layer behind the pooling: `activation(x @ weight.T + bias)`, in float32.
+
+    `weight` and `bias` name tensors (outputs, inputs) and (outputs) of the file that EmbeddingOutput's `weights` names.
+    """
+
+    weight: str
+    bias: str | None = None
+    activation: Literal["none", "tanh", "relu", "sigmoid"] = "none"
+
+
 class EmbeddingOutput(Struct, frozen=True, tag_field="type", tag="embedding"):
     """`output` to one vector of `dimension` float32 an input.
 
-    `pooling` works over the tokens that are not padding; `none` takes an output that is already pooled.
-    `normalize` divides by the Euclidean norm (clamped below at 1e-12, as torch's `normalize`).
+    `pooling` works over the tokens that are not padding, and not the prompt's where `include_prompt` is false; `none`
+    takes an output that is already pooled. Then come the layers of `dense`, whose tensors are in the safetensors file
+    `weights`. `normalize` divides by the Euclidean norm (clamped below at 1e-12, as torch's `normalize`).
     """
 
     output: str
     pooling: Literal["mean", "cls", "last", "max", "mean_sqrt_len", "weighted_mean", "none"]
     normalize: bool
+    dimension: Annotated[int, Meta(ge=1, le=1_000_000)]
+    include_prompt: bool = True
+    dense: Annotated[tuple[DenseLayer, ...], Meta(max_length=16)] = ()
+    weights: BundlePath | None = None
+
+
+class SparseOutput(Struct, frozen=True, tag_field="type", tag="sparse"):
+    """`output`, logits over the vocabulary (batch, tokens, dimension), to one weight a token of the vocabulary.
+
+    The weight of each position is log(1 + max(0, x)), with the activation "log1p_log1p_relu" log(1 + that); the
+    `pooling` "max" or "sum" is over the positions that are not padding.
+    """
+
+    output: str
+    pooling: Literal["max", "sum"]
+    activation: Literal["log1p_relu", "log1p_log1p_relu"]
     dimension: Annotated[int, Meta(ge=1, le=1_000_000)]
 
 
@@ -456,7 +503,7 @@ class FaceOutput(Struct, frozen=True, tag_field="type", tag="faces"):
     genders: Annotated[tuple[str, ...], Meta(max_length=1000)] = ()
 
 
-Postprocessing = EmbeddingOutput | ClassificationOutput | RegressionOutput | ForecastOutput | FaceOutput
+Postprocessing = EmbeddingOutput | SparseOutput | ClassificationOutput | RegressionOutput | ForecastOutput | FaceOutput
 
 
 class GoldenFiles(Struct, frozen=True):

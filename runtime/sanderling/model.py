@@ -172,7 +172,7 @@ class Model:
         fed = time.perf_counter()
         outputs = self._engines.single.run(feeds, cancellation)
         ran = time.perf_counter()
-        rows = self._reduce(outputs, feeds).astype(self._dtype, copy=False)
+        rows = self._rows(outputs, feeds, reports).astype(self._dtype, copy=False)
         if not np.isfinite(rows).all():
             raise self._not_finite("0")
         return Answers(rows, tuple(reports), Timing(fed - started, ran - fed, time.perf_counter() - ran))
@@ -192,7 +192,7 @@ class Model:
         fed = time.perf_counter()
         outputs = engine.run(feeds, cancellation)
         ran = time.perf_counter()
-        rows = self._reduce(outputs, feeds)
+        rows = self._rows(outputs, feeds, reports)
         if not np.isfinite(rows).all():
             bad = ", ".join(str(index) for index, row in zip(batch, rows, strict=True) if not np.isfinite(row).all())
             raise self._not_finite(bad)
@@ -203,6 +203,11 @@ class Model:
             f"{self.name} {self.variant} on {self.provider} answered input {inputs} with values that are not finite. "
             f"Run: sanderling verify {self.bundle.path}"
         )
+
+    def _rows(self, outputs: Arrays, feeds: Arrays, reports: Sequence[InputReport]) -> NDArray[Any]:
+        """One row an input of a run, for tasks that need to know what became of each as well."""
+        del reports
+        return self._reduce(outputs, feeds)
 
     def _reduce(self, outputs: Arrays, feeds: Arrays) -> NDArray[Any]:
         raise NotImplementedError

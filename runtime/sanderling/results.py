@@ -6,12 +6,15 @@ Nothing is lost silently: each answer carries a report of what was done to its i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 from numpy.typing import NDArray
+
+from sanderling import precisions
+from sanderling.precisions import Precision
 
 
 class Timing(Struct, frozen=True):
@@ -32,13 +35,15 @@ class TextReport(Struct, frozen=True):
 
     `tokens_lost` counts the tokens cut by truncation among the characters that were read; a text so long that its
     end cannot matter is read only in part, and `characters_unread` counts the rest. A text that was answered in
-    several `windows` counts the tokens of all of them, those that two share twice.
+    several `windows` counts the tokens of all of them, those that two share twice. `prompt_tokens` are the first ones,
+    which a prompt was made into, with the special tokens before it: they take room from the text.
     """
 
     tokens: int
     tokens_lost: int = 0
     characters_unread: int = 0
     windows: int = 1
+    prompt_tokens: int = 0
 
     @property
     def complete(self) -> bool:
@@ -102,14 +107,23 @@ class Embedding(Struct, frozen=True, eq=False):
     """One vector. `embedding` has the shape (d,), float32; `space` is the fingerprint of its embedding space.
 
     `drift` is the lowest cosine to the original's vectors that was measured of its variant at export, or None.
+    In another `precision` the numbers are as in Embeddings, and `scale` is what 8-bit ones are multiplied with.
     """
 
-    embedding: NDArray[np.float32]
+    embedding: NDArray[Any]
     report: InputReport
     space: str
     variant: str
     timing: Timing
     drift: float | None = None
+    precision: Precision = "float32"
+    scale: float | None = None
+
+    @property
+    def floats(self) -> NDArray[np.float32]:
+        """The vector (d,) as float32, whatever its precision; of bits -1 and 1."""
+        scales = None if self.scale is None else np.array([self.scale], np.float32)
+        return precisions.expand(self.embedding[None], self.precision, scales).reshape(-1)
 
     @property
     def tokens_lost(self) -> int:
@@ -118,21 +132,31 @@ class Embedding(Struct, frozen=True, eq=False):
 
     def __repr__(self) -> str:
         begins = ", ".join(f"{value:.4f}" for value in self.embedding[:3])
-        return f"Embedding([{begins}, …], {len(self.embedding)} numbers, {self.variant}, {self.report})"
+        kind = "" if self.precision == "float32" else f" ({self.precision})"
+        return f"Embedding([{begins}, …], {len(self.embedding)} numbers{kind}, {self.variant}, {self.report})"
 
 
 class Embeddings(Struct, frozen=True, eq=False):
     """Vectors of a batch, in input order. `embeddings` has the shape (n, d), float32; the rest is as in Embedding.
 
+    With the `precision` "float16" they are float16; with "int8" whole numbers from -127 to 127, to be multiplied with
+    `scales` (n,); with "binary" bits, 1 where a number is above 0, eight to a byte from the highest, uint8 (n, d / 8).
     Its length, its items (Embedding) and its slices are those of a sequence.
     """
 
-    embeddings: NDArray[np.float32]
+    embeddings: NDArray[Any]
     reports: tuple[InputReport, ...]
     space: str
     variant: str
     timing: Timing
     drift: float | None = None
+    precision: Precision = "float32"
+    scales: NDArray[np.float32] | None = None
+
+    @property
+    def floats(self) -> NDArray[np.float32]:
+        """The vectors (n, d) as float32, whatever their precision; of bits -1 and 1."""
+        return precisions.expand(self.embeddings, self.precision, self.scales)
 
     @property
     def tokens_lost(self) -> tuple[int, ...]:
@@ -153,7 +177,17 @@ class Embeddings(Struct, frozen=True, eq=False):
     def __getitem__(self, index: int | slice) -> Embedding | list[Embedding]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        return Embedding(self.embeddings[index], self.reports[index], self.space, self.variant, self.timing, self.drift)
+        scale = None if self.scales is None else float(self.scales[index])
+        return Embedding(
+            self.embeddings[index],
+            self.reports[index],
+            self.space,
+            self.variant,
+            self.timing,
+            self.drift,
+            self.precision,
+            scale,
+        )
 
     def __iter__(self) -> Iterator[Embedding]:
         return (self[i] for i in range(len(self)))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,7 +29,8 @@ def similarity(a: Vectors, b: Vectors, *, min_cosine: float = MIN_COSINE) -> NDA
 
     Vectors of different variants may be mixed if, by the drift that their bundles state, two variants' vectors of one
     input have a cosine of at least `min_cosine`; the worst case counts, in which both stray from the original in
-    opposite directions. Otherwise, or where a drift was not measured, a MixedVariantsWarning says so.
+    opposite directions. Otherwise, or where a drift was not measured, a MixedVariantsWarning says so. Vectors of any
+    precision compare: bits stand for -1 and 1.
 
     Raises SpaceError if the spaces differ, InputError for what is not an answer of an embedding model.
     """
@@ -59,6 +62,18 @@ def warn_of_mixed(variants: Iterable[tuple[str, float | None]], min_cosine: floa
         )
 
 
+def derived(space: str, *, dimensions: int | None = None, normalize: bool | None = None) -> str:
+    """The fingerprint of a bundle's space with vectors cut to `dimensions`, or normalized otherwise than the bundle's.
+
+    SHA-256 of canonical JSON (sorted keys, no blanks) of `space` and what differs; `space` itself where nothing does.
+    """
+    changes = {"dimensions": dimensions, "normalize": normalize}
+    told = {key: value for key, value in changes.items() if value is not None}
+    if not told:
+        return space
+    return hashlib.sha256(msgspec.json.encode({"space": space, **told}, order="sorted")).hexdigest()
+
+
 def lowest_cosine(drifts: Iterable[float | None]) -> float | None:
     """The lowest cosine between two variants' vectors of one input, if each has at least its given cosine (its stated
     minimum) to the original's; None if one of them is None.
@@ -87,7 +102,7 @@ def _parts(vectors: Vectors, name: str) -> Sequence[Embedding | Embeddings]:
 
 def _directions(parts: Sequence[Embedding | Embeddings]) -> NDArray[np.float64]:
     """The vectors of all parts, (n, d), divided by their lengths, in float64; of zeros where the length is 0."""
-    rows = [part.embeddings if isinstance(part, Embeddings) else part.embedding[None] for part in parts]
+    rows = [part.floats if isinstance(part, Embeddings) else part.floats[None] for part in parts]
     found = np.concatenate(rows).astype(np.float64)
     lengths = np.linalg.norm(found, axis=1, keepdims=True)
     return found / np.where(lengths > 0, lengths, 1.0)

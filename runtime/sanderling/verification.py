@@ -178,13 +178,23 @@ def replay(model: Model, golden: Golden, limits: Tolerance) -> list[Check]:
         return replay_faces(model, golden)
     items = [sample_input(model.bundle, sample) for sample in golden.samples]
     differences = [_input_difference(model, item, golden, s) for item, s in zip(items, golden.samples, strict=True)]
-    groups = {"alone": [[i] for i in range(len(items))], "mixed": _mixed(len(items)), "batch": [[*range(len(items))]]}
+    asked: dict[str | None, list[int]] = {}
+    for index, sample in enumerate(golden.samples):
+        asked.setdefault(sample.prompt, []).append(index)
     return [
         _check(model, golden, index, batching, differences[index], row, limits)
-        for batching, drawn in groups.items()
-        for group in drawn
-        for index, row in zip(group, model.answer([items[i] for i in group]).rows, strict=True)
+        for batching in ("alone", "mixed", "batch")
+        for prompt, members in asked.items()
+        for group in _groups(batching, members)
+        for index, row in zip(group, model.answer([items[i] for i in group], prompt).rows, strict=True)
     ]
+
+
+def _groups(batching: str, members: list[int]) -> list[list[int]]:
+    """The samples of each call, of those that have one prompt."""
+    if batching == "mixed":
+        return [[members[place] for place in group] for group in _mixed(len(members))]
+    return [[index] for index in members] if batching == "alone" else [members]
 
 
 def _mixed(count: int) -> list[list[int]]:
@@ -205,7 +215,7 @@ def cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float6
 
 
 def _input_difference(model: Model, item: object, golden: Golden, sample: GoldenSample) -> float:
-    feeds, _ = model.front.feeds(model.front.prepare([item], None))
+    feeds, _ = model.front.feeds(model.front.prepare([item], sample.prompt))
     worst = 0.0
     for name, expected in golden.inputs(sample).items():
         found = feeds.get(name)

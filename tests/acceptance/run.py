@@ -53,6 +53,7 @@ import index_questions  # isort: skip
 import index_recall  # isort: skip
 import index_speed  # isort: skip
 import index_killed  # isort: skip
+import vectors  # isort: skip
 
 THEMES = (
     same_answers,
@@ -76,6 +77,7 @@ THEMES = (
     tabular,
     image_classification,
     faces,
+    vectors,
     tuner,
     quota,
     passes,

@@ -16,6 +16,12 @@ DEPENDENCIES = {"numpy", "onnxruntime", "tokenizers", "PIL", "msgspec"}
 # Of the extras `pdf` and `search`: each used by one file, which says what to install where it is missing.
 EXTRAS = {"index/reading.py": {"pypdf"}, "index/approximate.py": {"usearch"}}
 COMMAND_LINE = {"typer", "rich"}
+# The libraries that an adapter is for: each imported by its one file alone.
+ADAPTED = {
+    "integrations/langchain.py": {"langchain_core"},
+    "integrations/llamaindex.py": {"llama_index"},
+    "integrations/chroma.py": {"chromadb"},
+}
 TRAINING = {"torch", "transformers", "onnx", "optimum", "sentence_transformers", "safetensors", "scipy", "sklearn"}
 
 LOAD_AND_CALL = """
@@ -55,6 +61,7 @@ def test_the_runtime_imports_the_standard_library_and_five_packages(root: Path) 
         allowed |= EXTRAS.get(name, set())
         if name == "cli.py" or name.startswith("commands/"):
             allowed |= COMMAND_LINE
+        allowed |= ADAPTED.get(name, set())
         assert [(module, line) for module, line in imported(path) if module not in allowed] == [], name
 
 

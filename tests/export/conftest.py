@@ -109,6 +109,15 @@ def _bert_inference(folder: Path) -> Path:
     return _save(folder, transformers.BertForSequenceClassification(config), bert_tokenizer())
 
 
+def _bert_masked(folder: Path) -> Path:
+    return _save(folder, transformers.BertForMaskedLM(bert_config(initializer_range=0.4)), bert_tokenizer())
+
+
+def _bert_ranker(folder: Path) -> Path:
+    config = bert_config(num_labels=1, initializer_range=0.4)
+    return _save(folder, transformers.BertForSequenceClassification(config), bert_tokenizer())
+
+
 def _roberta_inference(folder: Path) -> Path:
     names = {0: "CONTRADICTION", 1: "NEUTRAL", 2: "ENTAILMENT"}
     config = transformers.RobertaConfig(
@@ -228,6 +237,8 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "bert-several": _bert_several,
     "bert-regression": _bert_regression,
     "bert-inference": _bert_inference,
+    "bert-masked": _bert_masked,
+    "bert-ranker": _bert_ranker,
     "roberta-inference": _roberta_inference,
     "vit": _vit,
     "convnext": _convnext,

@@ -90,7 +90,7 @@ def test_prompts_are_put_before_the_text_and_count_against_the_limit() -> None:
     settings = {"prompts": {"query": "query: ", "none": ""}}
     assert encode("sea", "query", **settings).ids.tolist() == tiny_bundles.token_ids("query: sea")
     assert encode("sea", "none", **settings).ids.tolist() == encode("sea", **settings).ids.tolist()
-    assert encode("a " * 14, "query", **settings).report == TextReport(16, 2)
+    assert encode("a " * 14, "query", **settings).report == TextReport(16, 2, prompt_tokens=3)
     assert encode("sea", default_prompt="query", **settings).ids.tolist() == tiny_bundles.token_ids("query: sea")
     assert encode("sea", "none", default_prompt="query", **settings).ids.tolist() == tiny_bundles.token_ids("sea")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from sanderling.errors import ExportError
-from sanderling.manifest import ClassificationOutput, EmbeddingOutput
+from sanderling.manifest import ClassificationOutput, Postprocessing
 from sanderling_export.search.records import Target
 
 _DEFAULT = 0.99
@@ -40,7 +40,7 @@ def target_of(
     return Target(**given) if searched else None
 
 
-def completed(target: Target, head: EmbeddingOutput | ClassificationOutput, *, labelled: bool) -> Target:
+def completed(target: Target, head: Postprocessing, *, labelled: bool) -> Target:
     """The floor, or where none was given: 0.99 of minimum cosine for embeddings, of agreement for classifiers.
 
     Raises ExportError for a floor of agreement where there are no labels to agree on, for a floor of the task's metric

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from sanderling.bundle import Bundle
 from sanderling.commands.console import plain, print_json, stdout, table
-from sanderling.manifest import Decode, Drift, Invariance, Tolerance, Variant
+from sanderling.manifest import Decode, Drift, Invariance, Tolerance, Variant, VectorLoss
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,6 +36,7 @@ class VariantDrift(Struct, frozen=True):
     tolerance: Tolerance
     fast_decode: Drift | None = None
     decode: Decode = "exact"
+    losses: dict[str, VectorLoss] = {}
 
 
 def show_drift(bundle: Bundle, *, as_json: bool) -> None:
@@ -53,6 +54,8 @@ def show_drift(bundle: Bundle, *, as_json: bool) -> None:
     console.print(
         f"[dim]Batch-invariant: 1 - cosine to the same input answered alone is below {INVARIANT_WITHIN:g}.[/]"
     )
+    if any(one.losses for one in found):
+        console.print(_losses(found))
     for one in found:
         if one.drift is not None and one.drift.worst:
             console.print(f"\n[bold]{_titled(one, found)}[/], farthest from the original:")
@@ -76,6 +79,7 @@ def variant_drifts(bundle: Bundle) -> list[VariantDrift]:
             variant.tolerance,
             variant.fast_decode,
             variant.decode,
+            variant.losses,
         )
         for name in manifest.variants
         for component_name, component in manifest.components.items()
@@ -173,6 +177,22 @@ def _invariance(found: list[VariantDrift]) -> Table:
 def _titled(one: VariantDrift, found: list[VariantDrift]) -> str:
     """The variant, and of a model of several graphs the graph."""
     return f"{one.variant}: {one.component}" if len({other.component for other in found}) > 1 else one.variant
+
+
+def _losses(found: list[VariantDrift]) -> Table:
+    title = "Smaller and shorter vectors, against the original's float32"
+    made = table(title, "variant", "vectors", "n", "recall of the 10 nearest", "mean cosine", "min")
+    for one in found:
+        for name, loss in one.losses.items():
+            made.add_row(
+                one.variant,
+                plain(name),
+                f"{loss.samples:,}",
+                f"{loss.recall:.4f}",
+                f"{loss.cosine:.5f}" if loss.cosine is not None else "",
+                f"{loss.min_cosine:.5f}" if loss.min_cosine is not None else "",
+            )
+    return made
 
 
 def _as_number(count: str) -> tuple[int, str]:

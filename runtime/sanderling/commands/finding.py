@@ -30,7 +30,7 @@ def find(index: Index, answer: Embedding, k: int, wanted: Filter | None) -> list
         lambda count: cast("Sequence[Hit]", index.search(answer, count, filter=wanted)),
         max(2 * k, _LEAST_FILES),
     )
-    return ranked(index, answer.embedding / max(float(np.linalg.norm(answer.embedding)), 1e-12), hits)[:k]
+    return ranked(index, answer.floats / np.float32(max(float(np.linalg.norm(answer.floats)), 1e-12)), hits)[:k]
 
 
 def by_file(index: Index, find: Callable[[int], Sequence[Hit]], k: int, but: Collection[str] = ()) -> list[Hit]:

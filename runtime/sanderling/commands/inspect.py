@@ -11,6 +11,7 @@ import typer
 from sanderling.bundle import Bundle, open_bundle
 from sanderling.commands.console import megabytes, plain, print_json, stdout, table
 from sanderling.commands.drift import show_drift, variant_size
+from sanderling.counts import counted
 from sanderling.manifest import (
     ClassificationOutput,
     EmbeddingOutput,
@@ -73,7 +74,12 @@ def _facts(bundle: Bundle) -> Table:
         table.add_row(*line)
     head = manifest.postprocessing
     if isinstance(head, EmbeddingOutput):
-        table.add_row("output", f"{head.dimension} numbers, pooling {head.pooling}, normalized: {_yes(head.normalize)}")
+        layers = f", {counted(len(head.dense), 'dense layer')}" if head.dense else ""
+        without = "" if head.include_prompt else " without the prompt"
+        table.add_row(
+            "output",
+            f"{head.dimension} numbers, pooling {head.pooling}{without}{layers}, normalized: {_yes(head.normalize)}",
+        )
         table.add_row("space", (manifest.space or "")[:16])
     elif isinstance(head, ClassificationOutput):
         some = ", ".join(head.labels[:4]) + (", …" if len(head.labels) > 4 else "")

@@ -14,19 +14,20 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from sanderling.commands import numbers, pictures
-from sanderling.commands.asking import Ask
+from sanderling.commands.asking import Ask, VectorOptions
 from sanderling.commands.console import clean, plain, print_json, stderr, stdout
 from sanderling.counts import counted
 from sanderling.errors import InputError, SanderlingError, TextError
 from sanderling.faces import Faces
 from sanderling.loading import load
 from sanderling.results import Classification, Embedding, ImageReport, InputReport, RowReport, SeriesReport, TextReport
+from sanderling.tasks.sparse import SparseEmbedding
 
 if TYPE_CHECKING:
     from sanderling.model import Model
     from sanderling.predictions import Forecast, Prediction
 
-    Result: TypeAlias = Embedding | Classification | Prediction | Forecast | Faces
+    Result: TypeAlias = Embedding | SparseEmbedding | Classification | Prediction | Forecast | Faces
 
 _CHUNK = 64
 _MAX_TEXT_FILE = 64 * 2**20
@@ -63,11 +64,23 @@ def run(
     variant: Annotated[str | None, typer.Option(help="A variant of the bundle. Default: the bundle's own.")] = None,
     provider: Annotated[str | None, typer.Option(help="The execution provider. Default: cpu.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads a run may use. Default: the cores granted.")] = None,
-    top_k: Annotated[int, typer.Option(min=1, help="Labels to show, best first.")] = 5,
+    top_k: Annotated[int, typer.Option(min=1, help="Labels (or tokens of sparse vectors) to show, best first.")] = 5,
     prompt: Annotated[str | None, typer.Option(help="The name of one of the model's prompts.")] = None,
+    dimensions: Annotated[
+        int | None, typer.Option(min=1, help="Numbers to keep of each vector, the first ones. Default: all.")
+    ] = None,
+    normalize: Annotated[
+        bool | None,
+        typer.Option("--normalize/--no-normalize", help="Vectors of length 1, or not. Default: as the model."),
+    ] = None,
+    precision: Annotated[str, typer.Option(help="Of the vectors: float32, float16, int8 or binary.")] = "float32",
     pair: Annotated[
         str | None,
         typer.Option("--pair", help="A second text, beside every input: pairs of texts.", show_default=False),
+    ] = None,
+    query: Annotated[
+        str | None,
+        typer.Option(help="What every input is to be relevant to; for models of text-ranking.", show_default=False),
     ] = None,
     long_text: Annotated[
         str, typer.Option(help="Of a text too long for the model: truncate, or window (several answers combined).")
@@ -94,7 +107,8 @@ def run(
     # load() says which words it knows.
     chosen: Any = decode
     with load(bundle, variant=variant, provider=provider, threads=threads, decode=chosen) as model:
-        ask = Ask(model, top_k, prompt, pair, long_text, _listed(labels), multi_label, template, horizon, level)
+        vectors = VectorOptions(prompt, dimensions, normalize, precision)
+        ask = Ask(model, top_k, vectors, pair, long_text, _listed(labels), multi_label, template, horizon, level, query)
         items = _items(model, inputs or [], text or [], image or [])
         first = next(items, None)
         if first is None:
@@ -228,10 +242,16 @@ def _record(item: Item, result: Result | str) -> dict[str, Any]:
         return record | {"error": clean(result)}
     if isinstance(result, Embedding):
         record["embedding"] = result.embedding.tolist()
+        if result.precision != "float32":
+            record["precision"] = result.precision
+        if result.scale is not None:
+            record["scale"] = result.scale
     elif isinstance(result, Classification):
         record |= {"labels": result.labels, "scores": result.scores}
         if result.selected != result.labels[:1]:
             record["selected"] = result.selected
+    elif isinstance(result, SparseEmbedding):
+        record["weights"] = result.by_token
     elif isinstance(result, Faces):
         record |= pictures.record(result)
     else:
@@ -273,8 +293,13 @@ class _Table:
             self._below(f"[red]{plain(record['error'])}[/]")
         elif "embedding" in record:
             vector = record["embedding"]
-            head = " ".join(f"{value:+.4f}" for value in vector[:6])
-            self._below(f"{len(vector)} numbers: {head} …")
+            whole = record.get("precision") in ("int8", "binary")
+            head = " ".join(f"{value:+d}" if whole else f"{value:+.4f}" for value in vector[:6])
+            kind = {"int8": f" times {record.get('scale', 0):.3g}", "binary": " (bytes of bits)"}
+            self._below(f"{len(vector)} numbers{kind.get(record.get('precision', ''), '')}: {head} …")
+        elif "weights" in record:
+            for token, weight in record["weights"].items():
+                self._below(f"{weight:7.4f}  {plain(token)}")
         elif "faces" in record:
             for line in pictures.lines(record):
                 self._below(plain(line))

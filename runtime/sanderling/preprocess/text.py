@@ -75,6 +75,7 @@ class TextEncoder:
             raise BundleError(f"{where}: max_tokens is {settings.max_tokens}, no more than the special tokens alone.")
         self._tokenizer.enable_truncation(settings.max_tokens, direction=settings.truncation_side)
         self._others: dict[str, Tokenizer] = {}
+        self._prompt_tokens: dict[str, int] = {}
         self._lock = threading.Lock()
         self._last_read = max(_LAST_READ, _CHARACTERS_A_TOKEN * settings.max_tokens)
 
@@ -89,9 +90,10 @@ class TextEncoder:
         CancelledError or DeadlineError as `cancellation` says, between texts.
         """
         prefix = self._prompt(prompt)
+        leading = self._leading(prefix) if prefix else 0
         # One text by itself, as most are, needs no list of anything.
         if len(texts) == 1 or any(isinstance(text, TextPair) for text in texts):
-            return [self._one(text, index, prefix, cancellation) for index, text in enumerate(texts)]
+            return [self._one(text, index, prefix, leading, cancellation) for index, text in enumerate(texts)]
         prepared = [self._prepare(text, index, prefix) for index, text in enumerate(texts)]
         pieces = [self._piece(text, _FIRST_READ) for text in prepared]
         encoded: list[Encoded] = []
@@ -101,7 +103,7 @@ class TextEncoder:
             for encoding, piece, text in zip(self._encode(pieces[part]), pieces[part], prepared[part], strict=True):
                 if cancellation is not None and len(piece) < len(text):
                     cancellation.check()  # a long text may have to be read a second time
-                encoded.append(self._finish(encoding, piece, text))
+                encoded.append(self._finish(encoding, piece, text, leading))
         return encoded
 
     def windows(self, texts: Sequence[str], cancellation: Cancellation | None = None) -> list[Windows]:
@@ -186,6 +188,11 @@ class TextEncoder:
             arrays["token_type_ids"][row, span] = encoded.type_ids
         return {name: arrays[name] for name in names if name in arrays}
 
+    def token(self, place: int) -> str:
+        """The token of an id, as it stands in the vocabulary; "[place]" for one that the tokenizer does not have."""
+        found = self._tokenizer.id_to_token(place)
+        return f"[{place}]" if found is None else str(found)
+
     def _prompt(self, name: str | None) -> str:
         name = self.settings.default_prompt if name is None else name
         if name is None:
@@ -212,16 +219,30 @@ class TextEncoder:
     def _piece(self, text: str, length: int) -> str:
         return text[-length:] if self.settings.truncation_side == "left" else text[:length]
 
-    def _one(self, text: str | TextPair, index: int, prefix: str, cancellation: Cancellation | None) -> Encoded:
+    def _leading(self, prefix: str) -> int:
+        """Tokens that a prompt is made into, with the special ones before it but not behind it.
+
+        Counted on the prompt alone, as sentence-transformers does for models that leave it out of their pooling.
+        """
+        with self._lock:
+            if prefix not in self._prompt_tokens:
+                encoding = self._encode([self._prepare("", 0, prefix)])[0]
+                last = bool(len(encoding) and encoding.special_tokens_mask[-1])
+                self._prompt_tokens[prefix] = len(encoding) - last
+            return self._prompt_tokens[prefix]
+
+    def _one(
+        self, text: str | TextPair, index: int, prefix: str, leading: int, cancellation: Cancellation | None
+    ) -> Encoded:
         if cancellation is not None:
             cancellation.check()
         if isinstance(text, TextPair):
-            return self._pair(text, index, prefix)
+            return self._pair(text, index, prefix, leading)
         prepared = self._prepare(text, index, prefix)
         piece = self._piece(prepared, _FIRST_READ)
-        return self._finish(self._encode([piece])[0], piece, prepared)
+        return self._finish(self._encode([piece])[0], piece, prepared, leading)
 
-    def _pair(self, pair: TextPair, index: int, prefix: str) -> Encoded:
+    def _pair(self, pair: TextPair, index: int, prefix: str, leading: int) -> Encoded:
         if pair.truncation not in ("longest_first", "only_first"):
             raise TextError(
                 f"Input {index} is truncated by {pair.truncation!r}; longest_first or only_first was expected."
@@ -232,14 +253,14 @@ class TextEncoder:
         encoding = self._encode([pieces], pair.truncation)[0]
         lost = len(self._encode([pieces], "whole")[0]) - len(encoding) if encoding.overflowing else 0
         unread = sum(map(len, whole)) - sum(map(len, pieces))
-        return _encoded(encoding, TextReport(len(encoding), lost, unread))
+        return _encoded(encoding, TextReport(len(encoding), lost, unread, prompt_tokens=leading))
 
-    def _finish(self, encoding: Encoding, piece: str, text: str) -> Encoded:
+    def _finish(self, encoding: Encoding, piece: str, text: str, leading: int) -> Encoded:
         if len(piece) < len(text) and not self._settled(encoding, len(piece)):
             piece = self._piece(text, self._last_read)
             encoding = self._encode([piece])[0]
         lost = sum(len(cut) - sum(cut.special_tokens_mask) for cut in encoding.overflowing)
-        return _encoded(encoding, TextReport(len(encoding), lost, len(text) - len(piece)))
+        return _encoded(encoding, TextReport(len(encoding), lost, len(text) - len(piece), prompt_tokens=leading))
 
     def _settled(self, encoding: Encoding, read: int) -> bool:
         """Whether reading on would leave the kept tokens as they are."""
