@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,27 @@ def test_without_usearch_the_message_says_what_to_install(tmp_path: Path, monkey
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with made(tmp_path, 3) as index, pytest.raises(MissingExtraError, match=r'pip install "sanderling\[search\]"'):
         index.build_graph()
+
+
+def test_codes_are_searched_after_a_graph_was_in_one_process(tmp_path: Path) -> None:
+    pytest.importorskip("usearch")
+    code = """
+import sys
+import numpy as np
+from sanderling import Index
+rows = np.random.default_rng(0).standard_normal((4200, 32))
+for precision in ("float32", "int8"):
+    with Index.create(f"{sys.argv[1]}/{precision}", space="s", dimension=32, precision=precision) as index:
+        index.add([str(n) for n in range(len(rows))], rows, space="s")
+        if precision == "float32":
+            index.build_graph()
+            index.search_approximately(rows[:3], space="s")
+        print(len(index.search(rows[:3], space="s")))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.stdout.split() == ["3", "3"], done.stderr
 
 
 def test_an_empty_graph_finds_nothing(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+# Before usearch: ONNX Runtime 1.31 ends the process where it is imported after usearch 2.26.
+import sanderling.session  # noqa: F401
 from sanderling import cores, storage
 from sanderling.errors import MissingExtraError, SearchIndexError, StorageError
 from sanderling.index import exact, layout
