@@ -4,6 +4,7 @@ own; a picture without a face and a gallery of another space are told."""
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -44,21 +45,26 @@ def seen(model: FaceRecognizer, picture: Any) -> Faces:
     return found
 
 
-def crops(picture: Image.Image, face: Face) -> list[Image.Image]:
-    """Two crops around one face, of other sizes and with the face at other places."""
+def crops(picture: Image.Image) -> list[tuple[Image.Image, float, tuple[int, int]]]:
+    """Two crops of a photograph, the second at half the size, each with that ratio and with what is cut off at the
+    left and above."""
+    width, height = picture.size
+    first = picture.crop((37, 23, width - 11, height - 9))
+    second = picture.crop((6, 12, width - 30, height - 20))
+    half = second.resize((second.width // 2, second.height // 2), Image.Resampling.BICUBIC)
+    return [(first, 1.0, (37, 23)), (half, 0.5, (6, 12))]
+
+
+def again(face: Face, found: Faces, ratio: float, cut: tuple[int, int]) -> Face | None:
+    """The same face in a crop, by its place; None where there is none."""
     left, top, right, bottom = face.box
-    width, height = right - left, bottom - top
-    boxes = (
-        (left - 0.7 * width, top - 0.6 * height, right + 0.5 * width, bottom + 0.7 * height),
-        (left - 0.4 * width, top - 0.8 * height, right + 0.8 * width, bottom + 0.4 * height),
-    )
-    cut = [picture.crop(tuple(round(edge) for edge in box)) for box in boxes]  # type: ignore[arg-type]
-    return [cut[0], cut[1].resize((cut[1].width * 2 // 3, cut[1].height * 2 // 3), Image.Resampling.BICUBIC)]
+    middle = (((left + right) / 2 - cut[0]) * ratio, ((top + bottom) / 2 - cut[1]) * ratio)
 
+    def aside(other: Face) -> float:
+        return math.dist(((other.box[0] + other.box[2]) / 2, (other.box[1] + other.box[3]) / 2), middle)
 
-def nearest(found: Faces) -> Face:
-    """The face in the middle of a crop, which is the largest."""
-    return max(found, key=lambda face: (face.box[2] - face.box[0]) * (face.box[3] - face.box[1]))
+    nearest = min(found, key=aside, default=None)
+    return nearest if nearest is not None and aside(nearest) < (right - left) * ratio / 2 else None
 
 
 @registry.check(5, "faces-found")
@@ -87,13 +93,14 @@ def faces_apart(context: Context) -> list[Row]:
         lost = 0
         with recognizer(variant) as model:
             for name, picture in shown.items():
+                cut = [(seen(model, crop), ratio, away) for crop, ratio, away in crops(picture)]
                 for face in seen(model, picture):
-                    found = [seen(model, crop) for crop in crops(picture, face)]
-                    if not all(len(one) for one in found):
-                        lost += 1
-                        continue
-                    people.append([nearest(one) for one in found])
-                    owners.append(name)
+                    both = [again(face, found, ratio, away) for found, ratio, away in cut]
+                    there = [one for one in both if one is not None]
+                    lost += len(there) < len(both)
+                    if len(there) == len(both):
+                        people.append(there)
+                        owners.append(name)
         context.say(f"{variant}: {len(people)} people")
         same = [float(sanderling.similarity(a.vector, b.vector)[0, 0]) for a, b in people]
         different = [
@@ -102,7 +109,7 @@ def faces_apart(context: Context) -> list[Row]:
             for b, owner in zip(people[place + 1 :], owners[place + 1 :], strict=True)
             if owner == owners[place]
         ]
-        rows.append(at_most(f"faces lost in a crop of them, {variant}", lost, 0, digits=0))
+        rows.append(at_most(f"faces lost in a crop of their photograph, {variant}", lost, 0, digits=0))
         reach = f"one from {min(same):.3f} on, two up to {max(different):.3f}"
         spread = f"{reach}; {len(same)} and {len(different)} pairs"
         what = f"two crops of one person beyond any two people, {variant}"
