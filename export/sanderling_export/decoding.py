@@ -34,8 +34,9 @@ from sanderling_export import drift
 from sanderling_export.original import Original
 from sanderling_export.recipe import Floor
 
-# Times the pixels a side that the first resize leaves: the least that is tried first, for it is the fastest.
-MARGINS = (1.0, 1.5, 2.0)
+# Times the pixels a side that the first resize leaves: the least that is tried first, for it is the fastest. With
+# EfficientNet-Lite0 in int8, 1 gave a mean cosine of 0.9938 and too few labels as the original's (44 of 47).
+MARGINS = (1.0, 1.15, 1.4, 2.0)
 _SCALES = (2, 4, 8)
 _FILES = 48
 # A file is large enough for its scale, and up to so many times as large: the next scale begins at twice.
