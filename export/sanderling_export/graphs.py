@@ -177,6 +177,18 @@ def observe(
         yield values
 
 
+def channel_means(
+    model: onnx.ModelProto, tensors: Iterable[str], feeds: Sequence[Feed]
+) -> dict[str, NDArray[np.float64]]:
+    """The mean of each tensor over the feeds by channel, its second axis: (channels,), float64."""
+    sums: dict[str, NDArray[np.float64]] = {}
+    for values in observe(model, tensors, feeds):
+        for name, value in values.items():
+            axes = tuple(axis for axis in range(value.ndim) if axis != 1)
+            sums[name] = sums.get(name, np.zeros(1)) + value.mean(axis=axes, dtype=np.float64)
+    return {name: total / len(feeds) for name, total in sums.items()}
+
+
 def observe_rows(
     model: onnx.ModelProto, tensors: Iterable[str], feeds: Sequence[Feed]
 ) -> Iterator[dict[str, NDArray[np.float32]]]:

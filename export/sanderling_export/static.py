@@ -7,7 +7,7 @@ Three things make it hold, each measured on EfficientNet-Lite0 (mean cosine of l
   so it is in depthwise kernels, which accumulate wider and need no bound. Other weights take 7 bits, which cannot
   saturate.
 - Rounding weights shifts the mean of every channel; the shift is known from the mean input and goes into the bias
-  (bias correction, Nagel et al. 2019).
+  (bias correction, Nagel et al. 2019). What rounded activations shift beyond that is measured in the end (`shifts`).
 - A few small layers cost most of the drift; found by rounding each alone, weights and input, they stay in float.
 """
 
@@ -31,7 +31,7 @@ from onnxruntime.quantization import (
 )
 
 from sanderling.verification import cosines
-from sanderling_export import depthwise, graphs, rounding
+from sanderling_export import depthwise, graphs, rounding, shifts
 from sanderling_export.depthwise import Window
 from sanderling_export.graphs import Feed
 from sanderling_export.ranges import PERCENTILE, Method, Ranges
@@ -119,8 +119,10 @@ def quantize(
     Layers whose nodes are named in `keep` stay in float; by default those few that cost most.
     """
     model = graphs.named(model)
+    original = graphs.copied(model)
+    samples = feeds
     layers = _layers(model)
-    means = _means(model, layers, feeds[:_MEAN_SAMPLES])
+    means = graphs.channel_means(model, [layer.input for layer in layers], feeds[:_MEAN_SAMPLES])
     grids = _grids(model, layers, feeds[:_MEAN_SAMPLES])
     kept = _most_sensitive(model, layers, grids, means, feeds[:_PROBES]) if keep is None else tuple(keep)
     rounded = [layer for layer in layers if layer.node not in kept]
@@ -166,6 +168,7 @@ def quantize(
         )
         made = onnx.load(str(target))
         _answer_in_float(made)
+        shifts.correct(made, original, samples)
         return Static(made, kept)
 
 
@@ -247,16 +250,6 @@ def _window(attributes: dict[str, Any], dims: Sequence[int]) -> Window | None:
         attributes.get("pads", [0] * (2 * len(ones))),
         attributes.get("dilations", ones),
     )
-
-
-def _means(model: onnx.ModelProto, layers: list[Layer], feeds: Sequence[Feed]) -> dict[str, NDArray[np.float64]]:
-    """The mean of each layer's input, by channel."""
-    sums: dict[str, NDArray[np.float64]] = {}
-    for values in graphs.observe(model, [layer.input for layer in layers], feeds):
-        for name, value in values.items():
-            axes = tuple(axis for axis in range(value.ndim) if axis != 1)
-            sums[name] = sums.get(name, np.zeros(1)) + value.mean(axis=axes, dtype=np.float64)
-    return {name: total / len(feeds) for name, total in sums.items()}
 
 
 def _grids(model: onnx.ModelProto, layers: list[Layer], feeds: Sequence[Feed]) -> dict[str, _Grid]:

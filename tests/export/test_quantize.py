@@ -176,7 +176,7 @@ def test_bias_correction_restores_channel_means(convolutional: onnx.ModelProto) 
     model = graphs.named(convolutional)
     layers = static._layers(model)
     feeds = pictures(64)
-    means = static._means(model, layers, feeds)
+    means = graphs.channel_means(model, [layer.input for layer in layers], feeds)
     pointwise = next(layer for layer in layers if graphs.weights(model)[layer.weight].dims[:2] == [64, 16])
     node = next(n for n in model.graph.node if n.name == pointwise.node)
 
@@ -191,3 +191,21 @@ def test_bias_correction_restores_channel_means(convolutional: onnx.ModelProto) 
     static._correct_bias(exact, pointwise, grid, means)
     graphs.replace(graphs.weights(exact)[pointwise.weight], grid.values)
     np.testing.assert_allclose(channel_means(exact), expected, atol=1e-4)
+
+
+def test_every_layer_of_the_quantized_graph_keeps_its_channel_means(convolutional: onnx.ModelProto) -> None:
+    feeds = pictures(40)
+    model = graphs.named(convolutional)
+    before = {node.name: node.output[0] for node in model.graph.node if node.op_type == "Conv"}
+    made = static.quantize(convolutional, feeds, keep=()).model
+    # A Clip that the rounding does by itself is gone, and its convolution has its output's name.
+    after = {node.name: node for node in made.graph.node if node.op_type == "Conv"}
+    expected = graphs.channel_means(model, before.values(), feeds)
+    found = graphs.channel_means(made, [node.output[0] for node in after.values()], feeds)
+    constants = graphs.weights(made)
+    assert before.keys() == after.keys()
+    for name, node in after.items():
+        (maker,) = [one for one in made.graph.node if node.input[2] in one.output]
+        step = graphs.array(constants[maker.input[1]])
+        # A bias has steps; of half of one it may be off, and the means by what float32 leaves.
+        assert (np.abs(found[node.output[0]] - expected[before[name]]) <= 0.5 * step + 1e-4).all()
