@@ -12,8 +12,9 @@ from sanderling_export.labelled import loss
 from sanderling_export.recipe import Floor, Precision
 from sanderling_export.settings import Settings
 
-# The drift that a floor allows is used up to this share: on inputs nobody has seen yet, the worst is a little worse.
-HEADROOM = 0.9
+# The drift that a floor allows is used up to this share: on inputs nobody has seen yet, the worst is worse. Of two
+# candidates for all-MiniLM-L6-v2 that reached 0.68 and 0.77 of it on 450 texts, 2,000 others took 0.61 and 1.71.
+HEADROOM = 0.75
 
 
 class Candidate(Struct, frozen=True):

@@ -274,7 +274,7 @@ def _unreached(found: dict[Candidate, Found], target: Target) -> DriftError:
     sets = (("the calibration set", one.calibration), ("the check set", one.check))
     short = [f"on {name} {'; '.join(words)}" for name, quality in sets if (words := target.shortfalls(quality))]
     return DriftError(
-        f"No quantized variant holds the floor. The best reached is {candidate.label}: {', '.join(short)} (a tenth of "
-        "the drift that a floor allows is left for inputs nobody has seen). Nothing was written. Lower the floor "
+        f"No quantized variant holds the floor. The best reached is {candidate.label}: {', '.join(short)} (a quarter "
+        "of the drift that a floor allows is left for inputs nobody has seen). Nothing was written. Lower the floor "
         "(--min-cosine, --min-p01, --min-agreement, --max-metric-loss), or export with --variants fp32."
     )
