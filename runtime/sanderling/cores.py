@@ -42,7 +42,9 @@ class Budget:
         self.total = total
         self._free = total
         self._waiting: deque[object] = deque()
-        self._changed = threading.Condition()
+        # Taken directly where nobody has to be woken: a condition's own methods take longer than the lock.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
 
     def use(self, cores: int, cancellation: Cancellation | None = None) -> _Use:
         """Hold `cores` of the budget (at most all of it) while the block runs; wait until they are free.
@@ -52,7 +54,7 @@ class Budget:
         return _Use(self, min(cores, self.total), cancellation)
 
     def _take(self, cores: int, cancellation: Cancellation | None) -> None:
-        with self._changed:
+        with self._lock:
             # Mostly nobody waits and enough are free.
             if self._waiting or self._free < cores:
                 self._wait(cores, cancellation)
@@ -61,7 +63,7 @@ class Budget:
                 self._changed.notify_all()
 
     def _give(self, cores: int) -> None:
-        with self._changed:
+        with self._lock:
             self._free += cores
             if self._waiting:
                 self._changed.notify_all()

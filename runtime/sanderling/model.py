@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -173,7 +174,8 @@ class Model:
         outputs = self._engines.single.run(feeds, cancellation)
         ran = time.perf_counter()
         rows = self._rows(outputs, feeds, reports).astype(self._dtype, copy=False)
-        if not np.isfinite(rows).all():
+        # A sum is finite only if all its parts are; finite parts may have a sum that is not, and are looked at.
+        if not math.isfinite(np.add.reduce(rows, axis=None)) and not np.isfinite(rows).all():
             raise self._not_finite("0")
         return Answers(rows, tuple(reports), Timing(fed - started, ran - fed, time.perf_counter() - ran))
 
