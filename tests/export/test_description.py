@@ -12,7 +12,7 @@ import pytest
 import torch
 import transformers
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
+from sentence_transformers.sentence_transformer.modules import LayerNorm, Normalize, Pooling, Transformer
 
 from sanderling.errors import CheckpointError, ExportError
 from sanderling.manifest import (
@@ -79,8 +79,8 @@ def test_options_go_before_the_files(stacked: Callable[..., Path]) -> None:
 
 
 def test_refuses_modules_and_poolings_it_does_not_know(stacked: Callable[..., Path]) -> None:
-    folder = stacked(Pooling(32, pooling_mode="mean"), Dense(32, 8))
-    with pytest.raises(CheckpointError, match="Transformer > Pooling > Dense"):
+    folder = stacked(Pooling(32, pooling_mode="mean"), LayerNorm(32))
+    with pytest.raises(CheckpointError, match="Transformer > Pooling > LayerNorm"):
         described(folder)
 
 

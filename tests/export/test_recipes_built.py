@@ -15,6 +15,8 @@ from sanderling_export.description import Options
 from sanderling_export.pipeline import export
 from sanderling_export.plan import make_plan
 
+# An export of a real checkpoint, its variants and all that is measured of them, takes minutes.
+pytestmark = pytest.mark.timeout(1800)
 MODELS = Path(__file__).resolve().parents[2] / "models"
 
 
