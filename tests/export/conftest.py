@@ -211,8 +211,9 @@ def _mobilevit(folder: Path) -> Path:
 
 def _efficientnet(folder: Path) -> Path:
     config = transformers.EfficientNetConfig(
-        image_size=64, width_coefficient=0.25, depth_coefficient=0.25, hidden_dim=320, num_labels=5
-    )
+        image_size=64, width_coefficient=0.25, depth_coefficient=0.25, hidden_dim=320, num_labels=5,
+        initializer_range=0.5,
+    )  # fmt: skip
     processor = transformers.EfficientNetImageProcessor(
         size={"height": 64, "width": 64}, resample=3, rescale_factor=1 / 127.5, rescale_offset=True
     )
