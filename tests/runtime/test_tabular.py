@@ -316,12 +316,3 @@ def test_inspect_shows_the_columns(house_bundle: Path) -> None:
     assert "area: number (float64) in m²" in shown
     assert "2 categories, unseen: pass" in shown
     assert "price EUR" in shown
-
-
-@pytest.mark.parametrize("command", ["eval", "bench"])
-def test_what_is_not_measured_yet_says_so(house_bundle: Path, tmp_path: Path, command: str) -> None:
-    testing = pytest.importorskip("typer.testing")
-    path = table(tmp_path, "area,rooms,city,target\n40.5,2,Oslo,191\n")
-    options = ["--data", str(path)] if command == "eval" else []
-    done = testing.CliRunner().invoke(build_app(), [command, str(house_bundle), *options])
-    assert "models of texts and images" in str(done.exception)

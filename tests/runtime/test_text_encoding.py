@@ -202,6 +202,7 @@ def test_reports_are_values() -> None:
         "tokens_lost": 2,
         "characters_unread": 1,
         "windows": 1,
+        "prompt_tokens": 0,
     }
     assert TextReport(5).complete
     assert not TextReport(5, characters_unread=1).complete
