@@ -88,6 +88,11 @@ def lowest_cosine(drifts: Iterable[float | None]) -> float | None:
     return math.cos(min(math.pi, sum(sorted(angles)[-2:])))
 
 
+def floats(parts: Sequence[Embedding | Embeddings]) -> NDArray[np.float32]:
+    """The vectors of all parts, at least one, whatever their precision: (n, d), float32; of bits -1 and 1."""
+    return np.concatenate([part.floats if isinstance(part, Embeddings) else part.floats[None] for part in parts])
+
+
 def _parts(vectors: Vectors, name: str) -> Sequence[Embedding | Embeddings]:
     parts = [vectors] if isinstance(vectors, Embedding | Embeddings) else vectors
     if not isinstance(parts, Sequence) or not all(isinstance(part, Embedding | Embeddings) for part in parts):
@@ -102,7 +107,6 @@ def _parts(vectors: Vectors, name: str) -> Sequence[Embedding | Embeddings]:
 
 def _directions(parts: Sequence[Embedding | Embeddings]) -> NDArray[np.float64]:
     """The vectors of all parts, (n, d), divided by their lengths, in float64; of zeros where the length is 0."""
-    rows = [part.floats if isinstance(part, Embeddings) else part.floats[None] for part in parts]
-    found = np.concatenate(rows).astype(np.float64)
+    found = floats(parts).astype(np.float64)
     lengths = np.linalg.norm(found, axis=1, keepdims=True)
     return found / np.where(lengths > 0, lengths, 1.0)

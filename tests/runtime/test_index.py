@@ -120,6 +120,22 @@ def test_models_answers_and_inputs_are_taken(embedding_bundle: Path, tmp_path: P
         assert [by_id[text] for text in texts] == pytest.approx(cosines.tolist(), abs=1e-6)
 
 
+@pytest.mark.parametrize("precision", ["float16", "int8", "binary"])
+def test_answers_of_every_precision_are_taken(embedding_bundle: Path, tmp_path: Path, precision: Any) -> None:
+    texts = ["the sea", "a bird", "the shore"]
+    with sanderling.load(embedding_bundle) as model:
+        found = model(texts, precision=precision)
+        query = model("a bird runs", precision=precision)
+    with Index.create(tmp_path / "i", space=found.space, dimension=model.dimension) as index:
+        index.add(texts[:2], found[:2])
+        index.add(texts[2], found[2])
+        hits: Any = index.search(query)
+    cosines = {hit.id: hit.score for hit in hits}
+    assert [cosines[text] for text in texts] == pytest.approx(
+        sanderling.similarity(found, query)[:, 0].tolist(), abs=1e-6
+    )
+
+
 def test_another_space_is_refused_and_nothing_changes(tmp_path: Path) -> None:
     with made(tmp_path, 3) as index:
         with pytest.raises(SpaceError, match=f"embedding space {'b' * 16}, the index of {'a' * 16}"):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sanderling.errors import InputError, SpaceError
 from sanderling.index import layout
 from sanderling.results import Embedding, Embeddings
+from sanderling.spaces import floats
 
 # Answers of an embedding model, or an array of the shape (d,) or (n, d) whose space is said beside it.
 Vectors: TypeAlias = Embedding | Embeddings | Sequence[Embedding] | NDArray[Any]
@@ -47,8 +48,7 @@ def vectors(given: Vectors, space: str | None, expected: str, dimension: int) ->
     for found in (space or expected, *(part.space for part in parts or ())):
         check_space(found, expected)
     if array is None:
-        rows = [part.embeddings if isinstance(part, Embeddings) else part.embedding[None] for part in parts or ()]
-        array = np.concatenate(rows) if rows else np.empty((0, dimension), np.float32)
+        array = floats(parts) if parts else np.empty((0, dimension), np.float32)
     if array.shape[-1] != dimension:
         raise InputError(f"The vectors have {array.shape[-1]} numbers; those of this index have {dimension}.")
     single = isinstance(given, Embedding) or array.ndim == 1
