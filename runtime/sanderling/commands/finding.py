@@ -1,19 +1,23 @@
-"""What `search` and `similar` share: hits of pieces to results by file, and how they are shown."""
+"""What commands on an index share: its model, hits of pieces to results by file, and how they are shown."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.commands.console import plain, print_json, stdout
+from sanderling.errors import InputError
 from sanderling.index.filters import Filter
 from sanderling.index.folder import piece_id
 from sanderling.index.index import Index
 from sanderling.index.opened import Hit
+from sanderling.loading import load
 from sanderling.results import Embedding
+from sanderling.tasks.feature_extraction import EmbeddingModel
 
 _SNIPPET = 240
 # Pieces asked for at first, for each file wanted; files that are ranked, at least.
@@ -21,6 +25,15 @@ _PIECES, _LEAST_FILES = 8, 10
 # How much a file as a whole counts beside its best piece. On twenty questions to this project's documentation and
 # source, other than those of the acceptance, the right file came among the first three 13 times without, 16 times so.
 _WHOLE = 0.3
+
+
+def embedding_model(bundle: str | Path, variant: str | None, threads: int | None = None) -> EmbeddingModel:
+    """The model that embeds what goes into an index, or a query. Raises InputError for a model of another task."""
+    model = load(bundle, variant=variant, threads=threads)
+    if not isinstance(model, EmbeddingModel):
+        model.close()
+        raise InputError(f"{bundle} is a model for {model.task}; one for feature-extraction embeds.")
+    return model
 
 
 def find(index: Index, answer: Embedding, k: int, wanted: Filter | None) -> list[Hit]:

@@ -9,16 +9,17 @@ import msgspec
 import typer
 
 from sanderling.commands.console import plain, print_json, stderr, stdout
+from sanderling.commands.finding import embedding_model
 from sanderling.counts import counted
 from sanderling.errors import InputError
 from sanderling.index import folder as folders
 from sanderling.index import layout
 from sanderling.index.index import Index
-from sanderling.loading import load
-from sanderling.tasks.feature_extraction import EmbeddingModel
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+    from sanderling.tasks.feature_extraction import EmbeddingModel
 
 _TOKENS, _OVERLAP = 200, 40
 _SHOWN = 20
@@ -59,14 +60,14 @@ def index(
     if (target / layout.HEADER).exists():
         with Index.open(target, writable=True) as kept:
             about = _settings(kept, asked, folder, target)
-            with _model(bundle if bundle is not None else about["bundle"], about["variant"], threads) as model:
+            with embedding_model(bundle if bundle is not None else about["bundle"], about["variant"], threads) as model:
                 _bring_up_to_date(kept, folder, model, report, about)
     else:
         if bundle is None:
             raise InputError(
                 "There is no index yet, so it must be said what embeds: sanderling index FOLDER -m BUNDLE."
             )
-        with _model(bundle, variant, threads) as model:
+        with embedding_model(bundle, variant, threads) as model:
             about = {
                 "bundle": str(bundle.resolve()),
                 "folder": str(folder.resolve()),
@@ -99,14 +100,6 @@ def _settings(kept: Index, asked: dict[str, Any], folder: Path, target: Path) ->
     if about["folder"] != str(folder.resolve()):
         raise InputError(f"{target} is of the folder {about['folder']}, not of {folder.resolve()}; choose one with -o.")
     return about
-
-
-def _model(bundle: str | Path, variant: str | None, threads: int | None) -> EmbeddingModel:
-    model = load(bundle, variant=variant, threads=threads)
-    if not isinstance(model, EmbeddingModel):
-        model.close()
-        raise InputError(f"{bundle} is a model for {model.task}; one for feature-extraction embeds.")
-    return model
 
 
 def _bring_up_to_date(

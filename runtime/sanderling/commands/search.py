@@ -12,8 +12,6 @@ from sanderling.commands.console import stderr
 from sanderling.errors import InputError
 from sanderling.index.folder import prompt_for
 from sanderling.index.index import Index
-from sanderling.loading import load
-from sanderling.tasks.feature_extraction import EmbeddingModel
 
 _QUERY_PROMPTS = ("query",)
 
@@ -41,9 +39,7 @@ def search(
         if where is None:
             raise InputError(f"{index} does not say which bundle it was made with; name it with -m BUNDLE.")
         variant = opened.about.get("variant") if bundle is None else None
-        with load(where, variant=variant) as model:
-            if not isinstance(model, EmbeddingModel):
-                raise InputError(f"{where} is a model for {model.task}; one for feature-extraction embeds.")
+        with finding.embedding_model(where, variant) as model:
             answer = model(query, prompt=prompt_for(model, _QUERY_PROMPTS))
         hits = finding.find(opened, answer, top_k, None if kind is None else {"kind": kind})
     if not hits:
