@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sanderling.commands.console import plain, print_json, stdout
 from sanderling.errors import InputError
 from sanderling.index.filters import Filter
-from sanderling.index.folder import piece_id
+from sanderling.index.folder import file_of, piece_id
 from sanderling.index.index import Index
 from sanderling.index.opened import Hit
 from sanderling.loading import load
@@ -79,7 +79,7 @@ def ranked(index: Index, query: NDArray[np.float32], hits: Sequence[Hit]) -> lis
 
 def path_of(hit: Hit) -> str:
     """The file of a piece; of an item that no folder gave, its id."""
-    return str(hit.metadata.get("path", hit.id))
+    return file_of(hit.id, hit.metadata)
 
 
 def show(hits: Sequence[Hit], *, as_json: bool) -> None:

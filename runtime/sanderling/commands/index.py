@@ -75,7 +75,7 @@ def index(
                 "tokens": _TOKENS if tokens is None else tokens,
                 "overlap": _OVERLAP if overlap is None else overlap,
             }
-            if not any(source.kind for source in folders.scan(folder, folders.Report())):
+            if not folders.scan(folder, folders.Report()):
                 raise InputError(f"There is no file in {folder}; no index was made. Give the folder that holds them.")
             chosen: Any = precision or "float32"
             with Index.create(

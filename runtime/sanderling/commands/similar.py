@@ -10,6 +10,7 @@ import typer
 from sanderling.commands import finding
 from sanderling.commands.console import plain, print_json, stderr, stdout
 from sanderling.errors import InputError
+from sanderling.index.folder import Known, known
 from sanderling.index.index import Index
 from sanderling.index.uses import near_duplicates, recommend
 
@@ -42,9 +43,9 @@ def similar(
                 raise InputError("--unlike goes with files to be like; name some after the index.")
             _show_groups(near_duplicates(opened, min_cosine), as_json=as_json)
             return
-        pieces = _pieces(opened)
-        liked = [name for given in like for name in _ids(opened, pieces, given)]
-        disliked = [name for given in unlike or [] for name in _ids(opened, pieces, given)]
+        files = known(opened)
+        liked = [name for given in like for name in _ids(opened, files, given)]
+        disliked = [name for given in unlike or [] for name in _ids(opened, files, given)]
         hits = finding.by_file(
             opened,
             lambda count: recommend(opened, liked, disliked, count, diversity=diversity),
@@ -54,17 +55,9 @@ def similar(
     finding.show(hits, as_json=as_json)
 
 
-def _pieces(index: Index) -> dict[str, list[str]]:
-    """The ids of each file's pieces."""
-    found: dict[str, list[str]] = {}
-    for identifier in index.ids():
-        found.setdefault(str(index.metadata(identifier).get("path", identifier)), []).append(identifier)
-    return found
-
-
-def _ids(index: Index, pieces: dict[str, list[str]], given: str) -> list[str]:
-    if given in pieces:
-        return pieces[given]
+def _ids(index: Index, files: dict[str, Known], given: str) -> list[str]:
+    if given in files:
+        return files[given].ids
     if given in index:
         return [given]
     raise InputError(f"{given!r} is neither a file nor an id in {index.path}; `sanderling search` shows their names.")

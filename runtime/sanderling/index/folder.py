@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from sanderling.errors import InputError, SanderlingError
 from sanderling.fronts import TextFront
-from sanderling.index import incoming, reading
+from sanderling.index import incoming, layout, reading
 from sanderling.index.chunks import chunks
 from sanderling.index.index import Index
 
@@ -56,7 +56,7 @@ class Report(Struct):
     failed: dict[str, str] = {}
 
 
-class _Known(Struct):
+class Known(Struct):
     """What the index has of one file."""
 
     ids: list[str]
@@ -116,18 +116,18 @@ def update(
         raise InputError(
             f"There is no {model.modality} file in {folder}; nothing was changed. Give the folder that holds them."
         )
-    known = _known(index)
-    changed = [source for source in suitable if not _same(known.get(source.path), source)]
+    before = known(index)
+    changed = [source for source in suitable if not _same(before.get(source.path), source)]
     report.unchanged = len(suitable) - len(changed)
     names = {source.path for source in sources} | set(report.failed)
-    gone = [path for path in known if path not in names]
+    gone = [path for path in before if path not in names]
     report.gone = len(gone)
-    index.delete([identifier for path in gone for identifier in known[path].ids])
+    index.delete([identifier for path in gone for identifier in before[path].ids])
     total, done = sum(source.size for source in changed), 0
     pending = _Pending(index, model)
     yield Progress(0, total, 0)
     for source in changed:
-        old = known.get(source.path, _Known([]))
+        old = before.get(source.path, Known([]))
         try:
             data = _bytes(folder, source)
             digest = hashlib.sha256(data).hexdigest()
@@ -201,6 +201,11 @@ class _Pending:
             self._index.delete(sorted(gone))
 
 
+def file_of(identifier: str, metadata: dict[str, Any]) -> str:
+    """The file that an item is a piece of; of an item that no folder gave, its id."""
+    return str(metadata.get("path", identifier))
+
+
 def piece_id(path: str, number: int) -> str:
     """The id of a file's piece, counted from 0."""
     return f"{path}#{number}"
@@ -249,20 +254,21 @@ def _items(
         yield _Item(piece_id(source.path, number), f"{name}\n{chunk.text}", metadata)
 
 
-def _known(index: Index) -> dict[str, _Known]:
-    found: dict[str, _Known] = {}
+def known(index: Index) -> dict[str, Known]:
+    """What the index has of each file, by its path."""
+    found: dict[str, Known] = {}
     for identifier in index.ids():
         about = index.metadata(identifier)
-        file = found.setdefault(str(about.get("path", identifier)), _Known([]))
+        file = found.setdefault(file_of(identifier, about), Known([]))
         file.ids.append(identifier)
         file.size, file.modified = about.get("size", -1), about.get("modified", -1)
         file.sha256 = about.get("sha256", "")
     return found
 
 
-def _same(known: _Known | None, source: Source) -> bool:
-    return known is not None and (known.size, known.modified) == (source.size, source.modified)
+def _same(before: Known | None, source: Source) -> bool:
+    return before is not None and (before.size, before.modified) == (source.size, source.modified)
 
 
 def _is_index(path: Path) -> bool:
-    return (path / "index.json").is_file() and (path / ".lock").is_file()
+    return (path / layout.HEADER).is_file() and (path / layout.LOCK).is_file()
