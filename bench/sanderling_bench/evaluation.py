@@ -17,6 +17,7 @@ from sanderling.errors import EvalError
 from sanderling.loading import choose_variant, load
 from sanderling.manifest import ClassificationOutput
 from sanderling.model import Model
+from sanderling.prompts import choose
 from sanderling.verification import cosines
 from sanderling_bench import bootstrap
 from sanderling_bench import evaluation_record as record
@@ -42,7 +43,7 @@ class EvalPlan:
     """What to evaluate on, and how. `limit` cases are drawn with `seed`, which draws the bootstrap's cases, too.
 
     `columns` maps roles of the data ("text", "label" ...) to the names of its columns. `prompt` and `query_prompt` name
-    prompts of an embedding model; for retrieval they are "passage" or "document" and "query" where the model has them.
+    prompts of an embedding model; for retrieval they are those of queries and documents where the model has them.
     """
 
     data: Path
@@ -227,8 +228,7 @@ def _prompts(bundle: Bundle, kind: Kind, plan: EvalPlan) -> tuple[str | None, st
             raise EvalError(f"{bundle.manifest.name} has no prompt {name!r}; it has {', '.join(known) or 'none'}.")
     if kind != "retrieval":
         return None, plan.prompt
-    passage = next((name for name in ("passage", "document") if name in known), None)
-    return plan.query_prompt or ("query" if "query" in known else None), plan.prompt or passage
+    return plan.query_prompt or choose(known, "query"), plan.prompt or choose(known, "document")
 
 
 def _unwatched(what: str, done: int, total: int) -> None:

@@ -10,10 +10,8 @@ import typer
 from sanderling.commands import finding
 from sanderling.commands.console import stderr
 from sanderling.errors import InputError
-from sanderling.index.folder import prompt_for
 from sanderling.index.index import Index
-
-_QUERY_PROMPTS = ("query",)
+from sanderling.prompts import prompt_for
 
 
 def register(app: typer.Typer) -> None:
@@ -40,7 +38,7 @@ def search(
             raise InputError(f"{index} does not say which bundle it was made with; name it with -m BUNDLE.")
         variant = opened.about.get("variant") if bundle is None else None
         with finding.embedding_model(where, variant) as model:
-            answer = model(query, prompt=prompt_for(model, _QUERY_PROMPTS))
+            answer = model(query, prompt=prompt_for(model, "query"))
         hits = finding.find(opened, answer, top_k, None if kind is None else {"kind": kind})
     if not hits:
         stderr().print("note: nothing was found.")

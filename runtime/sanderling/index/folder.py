@@ -15,6 +15,7 @@ from sanderling.fronts import TextFront
 from sanderling.index import incoming, layout, reading
 from sanderling.index.chunks import chunks
 from sanderling.index.index import Index
+from sanderling.prompts import prompt_for
 
 if TYPE_CHECKING:
     from sanderling.tasks.feature_extraction import EmbeddingModel
@@ -24,7 +25,6 @@ _PIECES_AT_ONCE = 128
 # Before each piece stands the name of its file, of so many characters at most: it often says what the text is about.
 _NAME = 100
 _LEAST_TOKENS = 16
-_PASSAGE_PROMPTS = ("passage", "document")
 
 
 class Source(Struct, frozen=True):
@@ -167,7 +167,7 @@ class _Pending:
     def __init__(self, index: Index, model: EmbeddingModel) -> None:
         self._index = index
         self._model = model
-        self._prompt = prompt_for(model, _PASSAGE_PROMPTS)
+        self._prompt = prompt_for(model, "document")
         self._files: list[tuple[Source, list[_Item], list[str]]] = []
 
     def __len__(self) -> int:
@@ -209,12 +209,6 @@ def file_of(identifier: str, metadata: dict[str, Any]) -> str:
 def piece_id(path: str, number: int) -> str:
     """The id of a file's piece, counted from 0."""
     return f"{path}#{number}"
-
-
-def prompt_for(model: EmbeddingModel, names: tuple[str, ...]) -> str | None:
-    """The first of these prompts that the model has, or None."""
-    text = model.bundle.manifest.preprocessing.text
-    return next((name for name in names if text is not None and name in text.prompts), None)
 
 
 def _bytes(folder: Path, source: Source) -> bytes:

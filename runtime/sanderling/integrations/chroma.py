@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 import sanderling
 from sanderling.errors import MissingExtraError, SpaceError
-from sanderling.integrations.prompts import prompt_for, texts_model
+from sanderling.integrations.models import texts_model
+from sanderling.prompts import prompt_for
 
 try:
     from chromadb.api.types import Documents, EmbeddingFunction
@@ -23,10 +24,10 @@ except ImportError as error:
 class SanderlingEmbeddingFunction(EmbeddingFunction[Documents]):  # type: ignore[misc]
     """Chroma's EmbeddingFunction by the bundle in the folder `path`, loaded as `sanderling.load` does.
 
-    `query_prompt` and `document_prompt` name prompts of the model (default: its "query", and its "document" or
-    "passage", where it has them). Chroma keeps these arguments and the fingerprint of the embedding space with a
-    collection; opened again with a bundle of another space, a SpaceError is raised. Raises what `sanderling.load`
-    raises, and InputError for a bundle of another task, or a prompt that it does not have.
+    `query_prompt` and `document_prompt` name prompts of the model (default: its "query", and its "document",
+    "passage" or "corpus", where it has them). Chroma keeps these arguments and the fingerprint of the embedding space
+    with a collection; opened again with a bundle of another space, a SpaceError is raised. Raises what
+    `sanderling.load` raises, and InputError for a bundle of another task, or a prompt that it does not have.
     """
 
     def __init__(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sanderling.errors import MissingExtraError
-from sanderling.integrations.prompts import prompt_for, texts_model
+from sanderling.integrations.models import texts_model
+from sanderling.prompts import prompt_for
 from sanderling.tasks.feature_extraction import EmbeddingModel
 
 try:
@@ -15,8 +16,8 @@ except ImportError as error:
 class SanderlingEmbeddings(Embeddings):  # type: ignore[misc]
     """LangChain's Embeddings by a model that `sanderling.load` gave; safe to share between threads.
 
-    `query_prompt` and `document_prompt` name prompts of the model (default: its "query", and its "document" or
-    "passage", where it has them). Raises InputError for another model, or a prompt that it does not have.
+    `query_prompt` and `document_prompt` name prompts of the model (default: its "query", and its "document",
+    "passage" or "corpus", where it has them). Raises InputError for another model, or a prompt that it does not have.
     """
 
     def __init__(

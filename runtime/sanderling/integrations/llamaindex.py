@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from sanderling.errors import MissingExtraError
-from sanderling.integrations.prompts import prompt_for, texts_model
+from sanderling.integrations.models import texts_model
+from sanderling.prompts import prompt_for
 from sanderling.tasks.feature_extraction import EmbeddingModel
 
 try:
@@ -21,8 +22,8 @@ _AT_A_TIME = 256
 class SanderlingEmbedding(BaseEmbedding):  # type: ignore[misc]
     """LlamaIndex's BaseEmbedding by a model that `sanderling.load` gave; safe to share between threads.
 
-    `query_prompt` and `text_prompt` name prompts of the model (default: its "query", and its "document" or "passage",
-    where it has them). Raises InputError for another model, or a prompt that it does not have.
+    `query_prompt` and `text_prompt` name prompts of the model (default: its "query", and its "document", "passage" or
+    "corpus", where it has them). Raises InputError for another model, or a prompt that it does not have.
     """
 
     _model: EmbeddingModel = PrivateAttr()

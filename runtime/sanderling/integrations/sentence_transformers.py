@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.errors import InputError
-from sanderling.integrations.prompts import prompt_for, texts_model
+from sanderling.integrations.models import texts_model
 from sanderling.precisions import compress
+from sanderling.prompts import prompt_for
 from sanderling.results import Embedding
 from sanderling.tasks.feature_extraction import EmbeddingModel
 
