@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     )
     from sanderling.spaces import similarity
     from sanderling.tasks.classification import Classifier
+    from sanderling.tasks.dual_encoder import DualEncoder
     from sanderling.tasks.face_recognition import FaceRecognizer
     from sanderling.tasks.feature_extraction import EmbeddingModel
     from sanderling.tasks.forecasting import Forecaster
@@ -135,6 +136,7 @@ _HOMES = {
     ),
     "sanderling.spaces": ("similarity",),
     "sanderling.tasks.classification": ("Classifier",),
+    "sanderling.tasks.dual_encoder": ("DualEncoder",),
     "sanderling.tasks.face_recognition": ("FaceRecognizer",),
     "sanderling.tasks.feature_extraction": ("EmbeddingModel",),
     "sanderling.tasks.forecasting": ("Forecaster",),
@@ -156,6 +158,7 @@ __all__ = [
     "Classifications",
     "Classifier",
     "DeadlineError",
+    "DualEncoder",
     "Embedding",
     "EmbeddingModel",
     "Embeddings",

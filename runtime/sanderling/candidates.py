@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from sanderling import cores
 from sanderling.bundle import Bundle
-from sanderling.loading import forms
+from sanderling.components import forms
 from sanderling.plan import DISABLED_FUSIONS, FORMS, IMAGE_BUDGET, PADDED, ROW_BUDGET, TOKEN_BUDGET, Plan
 from sanderling.providers import CPU, available
 

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import msgspec
 
+from sanderling import task_rules
 from sanderling.errors import ManifestError
 from sanderling.manifest import (
     FORMAT,
     MAJOR_VERSION,
     MANIFEST_NAME,
     MAX_MANIFEST_BYTES,
-    ClassificationOutput,
+    ContrastiveOutput,
     EmbeddingOutput,
-    FaceOutput,
     ForecastOutput,
     Header,
     Manifest,
     Normalize,
-    RegressionOutput,
     Rescale,
     Resize,
     ResizeFit,
     ResizeShortest,
-    SparseOutput,
 )
+from sanderling.surroundings import modality
 
 # Names that mean a device on Windows, whatever follows their first dot.
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
@@ -112,6 +111,7 @@ def _check_consistency(manifest: Manifest, where: str) -> None:
         raise ManifestError(
             f"{where}: windows of {text.max_tokens} tokens cannot share {text.long_text.stride} (long_text.stride)."
         )
+    _check_padding(manifest, where)
     if manifest.default_variant not in manifest.variants:
         raise ManifestError(
             f"{where}: the default variant {manifest.default_variant!r} is not among the variants that every "
@@ -120,8 +120,20 @@ def _check_consistency(manifest: Manifest, where: str) -> None:
     _check_steps(manifest, where)
     _check_columns(manifest, where)
     _check_forecast(manifest, where)
-    _check_faces(manifest, where)
-    _check_task(manifest, where)
+    task_rules.check(manifest, where)
+
+
+def _check_padding(manifest: Manifest, where: str) -> None:
+    """A model that sees the padding is never run without it."""
+    text = manifest.preprocessing.text
+    if text is None or text.padding == "longest":
+        return
+    for name, component in manifest.components.items():
+        for variant in component.variants.values():
+            if modality(manifest, name) == "text" and set(variant.forms) & {"exact", "packed"}:
+                raise ManifestError(
+                    f"{where}: texts are padded to max_tokens, and the component {name!r} has a form without padding."
+                )
 
 
 def _references(manifest: Manifest) -> list[tuple[str, str]]:
@@ -129,8 +141,9 @@ def _references(manifest: Manifest) -> list[tuple[str, str]]:
     if manifest.provenance.license_file:
         found.append((manifest.provenance.license_file, "provenance"))
     head = manifest.postprocessing
-    if isinstance(head, EmbeddingOutput) and head.weights is not None:
-        found.append((head.weights, "postprocessing"))
+    heads = (head.text, head.image) if isinstance(head, ContrastiveOutput) else (head,)
+    weights = [part.weights for part in heads if isinstance(part, EmbeddingOutput)]
+    found += [(path, "postprocessing") for path in weights if path is not None]
     if manifest.preprocessing.text:
         found.append((manifest.preprocessing.text.tokenizer, "preprocessing.text"))
     for component_name, component in manifest.components.items():
@@ -204,107 +217,3 @@ def _check_forecast(manifest: Manifest, where: str) -> None:
             raise ManifestError(f"{where}: an interval needs one offset for each of {head.horizon} steps ahead.")
         if any(not below <= above for below, above in zip(interval.lower, interval.upper, strict=True)):
             raise ManifestError(f"{where}: an interval's upper end is below its lower one.")
-
-
-# The components of a model of faces: those that it needs, and those that it may have.
-_OF_FACES = {"detector", "landmarks", "recognition"}
-_OF_ATTRIBUTES = {"expression", "age_gender"}
-_ANSWERS = {
-    "detector": {"boxes", "scores"},
-    "landmarks": {"landmarks"},
-    "expression": {"logits"},
-    "age_gender": {"age", "gender"},
-}
-
-
-def _check_faces(manifest: Manifest, where: str) -> None:
-    head, faces = manifest.postprocessing, manifest.preprocessing.faces
-    if faces is not None:
-        squares = (faces.detector, faces.landmarks, faces.recognition, faces.attributes)
-        if any(square.divisor == 0 for square in squares):
-            raise ManifestError(f"{where}: preprocessing.faces divides by 0.")
-    if (manifest.task == "face-recognition") != isinstance(head, FaceOutput):
-        raise ManifestError(f"{where}: the task face-recognition and a postprocessing of type 'faces' go together.")
-    if not isinstance(head, FaceOutput):
-        return
-    if faces is None or manifest.space is None or manifest.family != "general":
-        raise ManifestError(
-            f"{where}: the task face-recognition needs preprocessing.faces, the family general, and the fingerprint of "
-            "its embedding space in `space`."
-        )
-    parts = set(manifest.components)
-    if not _OF_FACES <= parts <= _OF_FACES | _OF_ATTRIBUTES:
-        raise ManifestError(
-            f"{where} has the components {', '.join(sorted(parts))}; the task face-recognition has "
-            f"{', '.join(sorted(_OF_FACES))}, and may have {', '.join(sorted(_OF_ATTRIBUTES))}."
-        )
-    for labels, part in ((head.expressions, "expression"), (head.genders, "age_gender")):
-        if bool(labels) != (part in parts):
-            raise ManifestError(f"{where}: postprocessing names what {part!r} answers exactly where it is a component.")
-    for part, component in manifest.components.items():
-        needed, found = _ANSWERS.get(part, {head.output}), {spec.name for spec in component.outputs}
-        if not needed <= found:
-            raise ManifestError(
-                f"{where}: the component {part!r} has the outputs {', '.join(sorted(found))}; "
-                f"{', '.join(sorted(needed))} were expected."
-            )
-
-
-# What a task reads and gives, where both follow from it.
-_OF_NUMBERS: dict[str, tuple[str, type[RegressionOutput | ClassificationOutput | ForecastOutput], str]] = {
-    "tabular-regression": ("tabular", RegressionOutput, "regression"),
-    "tabular-classification": ("tabular", ClassificationOutput, "classification"),
-    "time-series-forecasting": ("series", ForecastOutput, "forecast"),
-}
-
-
-def _check_task(manifest: Manifest, where: str) -> None:
-    if manifest.task in _OF_NUMBERS:
-        _check_numbers(manifest, where)
-    elif manifest.task != "face-recognition":  # _check_faces() has looked at it
-        _check_perception(manifest, where)
-    head = manifest.postprocessing
-    if isinstance(head, ClassificationOutput) and head.thresholds is not None:
-        if len(head.thresholds) != len(head.labels):
-            raise ManifestError(f"{where} has {len(head.thresholds)} thresholds for {len(head.labels)} labels.")
-        if head.activation != "sigmoid":
-            raise ManifestError(f"{where} has thresholds, which go with the activation 'sigmoid' alone.")
-    outputs = {spec.name for component in manifest.components.values() for spec in component.outputs}
-    if manifest.postprocessing.output not in outputs:
-        raise ManifestError(
-            f"{where}: postprocessing reads the output {manifest.postprocessing.output!r}; "
-            f"the graphs have {', '.join(sorted(outputs))}."
-        )
-
-
-def _check_numbers(manifest: Manifest, where: str) -> None:
-    modality, head, tag = _OF_NUMBERS[manifest.task]
-    if getattr(manifest.preprocessing, modality) is None:
-        raise ManifestError(f"{where}: the task {manifest.task} needs preprocessing.{modality}.")
-    if not isinstance(manifest.postprocessing, head):
-        raise ManifestError(f"{where}: the task {manifest.task} needs a postprocessing of type {tag!r}.")
-    if manifest.family != "general":
-        raise ManifestError(f"{where}: the task {manifest.task} is one of general models, not {manifest.family}.")
-
-
-def _check_perception(manifest: Manifest, where: str) -> None:
-    modality = "image" if manifest.task.startswith("image") else "text"
-    wants_embedding = manifest.task in ("feature-extraction", "image-feature-extraction")
-    if wants_embedding and manifest.preprocessing.text is None:
-        modality = "image"
-    if getattr(manifest.preprocessing, modality) is None:
-        raise ManifestError(f"{where}: the task {manifest.task} needs preprocessing.{modality}.")
-    found = EmbeddingOutput if wants_embedding else ClassificationOutput
-    sparse = isinstance(manifest.postprocessing, SparseOutput)
-    if sparse and manifest.task == "feature-extraction" and manifest.preprocessing.text is None:
-        raise ManifestError(f"{where}: a postprocessing of type 'sparse' needs preprocessing.text.")
-    if not isinstance(manifest.postprocessing, found) and not (sparse and manifest.task == "feature-extraction"):
-        expected = "embedding" if wants_embedding else "classification"
-        raise ManifestError(f"{where}: the task {manifest.task} needs a postprocessing of type {expected!r}.")
-    head = manifest.postprocessing
-    if manifest.task == "text-ranking" and (not isinstance(head, ClassificationOutput) or len(head.labels) != 1):
-        raise ManifestError(f"{where}: the task text-ranking needs a single label, whose score is the relevance.")
-    if isinstance(head, EmbeddingOutput) and bool(head.dense) != (head.weights is not None):
-        raise ManifestError(f"{where}: dense layers need a file of weights, and a file of weights needs dense layers.")
-    if wants_embedding and manifest.space is None:
-        raise ManifestError(f"{where}: an embedding model needs the fingerprint of its space in `space`.")

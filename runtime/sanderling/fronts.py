@@ -103,7 +103,9 @@ class TextFront:
         return self._encoder.windows(items, cancellation)
 
     def batches(self, prepared: Sequence[Encoded]) -> Iterator[list[int]]:
-        lengths = [encoded.length for encoded in prepared]
+        settings = self._encoder.settings
+        full = settings.max_tokens if settings.padding == "max_tokens" else 0
+        lengths = [full or encoded.length for encoded in prepared]
         return schedule.batches(lengths, self._token_budget, self._form, self._rounding)
 
     def feeds(self, batch: Sequence[Encoded]) -> tuple[Arrays, list[InputReport]]:
@@ -114,11 +116,14 @@ class TextFront:
             return blocks.exact(batch, self._input_names)
         if self._form == PACKED:
             return blocks.packed(batch, self._input_names)
+        settings = self._encoder.settings
+        if settings.padding == "max_tokens":
+            return self._encoder.pad(batch, self._input_names, settings.max_tokens)
         if self._rounding == 1:
             return self._encoder.pad(batch, self._input_names)
         longest = max(encoded.length for encoded in batch)
         # A text may be as long as the model takes, which need not be a multiple.
-        length = max(longest, min(schedule.rounded(longest, self._rounding), self._encoder.settings.max_tokens))
+        length = max(longest, min(schedule.rounded(longest, self._rounding), settings.max_tokens))
         return self._encoder.pad(batch, self._input_names, length)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -111,6 +112,25 @@ def sample_input(bundle: Bundle, sample: GoldenSample) -> Any:
             return given
     assert sample.image is not None  # read_golden() refuses a sample with none of them
     return bundle.read(sample.image)
+
+
+def samples_of(golden: Golden, takes: Collection[str]) -> tuple[GoldenSample, ...]:
+    """The golden samples that a model can be given which takes these modalities (as `Model.takes`).
+
+    Of a model of two towers each is given those of its own.
+    """
+    known = {"text", "image"}
+    if not known & set(takes):
+        return golden.samples
+    return tuple(sample for sample in golden.samples if ("text" if sample.text is not None else "image") in takes)
+
+
+def inputs_of(bundle: Bundle, golden: Golden, takes: Collection[str]) -> list[Any]:
+    """What these samples hand to the model. Raises ManifestError where there is none."""
+    found = [sample_input(bundle, sample) for sample in samples_of(golden, takes)]
+    if not found:
+        raise ManifestError(f"{bundle.path} has no golden {' or '.join(takes)} for this model; export it again.")
+    return found
 
 
 def read_safetensors(raw: bytes, where: str) -> dict[str, NDArray[Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np  # noqa: F401
 from msgspec.structs import replace
 
+from sanderling import components as parts
 from sanderling import cores, memory, verdicts
 from sanderling.bundle import Bundle, Integrity, open_bundle
 from sanderling.counts import whole_number
@@ -23,6 +24,7 @@ from sanderling.fronts import Front, ImageFront, TextFront
 from sanderling.manifest import (
     ClassificationOutput,
     Component,
+    ContrastiveOutput,
     Decode,
     EmbeddingOutput,
     FaceOutput,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from sanderling.heads import Layer
     from sanderling.shared import Shared
     from sanderling.tasks.classification import Classifier
+    from sanderling.tasks.dual_encoder import DualEncoder
     from sanderling.tasks.face_recognition import FaceRecognizer
     from sanderling.tasks.feature_extraction import EmbeddingModel
     from sanderling.tasks.forecasting import Forecaster
@@ -47,7 +50,15 @@ if TYPE_CHECKING:
     from sanderling.tasks.tabular import Regressor, TableClassifier
 
     AnyModel: TypeAlias = (
-        EmbeddingModel | SparseModel | Classifier | Ranker | Regressor | TableClassifier | Forecaster | FaceRecognizer
+        EmbeddingModel
+        | SparseModel
+        | Classifier
+        | Ranker
+        | Regressor
+        | TableClassifier
+        | Forecaster
+        | FaceRecognizer
+        | DualEncoder
     )
 
 
@@ -67,6 +78,7 @@ def load(
     max_memory: int | str | None = None,
     decode: Decode | None = None,
     dimensions: int | None = None,
+    components: Sequence[str] | str | None = None,
 ) -> AnyModel:
     """Load the bundle in the folder `path`.
 
@@ -82,27 +94,31 @@ def load(
     With `decode` "fast" large JPEG files are decoded at reduced scale, which the report of each tells (`reduced`); with
     "exact" always in full. Default: fast, where the drift measured with it at export holds the variant's floor.
     `dimensions` cuts an embedding model's vectors to their first so many numbers (Matryoshka); their space is another.
+    `components` names those of the bundle's graphs to load, where they answer by themselves: of a model of texts and
+    images "text_encoder" gives an EmbeddingModel of texts, and nothing of the other tower is read.
 
-    Raises BundleError: not a bundle, damaged, without that variant, or with `decode` "fast" one of which the drift then
-    was not measured; VerdictError, a BundleError: the variant asked
-    for failed `verify` here; ProviderError: no such provider here; MemoryLimitError: it does not fit `max_memory`;
-    InputError: dimensions that the model does not have.
+    Raises BundleError: not a bundle, damaged, without that variant or component, or with `decode` "fast" one of which
+    the drift then was not measured; VerdictError, a BundleError: the variant asked for failed `verify` here;
+    ProviderError: no such provider here; MemoryLimitError: it does not fit `max_memory`; InputError: dimensions that
+    the model does not have.
     """
     cap = None if max_memory is None else memory.parse_size(max_memory)
     bundle = open_bundle(path, integrity=integrity)
-    head = bundle.manifest.postprocessing
+    names = parts.choose(bundle, components)
+    head = parts.head(bundle.manifest, names[0])
     if dimensions is not None:
-        if not isinstance(head, EmbeddingOutput):
+        if not isinstance(head, EmbeddingOutput) or len(names) > 1:
             raise InputError(f"dimensions goes with embedding models; {bundle.path} is for {bundle.manifest.task}.")
         whole_number("dimensions", dimensions, head.dimension)
-    plan = choose_plan(bundle, variant, provider, threads, batch_invariant)
+    plan = choose_plan(bundle, variant, provider, threads, batch_invariant, names)
     permitted = verdicts.permitted(
         bundle, plan, variant_asked=variant is not None, provider_asked=provider not in (None, AUTO)
     )
     if permitted != plan:  # another variant, or another provider, has forms of its own
-        plan = replace(permitted, form=default_form(forms(bundle, permitted.variant), permitted.provider))
+        plan = replace(permitted, form=default_form(parts.forms(bundle, permitted.variant, names), permitted.provider))
     plan = replace(plan, decode=choose_decode(bundle, plan.variant, decode))
-    model = assemble(bundle, plan) if cap is None else memory.fitted(bundle, plan, cap, assemble)
+    build = partial(assemble, components=names)
+    model = build(bundle, plan) if cap is None else memory.fitted(bundle, plan, cap, build, names)
     # On the CPU alone every node is where it was asked for.
     if plan.provider != CPU and not model.placement.complete:
         if strict:
@@ -118,15 +134,23 @@ def load(
 
 
 def choose_plan(
-    bundle: Bundle, variant: str | None, provider: str | None, threads: int | None, batch_invariant: bool
+    bundle: Bundle,
+    variant: str | None,
+    provider: str | None,
+    threads: int | None,
+    batch_invariant: bool,
+    names: Sequence[str] | None = None,
 ) -> Plan:
-    """What was asked for; where nothing was, the plan tuned on this device; else a plan that is good without tuning."""
+    """What was asked for; where nothing was, the plan tuned on this device; else a plan that is good without tuning.
+
+    It is for all components, or for those named.
+    """
     if variant is None and threads is None and provider in (None, AUTO):
         tuned = tuned_plan(bundle.digest, RUNTIME_VERSION)
         usable = (
             tuned is not None
             and tuned.variant in bundle.manifest.variants
-            and tuned.form in forms(bundle, tuned.variant)
+            and tuned.form in parts.forms(bundle, tuned.variant, names)
         )
         if tuned is not None and usable and (tuned.batch_invariant or not batch_invariant):
             if tuned.provider == CPU or tuned.provider in available():
@@ -139,14 +163,8 @@ def choose_plan(
             )
     chosen = choose_provider(None if provider == AUTO else provider)
     name = choose_variant(bundle, variant)
-    form = default_form(forms(bundle, name), chosen)
+    form = default_form(parts.forms(bundle, name, names), chosen)
     return default_plan(name, chosen, choose_threads(threads), form=form, batch_invariant=batch_invariant)
-
-
-def forms(bundle: Bundle, variant: str) -> tuple[str, ...]:
-    """The forms that every component has of a variant, in the manifest's order."""
-    first, *others = bundle.manifest.components.values()
-    return tuple(f for f in first.variants[variant].forms if all(f in c.variants[variant].forms for c in others))
 
 
 def choose_variant(bundle: Bundle, variant: str | None) -> str:
@@ -166,14 +184,14 @@ def choose_provider(provider: str | None) -> str:
 
 def choose_decode(bundle: Bundle, variant: str, decode: str | None) -> Decode:
     """How a variant decodes large JPEG files: as asked for, or as its manifest says. Raises BundleError, InputError."""
-    parts = [component.variants[variant] for component in bundle.manifest.components.values()]
+    found = [bundle.manifest.components[name].variants[variant] for name in parts.seeing(bundle.manifest)]
     if decode is None:
-        return "fast" if all(part.decode == "fast" for part in parts) else "exact"
+        return "fast" if all(part.decode == "fast" for part in found) else "exact"
     if decode == "exact":
         return "exact"
     if decode != "fast":
         raise InputError(f"decode is {decode!r}; 'exact' or 'fast' was expected.")
-    if any(part.fast_decode is None for part in parts):
+    if any(part.fast_decode is None for part in found):
         raise BundleError(
             f"{bundle.path}: how far {variant} drifts if JPEG files are decoded at reduced scale was not measured, so "
             "that decode='fast' is refused. Leave it out, or export the bundle again with this Sanderling."
@@ -188,15 +206,21 @@ def choose_threads(threads: int | None) -> int:
     return whole_number("threads", threads, MAX_THREADS)
 
 
-def assemble(bundle: Bundle, plan: Plan, shared: Shared | None = None) -> AnyModel:
-    """The task's model as `plan` says: files verified, session built, preprocessing read.
+def assemble(
+    bundle: Bundle, plan: Plan, shared: Shared | None = None, components: Sequence[str] | str | None = None
+) -> AnyModel:
+    """The task's model as `plan` says: files verified, sessions built, preprocessing read; of all components, or of
+    those named.
 
     With `shared`, sessions and tokenizer are taken from there where another plan had them made, and stay there.
     """
     manifest = bundle.manifest
+    names = parts.choose(bundle, components)
     if isinstance(manifest.postprocessing, FaceOutput):
         return _face_recognizer(bundle, plan, manifest.postprocessing)
-    component = _only_component(bundle)
+    if isinstance(manifest.postprocessing, ContrastiveOutput) and len(names) > 1:
+        return _dual_encoder(bundle, plan, manifest.postprocessing)
+    name, component = parts.only(bundle, names)
     form = _form(bundle, component, plan)
     if form.inputs:
         component = replace(component, inputs=form.inputs)
@@ -211,17 +235,18 @@ def assemble(bundle: Bundle, plan: Plan, shared: Shared | None = None) -> AnyMod
     # ONNX Runtime builds a session without the interpreter's lock: the tokenizer is read meanwhile.
     session = _Background(lambda: build(plan.threads))
     try:
-        front = _front(bundle, component, plan, shared)
+        front = _front(bundle, name, component, plan, shared)
     finally:
         # A thread inside ONNX Runtime must not outlive the call: the interpreter may be about to end.
         session.wait()
     engines = Engines(session.result(), plan.workers, lambda: build(1))
-    head = manifest.postprocessing
+    head = parts.head(manifest, name)
     if isinstance(head, EmbeddingOutput):
         from sanderling.tasks.feature_extraction import EmbeddingModel
 
         assert manifest.space is not None  # decode() refuses an embedding model without one
-        return EmbeddingModel(bundle, plan, front, engines, head, manifest.space, dense_layers(bundle, head))
+        dense = dense_layers(bundle, head)
+        return EmbeddingModel(bundle, plan, front, engines, head, manifest.space, dense, component=name)
     if isinstance(head, SparseOutput):
         from sanderling.tasks.sparse import SparseModel
 
@@ -236,11 +261,11 @@ def assemble(bundle: Bundle, plan: Plan, shared: Shared | None = None) -> AnyMod
         from sanderling.tasks.forecasting import Forecaster
 
         return Forecaster(bundle, plan, front, engines, head)
+    assert isinstance(head, ClassificationOutput)  # what is left of the kinds
     if manifest.preprocessing.tabular is not None:
         from sanderling.tasks.tabular import TableClassifier
 
         return TableClassifier(bundle, plan, front, engines, head)
-    assert isinstance(head, ClassificationOutput)
     if manifest.task == "text-ranking":
         from sanderling.tasks.ranking import Ranker
 
@@ -269,6 +294,25 @@ def _face_recognizer(bundle: Bundle, plan: Plan, head: FaceOutput) -> FaceRecogn
     return FaceRecognizer(bundle, plan, FaceFront(faces), engines, head, space)
 
 
+def _dual_encoder(bundle: Bundle, plan: Plan, head: ContrastiveOutput) -> DualEncoder:
+    """Both towers, each in the form that is good for it."""
+    from sanderling.tasks.dual_encoder import DualEncoder
+    from sanderling.tasks.feature_extraction import EmbeddingModel
+
+    towers: list[EmbeddingModel] = []
+    for name in (parts.TEXT_ENCODER, parts.VISION_ENCODER):
+        form = default_form(parts.forms(bundle, plan.variant, (name,)), plan.provider)
+        try:
+            tower = assemble(bundle, replace(plan, form=form), components=name)
+        except BaseException:
+            for built in towers:
+                built.close()
+            raise
+        assert isinstance(tower, EmbeddingModel)  # as each component of such a bundle by itself
+        towers.append(tower)
+    return DualEncoder(bundle, plan, towers[0], towers[1], head)
+
+
 def _session(graph: Path, component: Component, form: Form, plan: Plan, threads: int) -> Session:
     return Session(
         graph,
@@ -291,16 +335,6 @@ def dense_layers(bundle: Bundle, head: EmbeddingOutput) -> tuple[Layer, ...]:
     return heads.layers(read_safetensors(bundle.read(head.weights), where), head, where)
 
 
-def _only_component(bundle: Bundle) -> Component:
-    if len(bundle.manifest.components) != 1:
-        names = ", ".join(bundle.manifest.components)
-        raise BundleError(
-            f"{bundle.path} has the components {names}; the task {bundle.manifest.task} runs a single one. "
-            "Update Sanderling: pip install -U sanderling"
-        )
-    return next(iter(bundle.manifest.components.values()))
-
-
 def _form(bundle: Bundle, component: Component, plan: Plan) -> Form:
     found = component.variants[plan.variant].forms
     if plan.form not in found:
@@ -310,13 +344,14 @@ def _form(bundle: Bundle, component: Component, plan: Plan) -> Form:
     return found[plan.form]
 
 
-def _front(bundle: Bundle, component: Component, plan: Plan, shared: Shared | None) -> Front:
-    preprocessing = bundle.manifest.preprocessing
-    if preprocessing.text is not None:
+def _front(bundle: Bundle, name: str, component: Component, plan: Plan, shared: Shared | None) -> Front:
+    preprocessing, modality = bundle.manifest.preprocessing, parts.modality(bundle.manifest, name)
+    if modality == "text":
         from sanderling.preprocess.blocks import EXACT_INPUTS, PACKED_INPUTS
         from sanderling.preprocess.text import TEXT_INPUTS, TextEncoder
 
         settings = preprocessing.text
+        assert settings is not None  # or the modality were another
         known = {EXACT: EXACT_INPUTS, PACKED: PACKED_INPUTS}.get(plan.form, TEXT_INPUTS)
         _check_inputs(bundle, component, known, "int64")
 
@@ -326,7 +361,7 @@ def _front(bundle: Bundle, component: Component, plan: Plan, shared: Shared | No
         encoder = shared.thing("encoder", read) if shared is not None else read()
         names = [spec.name for spec in component.inputs]
         return TextFront(encoder, names, plan.token_budget, plan.form, plan.rounding)
-    if preprocessing.tabular is not None or preprocessing.series is not None:
+    if modality in ("tabular", "series"):
         return _number_front(bundle, component, plan)
     assert preprocessing.image is not None  # decode() refuses a manifest without any
     _check_inputs(bundle, component, (component.inputs[0].name,), "float32")

@@ -52,6 +52,7 @@ Task = Literal[
     "tabular-classification",
     "time-series-forecasting",
     "face-recognition",
+    "zero-shot-image-classification",
 ]
 Decode = Literal["exact", "fast"]
 Family = Literal["general", "embedding", "multimodal"]
@@ -201,7 +202,9 @@ class TextPreprocessing(Struct, frozen=True):
 
     `max_tokens` counts special tokens too. `prompts` are prefixes by name, put before the text;
     `strip` and `lowercase` act on the text (after the prompt is put before it). `pairs` says that the model was made
-    for two texts an input; `long_text` how windows are made of a long one, null where they are not.
+    for two texts an input; `long_text` how windows are made of a long one, null where they are not. With `padding`
+    "max_tokens" every text is padded to that many, for models that were trained to see the padding; else to the longest
+    of its batch.
     """
 
     tokenizer: BundlePath
@@ -216,6 +219,7 @@ class TextPreprocessing(Struct, frozen=True):
     default_prompt: str | None = None
     pairs: bool = False
     long_text: LongText | None = None
+    padding: Literal["longest", "max_tokens"] = "longest"
 
 
 class Resize(Struct, frozen=True, tag_field="op", tag="resize"):
@@ -503,7 +507,33 @@ class FaceOutput(Struct, frozen=True, tag_field="type", tag="faces"):
     genders: Annotated[tuple[str, ...], Meta(max_length=1000)] = ()
 
 
-Postprocessing = EmbeddingOutput | SparseOutput | ClassificationOutput | RegressionOutput | ForecastOutput | FaceOutput
+class ContrastiveOutput(Struct, frozen=True, tag_field="type", tag="contrastive"):
+    """Texts and images to vectors of one space, and their cosines to scores of labels.
+
+    `text` stands behind the component `text_encoder`, `image` behind `vision_encoder`. A label's logit is its cosine
+    to the image times `logit_scale` plus `logit_bias`, all divided by `temperature`; the scores of an image are the
+    softmax over its labels' logits, or the sigmoid of each. A label is put into each of `templates` in the place of
+    `{}`; of several its vector is the mean of theirs, all of length 1.
+    """
+
+    text: EmbeddingOutput
+    image: EmbeddingOutput
+    activation: Literal["softmax", "sigmoid"]
+    logit_scale: Annotated[float, Meta(gt=0.0)]
+    logit_bias: float = 0.0
+    temperature: Annotated[float, Meta(gt=0.0)] = 1.0
+    templates: Annotated[tuple[str, ...], Meta(min_length=1, max_length=1000)] = ("{}",)
+
+
+Postprocessing = (
+    EmbeddingOutput
+    | SparseOutput
+    | ClassificationOutput
+    | RegressionOutput
+    | ForecastOutput
+    | FaceOutput
+    | ContrastiveOutput
+)
 
 
 class GoldenFiles(Struct, frozen=True):

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -39,9 +39,12 @@ def parse_size(given: int | str) -> int:
     return round(float(match[1]) * _UNITS[match[2].upper()])
 
 
-def fitted(bundle: Bundle, plan: Plan, cap: int, assemble: Callable[[Bundle, Plan], M]) -> M:
+def fitted(
+    bundle: Bundle, plan: Plan, cap: int, assemble: Callable[[Bundle, Plan], M], names: Sequence[str] | None = None
+) -> M:
     """A model that adds at most `cap` bytes to what the process has resident, also while it answers its largest inputs.
 
+    `names` are the components that `assemble` loads (default: all).
     It is loaded in its smallest way first, one input at a time, and measured. The largest batches and the most workers
     that fit by that measure are then loaded and measured in turn, so that what is given back was seen to fit.
     The inputs and answers that the caller holds, and the decoding of large images, come on top.
@@ -49,9 +52,9 @@ def fitted(bundle: Bundle, plan: Plan, cap: int, assemble: Callable[[Bundle, Pla
     Raises MemoryLimitError where even the smallest way does not fit.
     """
     *larger, smallest = _smaller(plan)
-    files = _file_bytes(bundle, plan.variant)
+    files = _file_bytes(bundle, plan.variant, names)
     if files > cap:
-        raise _refused(bundle, plan, cap, f"its files alone have {_megabytes(files)}")
+        raise _refused(bundle, plan, cap, names, f"its files alone have {_megabytes(files)}")
     before = resident()
     model = assemble(bundle, smallest)
     loaded = resident() - before
@@ -59,10 +62,10 @@ def fitted(bundle: Bundle, plan: Plan, cap: int, assemble: Callable[[Bundle, Pla
     if peak > cap:
         model.close()
         met = f"loaded it takes {_megabytes(loaded)}, and {_megabytes(peak)} while it answers one input"
-        raise _refused(bundle, plan, cap, met)
+        raise _refused(bundle, plan, cap, names, met)
     for candidate in larger:
         sessions = 2 if candidate.workers > 1 and candidate.threads > 1 else 1
-        runs = candidate.workers * _inputs_a_run(bundle, candidate)
+        runs = candidate.workers * _inputs_a_run(model, candidate)
         if sessions * loaded + runs * (peak - loaded) > cap:
             continue
         model.close()
@@ -123,8 +126,8 @@ def _peak(model: Model, before: int, plan: Plan) -> int:
 
     It does so a few times, with the golden samples between: what shapes leave behind in the allocator counts, too.
     """
-    count = plan.workers * _inputs_a_run(model.bundle, plan)
-    largest, samples = _largest_inputs(model.bundle)
+    count = plan.workers * _inputs_a_run(model, plan)
+    largest, samples = _largest_inputs(model)
     with Watch() as watch:
         for _ in range(_ROUNDS):
             model.answer([largest[index % len(largest)] for index in range(count)])
@@ -132,32 +135,35 @@ def _peak(model: Model, before: int, plan: Plan) -> int:
     return watch.peak - before
 
 
-def _inputs_a_run(bundle: Bundle, plan: Plan) -> int:
-    preprocessing = bundle.manifest.preprocessing
-    if preprocessing.text is not None:
-        return max(1, plan.token_budget // preprocessing.text.max_tokens)
-    seen = preprocessing.image is not None or preprocessing.faces is not None
-    return plan.image_budget if seen else plan.row_budget
+def _inputs_a_run(model: Model, plan: Plan) -> int:
+    text = model.bundle.manifest.preprocessing.text
+    if model.modality == "text" and text is not None:
+        return max(1, plan.token_budget // text.max_tokens)
+    return plan.image_budget if model.modality == "image" else plan.row_budget
 
 
-def _largest_inputs(bundle: Bundle) -> tuple[list[Any], list[Any]]:
+def _largest_inputs(model: Model) -> tuple[list[Any], list[Any]]:
     """The largest inputs and the golden samples: a text that fills the model's limit; of anything else the samples."""
-    from sanderling.golden import read_golden, sample_input
+    from sanderling.golden import inputs_of, read_golden
 
-    text = bundle.manifest.preprocessing.text
-    inputs = [sample_input(bundle, sample) for sample in read_golden(bundle).samples]
-    if text is not None and isinstance(inputs[0], str):
-        return ["a " * text.max_tokens], inputs
+    text = model.bundle.manifest.preprocessing.text
+    inputs = inputs_of(model.bundle, read_golden(model.bundle), model.takes)
+    if text is not None and "text" in model.takes and isinstance(inputs[0], str):
+        full = ["a " * text.max_tokens]
+        # Of a model that takes images as well, one and the other in turn.
+        return [*full, *(item for item in inputs if not isinstance(item, str))], inputs
     return inputs, inputs
 
 
-def _file_bytes(bundle: Bundle, variant: str) -> int:
-    forms = [next(iter(c.variants[variant].forms.values())) for c in bundle.manifest.components.values()]
+def _file_bytes(bundle: Bundle, variant: str, names: Sequence[str] | None) -> int:
+    parts = bundle.manifest.components
+    forms = [next(iter(parts[name].variants[variant].forms.values())) for name in names or parts]
     return sum(bundle.manifest.files[name].size for name in {n for form in forms for n in (form.graph, *form.data)})
 
 
-def _refused(bundle: Bundle, plan: Plan, cap: int, met: str) -> MemoryLimitError:
-    sizes = ", ".join(f"{name} {_megabytes(_file_bytes(bundle, name))}" for name in bundle.manifest.variants)
+def _refused(bundle: Bundle, plan: Plan, cap: int, names: Sequence[str] | None, met: str) -> MemoryLimitError:
+    variants = bundle.manifest.variants
+    sizes = ", ".join(f"{name} {_megabytes(_file_bytes(bundle, name, names))}" for name in variants)
     return MemoryLimitError(
         f"{bundle.path} does not fit max_memory of {_megabytes(cap)} with the variant {plan.variant}: {met}. "
         f"Allow more, or load a smaller variant; the files have: {sizes}."

@@ -77,6 +77,11 @@ class Model:
         return self.front.modality
 
     @property
+    def takes(self) -> tuple[str, ...]:
+        """The modalities that `answer` takes: as a rule its one."""
+        return (self.modality,)
+
+    @property
     def variant(self) -> str:
         """The variant that answers."""
         return self.plan.variant
@@ -112,10 +117,10 @@ class Model:
         `inputs` are what to measure on (default: the bundle's golden samples), batched as the plan says, `runs` times.
         A second session is built for it, with ONNX Runtime's profiler on, and freed again.
         """
-        from sanderling.golden import read_golden, sample_input  # only for those who measure
+        from sanderling.golden import inputs_of, read_golden  # only for those who measure
 
         if inputs is None:
-            inputs = [sample_input(self.bundle, sample) for sample in read_golden(self.bundle).samples]
+            inputs = inputs_of(self.bundle, read_golden(self.bundle), self.takes)
         items = list(inputs)
         prepared = self.front.prepare(items, None)
         feeds = [self.front.feeds([prepared[i] for i in batch])[0] for batch in self.front.batches(prepared)]

@@ -54,6 +54,20 @@ class Placement(Struct, frozen=True):
         return ", ".join([here, *others])
 
 
+def together(asked: str, placements: Iterable[Placement]) -> Placement:
+    """The placement of several graphs of one model as if they were one; their measured seconds add up."""
+    operators: dict[str, dict[str, int]] = {}
+    seconds: dict[str, float] = {}
+    for part in placements:
+        for provider, found in part.operators.items():
+            there = operators.setdefault(provider, {})
+            for name, count in found.items():
+                there[name] = there.get(name, 0) + count
+        for provider, spent in part.seconds.items():
+            seconds[provider] = seconds.get(provider, 0.0) + spent
+    return Placement(asked, operators, seconds)
+
+
 def node_seconds(events: Iterable[dict[str, Any]], skip: int = 0) -> dict[str, float]:
     """Seconds that nodes took by provider (ONNX Runtime's names), from the events of its profiler.
 

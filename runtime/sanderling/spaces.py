@@ -62,6 +62,14 @@ def warn_of_mixed(variants: Iterable[tuple[str, float | None]], min_cosine: floa
         )
 
 
+def refuse_mixed(given: str, expected: str) -> SpaceError:
+    """The error for a vector of the space `given` where one of `expected` belongs."""
+    return SpaceError(
+        f"The vector is of the embedding space {given[:16]}, the model's is {expected[:16]}; cosines between them mean "
+        "nothing. Embed the input with this model."
+    )
+
+
 def derived(space: str, *, dimensions: int | None = None, normalize: bool | None = None) -> str:
     """The fingerprint of a bundle's space with vectors cut to `dimensions`, or normalized otherwise than the bundle's.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from sanderling.bundle import open_bundle
+from sanderling.components import choose
 from sanderling.errors import StorageError
 from sanderling.loading import choose_variant
 from sanderling.manifest import Manifest
@@ -28,18 +29,24 @@ class Trimmed:
     after: int
 
 
-def trim(path: str | os.PathLike[str], keep: Sequence[str], output: str | os.PathLike[str] | None = None) -> Trimmed:
+def trim(
+    path: str | os.PathLike[str],
+    keep: Sequence[str],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    components: Sequence[str] | str | None = None,
+) -> Trimmed:
     """Keep only the variants `keep` of the bundle at `path`, in place, or in a new folder `output`.
 
-    Every file that is kept is verified first. Interrupted at any point, the bundle is the old one or the new one.
-    Raises BundleError: damaged, or without one of the variants; StorageError: `output` exists, or writing failed.
+    `components` are those to keep, where they answer by themselves (default: all). Every file that is kept is verified first. Interrupted at any point, the bundle is the old one or the new one.
+    Raises BundleError: damaged, or without one of the variants or components; StorageError: `output` exists, or writing failed.
     """
     bundle = open_bundle(path, integrity="full")
     names = [keep] if isinstance(keep, str) else keep  # One name alone is no list of its letters.
     kept = tuple(dict.fromkeys(choose_variant(bundle, variant) for variant in names))
     if not kept:
         raise StorageError("No variant to keep was given; a bundle needs at least one.")
-    manifest = _without_others(bundle.manifest, kept)
+    manifest = _without_others(bundle.manifest, kept, choose(bundle, components))
     sources = dict(zip(manifest.files, bundle.require(manifest.files), strict=True))
     if output is None:
         replace_manifest(bundle, manifest)
@@ -50,10 +57,11 @@ def trim(path: str | os.PathLike[str], keep: Sequence[str], output: str | os.Pat
     return Trimmed(target, kept, _size(bundle.manifest), _size(manifest))
 
 
-def _without_others(manifest: Manifest, kept: tuple[str, ...]) -> Manifest:
+def _without_others(manifest: Manifest, kept: tuple[str, ...], names: tuple[str, ...]) -> Manifest:
     components = {
         name: replace(component, variants={v: component.variants[v] for v in component.variants if v in kept})
         for name, component in manifest.components.items()
+        if name in names
     }
     dropped = _graph_files(manifest) - _graph_files(replace(manifest, components=components))
     return replace(

@@ -22,6 +22,7 @@ PUBLIC = [
     "Classifications",
     "Classifier",
     "DeadlineError",
+    "DualEncoder",
     "Embedding",
     "EmbeddingModel",
     "Embeddings",

@@ -96,7 +96,7 @@ class Process:
 
     def _peak(self, model: Any, before: int, plan: Plan) -> int:
         sessions = 2 if plan.workers > 1 else 1
-        inputs = plan.workers * memory._inputs_a_run(model.bundle, plan)
+        inputs = plan.workers * memory._inputs_a_run(model, plan)
         return self.held - before + 100 * MB * (sessions - 1) + inputs * 10 * MB
 
 

@@ -19,6 +19,12 @@ def register(app: typer.Typer) -> None:
 def trim(
     bundle: Annotated[Path, typer.Argument(help="The folder of the bundle.", show_default=False)],
     keep: Annotated[list[str], typer.Option("--keep", help="A variant to keep; again for more.", show_default=False)],
+    component: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--component", help="A component to keep, of those that answer by themselves; again for more. Default: all."
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Write the trimmed bundle here and leave the old one as it is."),
@@ -26,7 +32,7 @@ def trim(
     as_json: Annotated[bool, typer.Option("--json", help="What was done, as JSON.")] = False,
 ) -> None:
     """Keep only the chosen variants of a bundle."""
-    done = trim_bundle(bundle, keep, output)
+    done = trim_bundle(bundle, keep, output, components=component)
     if as_json:
         print_json({"path": str(done.path), "kept": done.kept, "before": done.before, "after": done.after})
     else:

@@ -19,7 +19,7 @@ from sanderling.face_front import INPUT, FaceFront
 from sanderling.faces import Face, FaceMatch, Faces, Identification
 from sanderling.manifest import FaceOutput, FaceThreshold
 from sanderling.model import Answers, Model, in_thread, windows
-from sanderling.placement import Placement
+from sanderling.placement import Placement, together
 from sanderling.plan import Plan
 from sanderling.preprocess import faces
 from sanderling.results import Embedding, Embeddings, Timing
@@ -77,13 +77,8 @@ class FaceRecognizer(Model):
     @property
     def placement(self) -> Placement:
         """Which provider really has which nodes, of all graphs together."""
-        merged: dict[str, dict[str, int]] = {}
-        for part in self._parts.values():
-            for provider, operators in part.single.placement.operators.items():
-                there = merged.setdefault(provider, {})
-                for name, count in operators.items():
-                    there[name] = there.get(name, 0) + count
-        return Placement(self.provider, merged)
+        merged = together(self.provider, (part.single.placement for part in self._parts.values()))
+        return replace(merged, seconds={})  # each graph's would be of other inputs
 
     def measure_placement(self, inputs: Sequence[Any] | None = None, runs: int = 3) -> Placement:
         """The placement of all graphs, with each provider's share of the time that the detector takes.

@@ -9,7 +9,7 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from sanderling import heads, precisions, spaces
+from sanderling import components, heads, precisions, spaces
 from sanderling.bundle import Bundle
 from sanderling.cancellation import Cancellation
 from sanderling.counts import whole_number
@@ -40,21 +40,23 @@ class EmbeddingModel(Model):
         space: str,
         dense: Sequence[Layer] = (),
         dimensions: int | None = None,
+        component: str | None = None,
     ) -> None:
+        name = next(iter(bundle.manifest.components)) if component is None else component
         kept = head.dimension if dimensions is None else whole_number("dimensions", dimensions, head.dimension)
         super().__init__(bundle, plan, front, engines, kept)
         self._head = head
         self._dense = dense
         self._whole = space
-        own = bundle.manifest.postprocessing
+        self._component = name
+        own = components.head(bundle.manifest, name)
         changed = isinstance(own, EmbeddingOutput) and own.normalize != head.normalize
         self.space = spaces.derived(
             space,
             dimensions=kept if kept < head.dimension else None,
             normalize=head.normalize if changed else None,
         )
-        (component,) = bundle.manifest.components.values()
-        variant = component.variants[plan.variant]
+        variant = bundle.manifest.components[name].variants[plan.variant]
         stated = variant.drift.cosine.min if variant.drift is not None else None
         # What was measured of whole vectors says nothing of shorter ones.
         self._drift = stated if kept == head.dimension else None
@@ -73,7 +75,7 @@ class EmbeddingModel(Model):
     def prompts(self) -> dict[str, str]:
         """The model's prompts by name: what is put before a text."""
         text = self.bundle.manifest.preprocessing.text
-        return dict(text.prompts) if text is not None else {}
+        return dict(text.prompts) if text is not None and self.modality == "text" else {}
 
     def reshaped(self, dimensions: int | None = None, normalize: bool | None = None) -> EmbeddingModel:
         """The same model with vectors of their first `dimensions` numbers (Matryoshka), normalized or not.
@@ -86,7 +88,15 @@ class EmbeddingModel(Model):
         if kept == self._width and head.normalize == self._head.normalize:
             return self
         return EmbeddingModel(
-            self.bundle, self.plan, self.front, self._engines, head, self._whole, self._dense, dimensions=kept
+            self.bundle,
+            self.plan,
+            self.front,
+            self._engines,
+            head,
+            self._whole,
+            self._dense,
+            dimensions=kept,
+            component=self._component,
         )
 
     @overload

@@ -73,7 +73,7 @@ class ZeroShotClassifier:
         from 0.5 on.
         Raises InputError for labels that are none, and what the model raises.
         """
-        names = _checked(labels)
+        names = checked_labels(labels)
         count = len(names) if top_k is None else whole_number("top_k", top_k)
         items, single = self.model.front.items(inputs)
         for index, item in enumerate(items):
@@ -192,7 +192,8 @@ def _inference_labels(model: Classifier) -> tuple[int, int]:
     return found[0], len(model.labels) - 1 if found[0] == 0 else 0
 
 
-def _checked(labels: Sequence[str]) -> tuple[str, ...]:
+def checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
+    """Labels as a tuple. Raises InputError: none, too many, empty ones, one twice, or a single text."""
     if isinstance(labels, str) or not isinstance(labels, Sequence):
         raise InputError(f"labels is of type {type(labels).__name__}; a list of texts was expected.")
     for label in labels:

@@ -1,0 +1,180 @@
+"""What a task needs of a manifest: its components and their outputs, what stands before them and behind them."""
+
+from __future__ import annotations
+
+from sanderling.errors import ManifestError
+from sanderling.manifest import (
+    ClassificationOutput,
+    Component,
+    ContrastiveOutput,
+    EmbeddingOutput,
+    FaceOutput,
+    ForecastOutput,
+    Manifest,
+    RegressionOutput,
+    SparseOutput,
+)
+
+
+def check(manifest: Manifest, where: str) -> None:
+    """Raise ManifestError for a manifest that is not what its task needs; `where` names it."""
+    _check_components(manifest, where)
+    _check_faces(manifest, where)
+    _check_contrastive(manifest, where)
+    _check_task(manifest, where)
+
+
+# The components of the tasks of several graphs: those that each needs, and those that it may have.
+_COMPONENTS: dict[str, tuple[set[str], set[str]]] = {
+    "face-recognition": ({"detector", "landmarks", "recognition"}, {"expression", "age_gender"}),
+    # One tower may have been left out of the bundle: the other one answers without it.
+    "zero-shot-image-classification": (set(), {"text_encoder", "vision_encoder"}),
+}
+_ANSWERS = {
+    "detector": {"boxes", "scores"},
+    "landmarks": {"landmarks"},
+    "expression": {"logits"},
+    "age_gender": {"age", "gender"},
+}
+
+
+def _check_components(manifest: Manifest, where: str) -> None:
+    if manifest.task not in _COMPONENTS:
+        return
+    parts = set(manifest.components)
+    needed, possible = _COMPONENTS[manifest.task]
+    if not needed <= parts <= needed | possible:
+        told = [", ".join(sorted(needed))] if needed else []
+        told += [f"may have {', '.join(sorted(possible))}"] if possible else []
+        raise ManifestError(
+            f"{where} has the components {', '.join(sorted(parts))}; the task {manifest.task} has "
+            f"{', and '.join(told)}."
+        )
+
+
+def _check_answers(component: Component, part: str, needed: set[str], where: str) -> None:
+    found = {spec.name for spec in component.outputs}
+    if not needed <= found:
+        raise ManifestError(
+            f"{where}: the component {part!r} has the outputs {', '.join(sorted(found))}; "
+            f"{', '.join(sorted(needed))} were expected."
+        )
+
+
+def _check_faces(manifest: Manifest, where: str) -> None:
+    head, faces = manifest.postprocessing, manifest.preprocessing.faces
+    if faces is not None:
+        squares = (faces.detector, faces.landmarks, faces.recognition, faces.attributes)
+        if any(square.divisor == 0 for square in squares):
+            raise ManifestError(f"{where}: preprocessing.faces divides by 0.")
+    if (manifest.task == "face-recognition") != isinstance(head, FaceOutput):
+        raise ManifestError(f"{where}: the task face-recognition and a postprocessing of type 'faces' go together.")
+    if not isinstance(head, FaceOutput):
+        return
+    if faces is None or manifest.space is None or manifest.family != "general":
+        raise ManifestError(
+            f"{where}: the task face-recognition needs preprocessing.faces, the family general, and the fingerprint of "
+            "its embedding space in `space`."
+        )
+    parts = set(manifest.components)
+    for labels, part in ((head.expressions, "expression"), (head.genders, "age_gender")):
+        if bool(labels) != (part in parts):
+            raise ManifestError(f"{where}: postprocessing names what {part!r} answers exactly where it is a component.")
+    for part, component in manifest.components.items():
+        _check_answers(component, part, _ANSWERS.get(part, {head.output}), where)
+
+
+def _check_contrastive(manifest: Manifest, where: str) -> None:
+    head, preprocessing = manifest.postprocessing, manifest.preprocessing
+    if (manifest.task == "zero-shot-image-classification") != isinstance(head, ContrastiveOutput):
+        raise ManifestError(
+            f"{where}: the task zero-shot-image-classification and a postprocessing of type 'contrastive' go together."
+        )
+    if not isinstance(head, ContrastiveOutput):
+        return
+    if preprocessing.text is None or preprocessing.image is None or manifest.space is None:
+        raise ManifestError(
+            f"{where}: the task {manifest.task} needs preprocessing.text, preprocessing.image, and the fingerprint of "
+            "the embedding space in `space`."
+        )
+    if manifest.family != "multimodal":
+        raise ManifestError(f"{where}: the task {manifest.task} is one of multimodal models, not {manifest.family}.")
+    for part, own in (("text_encoder", head.text), ("vision_encoder", head.image)):
+        if part in manifest.components:
+            _check_answers(manifest.components[part], part, {own.output}, where)
+        _check_dense(own, where)
+    if head.text.dimension != head.image.dimension or head.text.normalize != head.image.normalize:
+        raise ManifestError(f"{where}: vectors of texts and of images are of one space, of one dimension and length.")
+    if head.image.pooling != "none":
+        raise ManifestError(f"{where}: images have no tokens to pool; the pooling of postprocessing.image is 'none'.")
+    if not all(abs(value) < float("inf") for value in (head.logit_scale, head.logit_bias, head.temperature)):
+        raise ManifestError(f"{where}: logit_scale, logit_bias and temperature are finite numbers.")
+    for template in head.templates:
+        if template.count("{}") != 1:
+            raise ManifestError(f"{where}: the template {template[:80]!r} needs one {{}}, for the label.")
+
+
+# What a task reads and gives, where both follow from it.
+_OF_NUMBERS: dict[str, tuple[str, type[RegressionOutput | ClassificationOutput | ForecastOutput], str]] = {
+    "tabular-regression": ("tabular", RegressionOutput, "regression"),
+    "tabular-classification": ("tabular", ClassificationOutput, "classification"),
+    "time-series-forecasting": ("series", ForecastOutput, "forecast"),
+}
+
+
+def _check_task(manifest: Manifest, where: str) -> None:
+    if manifest.task in _OF_NUMBERS:
+        _check_numbers(manifest, where)
+    elif manifest.task not in _COMPONENTS:  # those have been looked at
+        _check_perception(manifest, where)
+    head = manifest.postprocessing
+    if isinstance(head, ClassificationOutput) and head.thresholds is not None:
+        if len(head.thresholds) != len(head.labels):
+            raise ManifestError(f"{where} has {len(head.thresholds)} thresholds for {len(head.labels)} labels.")
+        if head.activation != "sigmoid":
+            raise ManifestError(f"{where} has thresholds, which go with the activation 'sigmoid' alone.")
+    if isinstance(head, ContrastiveOutput):  # each tower has its own
+        return
+    outputs = {spec.name for component in manifest.components.values() for spec in component.outputs}
+    if head.output not in outputs:
+        raise ManifestError(
+            f"{where}: postprocessing reads the output {head.output!r}; the graphs have {', '.join(sorted(outputs))}."
+        )
+
+
+def _check_numbers(manifest: Manifest, where: str) -> None:
+    modality, head, tag = _OF_NUMBERS[manifest.task]
+    if getattr(manifest.preprocessing, modality) is None:
+        raise ManifestError(f"{where}: the task {manifest.task} needs preprocessing.{modality}.")
+    if not isinstance(manifest.postprocessing, head):
+        raise ManifestError(f"{where}: the task {manifest.task} needs a postprocessing of type {tag!r}.")
+    if manifest.family != "general":
+        raise ManifestError(f"{where}: the task {manifest.task} is one of general models, not {manifest.family}.")
+
+
+def _check_perception(manifest: Manifest, where: str) -> None:
+    modality = "image" if manifest.task.startswith("image") else "text"
+    wants_embedding = manifest.task in ("feature-extraction", "image-feature-extraction")
+    if wants_embedding and manifest.preprocessing.text is None:
+        modality = "image"
+    if getattr(manifest.preprocessing, modality) is None:
+        raise ManifestError(f"{where}: the task {manifest.task} needs preprocessing.{modality}.")
+    found = EmbeddingOutput if wants_embedding else ClassificationOutput
+    sparse = isinstance(manifest.postprocessing, SparseOutput)
+    if sparse and manifest.task == "feature-extraction" and manifest.preprocessing.text is None:
+        raise ManifestError(f"{where}: a postprocessing of type 'sparse' needs preprocessing.text.")
+    if not isinstance(manifest.postprocessing, found) and not (sparse and manifest.task == "feature-extraction"):
+        expected = "embedding" if wants_embedding else "classification"
+        raise ManifestError(f"{where}: the task {manifest.task} needs a postprocessing of type {expected!r}.")
+    head = manifest.postprocessing
+    if manifest.task == "text-ranking" and (not isinstance(head, ClassificationOutput) or len(head.labels) != 1):
+        raise ManifestError(f"{where}: the task text-ranking needs a single label, whose score is the relevance.")
+    if isinstance(head, EmbeddingOutput):
+        _check_dense(head, where)
+    if wants_embedding and manifest.space is None:
+        raise ManifestError(f"{where}: an embedding model needs the fingerprint of its space in `space`.")
+
+
+def _check_dense(head: EmbeddingOutput, where: str) -> None:
+    if bool(head.dense) != (head.weights is not None):
+        raise ManifestError(f"{where}: dense layers need a file of weights, and a file of weights needs dense layers.")

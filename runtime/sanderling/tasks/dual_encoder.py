@@ -1,0 +1,381 @@
+"""`zero-shot-image-classification`: texts and images as vectors of one space, and images decided among free labels."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from sanderling import heads, spaces
+from sanderling.bundle import Bundle
+from sanderling.cancellation import Cancellation
+from sanderling.counts import whole_number
+from sanderling.errors import InputError, TextError
+from sanderling.manifest import ContrastiveOutput
+from sanderling.model import Answers, Model, in_thread, windows
+from sanderling.pairs import TextPair
+from sanderling.placement import Placement, together
+from sanderling.plan import Plan
+from sanderling.results import (
+    Classification,
+    Classifications,
+    Embedding,
+    Embeddings,
+    InputReport,
+    TextReport,
+    Timing,
+)
+from sanderling.tasks import label_cache
+from sanderling.tasks.feature_extraction import EmbeddingModel
+from sanderling.tasks.zero_shot import checked_labels
+
+if TYPE_CHECKING:
+    from sanderling.fronts import ImageInput
+
+# Sets of labels whose vectors are kept: an application asks with the same few over and over.
+_KEPT_SETS = 32
+# Templates times labels of one call: an hour's work for a small model.
+_MOST_TEXTS = 1_000_000
+# Texts whose vectors are held at a time while templates are averaged.
+_TEXTS_AT_ONCE = 4096
+_HALF = 0.5
+
+
+class DualEncoder(Model):
+    """Two towers that give texts and images vectors of one space, so that they can be compared.
+
+    Called with images and labels it decides among them. `text_encoder` and `vision_encoder` are embedding models of
+    their own, for `sanderling.Index`, streams and all else that takes one; `load(bundle, components="text_encoder")`
+    loads one of them alone.
+    """
+
+    def __init__(
+        self, bundle: Bundle, plan: Plan, text: EmbeddingModel, vision: EmbeddingModel, head: ContrastiveOutput
+    ) -> None:
+        super().__init__(bundle, plan, vision.front, vision._engines, vision.dimension)
+        self.text_encoder = text
+        self.vision_encoder = vision
+        self.space = vision.space
+        self._head = head
+        self._sets: OrderedDict[tuple[tuple[str, ...], tuple[str, ...]], NDArray[np.float32]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """The modalities that `answer` takes: "text" and "image"."""
+        return ("text", "image")
+
+    @property
+    def dimension(self) -> int:
+        """Length of each vector."""
+        return self._width
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """The sentences that a label is put into where a call says no others."""
+        return self._head.templates
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by where a call says nothing else."""
+        return self._head.temperature
+
+    @property
+    def activation(self) -> Literal["softmax", "sigmoid"]:
+        """How logits become scores: "softmax" (they add up to 1) or "sigmoid" (each label by itself)."""
+        return self._head.activation
+
+    @property
+    def placement(self) -> Placement:
+        """Which provider really has which nodes, of both towers together."""
+        return together(self.provider, (self.text_encoder.placement, self.vision_encoder.placement))
+
+    def measure_placement(self, inputs: Sequence[Any] | None = None, runs: int = 3) -> Placement:
+        """The placement of both towers, with each provider's share of the time that a text and an image take.
+
+        `inputs` may be texts, images or both; arguments are as with every model.
+        """
+        towers = (self.text_encoder, self.vision_encoder)
+        if inputs is None:
+            return together(self.provider, [tower.measure_placement(None, runs) for tower in towers])
+        shares = _by_tower(inputs)
+        found = [
+            tower.measure_placement([inputs[place] for place in places], runs) if places else tower.placement
+            for tower, places in zip(towers, shares, strict=True)
+        ]
+        return together(self.provider, found)
+
+    def close(self) -> None:
+        """Free both graphs. Calls under way end as they would; later ones raise ModelClosedError."""
+        self.text_encoder.close()
+        self.vision_encoder.close()
+
+    @overload
+    def embed_texts(self, texts: str, *, cancellation: Cancellation | None = None) -> Embedding: ...  # type: ignore[overload-overlap]
+    @overload
+    def embed_texts(self, texts: Iterable[str], *, cancellation: Cancellation | None = None) -> Embeddings: ...
+    def embed_texts(
+        self, texts: str | Iterable[str], *, cancellation: Cancellation | None = None
+    ) -> Embedding | Embeddings:
+        """Embed one text, or each of a list; what did not fit the model is in the report of each (`tokens_lost`).
+
+        Raises TextError for what is no text: an image, bytes, an array.
+        """
+        if not isinstance(texts, str) and (hasattr(texts, "getbands") or isinstance(texts, np.ndarray)):
+            raise TextError(f"An image was given as a text ({type(texts).__name__}); images go to embed_images.")
+        return self.text_encoder(texts, cancellation=cancellation)
+
+    @overload
+    def embed_images(self, images: ImageInput, *, cancellation: Cancellation | None = None) -> Embedding: ...  # type: ignore[overload-overlap]
+    @overload
+    def embed_images(self, images: Iterable[ImageInput], *, cancellation: Cancellation | None = None) -> Embeddings: ...
+    def embed_images(
+        self, images: ImageInput | Iterable[ImageInput], *, cancellation: Cancellation | None = None
+    ) -> Embedding | Embeddings:
+        """Embed one image (a file, its bytes, a PIL image or an array), or each of a list. Raises ImageError."""
+        return self.vision_encoder(images, cancellation=cancellation)
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self,
+        images: ImageInput | Embedding,
+        labels: Sequence[str],
+        *,
+        templates: Sequence[str] | str | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> Classification: ...
+    @overload
+    def __call__(
+        self,
+        images: Iterable[ImageInput] | Embeddings,
+        labels: Sequence[str],
+        *,
+        templates: Sequence[str] | str | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> Classifications: ...
+    def __call__(
+        self,
+        images: ImageInput | Embedding | Iterable[ImageInput] | Embeddings,
+        labels: Sequence[str],
+        *,
+        templates: Sequence[str] | str | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> Classification | Classifications:
+        """Decide one image, or each of a list, among `labels`; `top_k` of them are given, best first (default: all).
+
+        `templates` are sentences with one `{}` for the label (default: the bundle's); `temperature` is what logits are
+        divided by. Vectors that this model gave before may stand in for images. The vectors of a set of labels are made
+        once, and kept in memory and in the user's cache: another image with the same labels costs the vision tower
+        alone. With the activation "sigmoid" the labels from 0.5 on are `selected`, else the best one.
+        Raises InputError for labels that are none, a label that the model cannot read to its end, or a template without
+        a place for the label; ImageError for what is no image; SpaceError for vectors of another model.
+        """
+        names = checked_labels(labels)
+        count = len(names) if top_k is None else whole_number("top_k", top_k)
+        known = self.label_vectors(names, templates=templates, cancellation=cancellation)
+        given = self._embedded(images, cancellation)
+        logits = self._logits(given.floats, known, temperature)
+        scores = heads.softmax(logits) if self._head.activation == "softmax" else heads.sigmoid(logits)
+        decided = tuple(
+            self._decision(names, logits[row], scores[row], report, given.timing, count)
+            for row, report in enumerate(given.reports)
+        )
+        if given.single:
+            return decided[0]
+        return Classifications(decided, logits, given.timing)
+
+    def stream(
+        self,
+        images: Iterable[ImageInput],
+        labels: Sequence[str],
+        *,
+        templates: Sequence[str] | str | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> Iterator[Classification]:
+        """Decide any iterable of images, also one without end, in bounded memory, in input order."""
+        for window in windows(images):
+            yield from self(
+                window,
+                labels,
+                templates=templates,
+                temperature=temperature,
+                top_k=top_k,
+                cancellation=cancellation,
+            )
+
+    async def acall(
+        self,
+        images: ImageInput | Embedding | Iterable[ImageInput] | Embeddings,
+        labels: Sequence[str],
+        *,
+        templates: Sequence[str] | str | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+    ) -> Classification | Classifications:
+        """As calling the model, without blocking the event loop; cancelling the task ends the call."""
+        return await in_thread(
+            lambda cancellation: self(
+                images,
+                labels,
+                templates=templates,
+                temperature=temperature,
+                top_k=top_k,
+                cancellation=cancellation,
+            )
+        )
+
+    def label_vectors(
+        self,
+        labels: Sequence[str],
+        *,
+        templates: Sequence[str] | str | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> NDArray[np.float32]:
+        """The vectors of labels, (labels, dimension), float32, of length 1: of several templates the mean of theirs.
+
+        They are kept for the next call, and for the next process. Raises as calling the model does.
+        """
+        names = checked_labels(labels)
+        worded = self._templates(templates)
+        if len(names) * len(worded) > _MOST_TEXTS:
+            raise InputError(
+                f"{len(names):,} labels in {len(worded):,} templates are {len(names) * len(worded):,} texts; at most "
+                f"{_MOST_TEXTS:,} were expected."
+            )
+        key = (names, worded)
+        with self._lock:
+            if key in self._sets:
+                self._sets.move_to_end(key)
+                return self._sets[key]
+        self._engines.check()
+        found = label_cache.read(self.text_encoder, names, worded)
+        if found is None:
+            found = self._labelled(names, worded, cancellation)
+            label_cache.write(self.text_encoder, names, worded, found)
+        found.flags.writeable = False
+        with self._lock:
+            self._sets[key] = found
+            while len(self._sets) > _KEPT_SETS:
+                self._sets.popitem(last=False)
+        return found
+
+    def answer(self, items: list[Any], prompt: str | None = None, cancellation: Cancellation | None = None) -> Answers:
+        """The vectors (n, dimension) of texts (str) and images (all else: bytes, a Path, a PIL image, an array), in
+        input order."""
+        rows = np.empty((len(items), self._width), np.float32)
+        reports: dict[int, InputReport] = {}
+        spent: list[Timing] = [Timing(0.0, 0.0, 0.0)]
+        for tower, places in zip((self.text_encoder, self.vision_encoder), _by_tower(items), strict=True):
+            asked = prompt if tower is self.text_encoder else None
+            answers = tower.answer([items[place] for place in places], asked, cancellation)
+            if places:
+                rows[places] = answers.rows
+                reports |= dict(zip(places, answers.reports, strict=True))
+                spent.append(answers.timing)
+        timing = Timing(*(sum(getattr(one, part) for one in spent) for part in ("preprocess", "run", "postprocess")))
+        return Answers(rows, tuple(reports[place] for place in range(len(items))), timing)
+
+    def _embedded(self, images: Any, cancellation: Cancellation | None) -> _Given:
+        if isinstance(images, Embedding | Embeddings):
+            if images.space != self.space:
+                raise spaces.refuse_mixed(images.space, self.space)
+            single = isinstance(images, Embedding)
+            rows = images.floats[None] if isinstance(images, Embedding) else images.floats
+            reports = (images.report,) if isinstance(images, Embedding) else images.reports
+            return _Given(_unit(rows), reports, Timing(0.0, 0.0, 0.0), single)
+        items, single = self.vision_encoder.front.items(images)
+        answers = self.vision_encoder.answer(items, None, cancellation)
+        return _Given(_unit(answers.rows), answers.reports, answers.timing, single)
+
+    def _labelled(
+        self, names: tuple[str, ...], templates: tuple[str, ...], cancellation: Cancellation | None
+    ) -> NDArray[np.float32]:
+        """The labels' vectors, made: so many labels at a time that all their templates are bounded."""
+        step = max(1, _TEXTS_AT_ONCE // len(templates))
+        parts = []
+        for first in range(0, len(names), step):
+            some = names[first : first + step]
+            texts = [template.replace("{}", name) for name in some for template in templates]
+            answers = self.text_encoder.answer(list(texts), None, cancellation)
+            for text, report in zip(texts, answers.reports, strict=True):
+                if isinstance(report, TextReport) and not report.complete:
+                    raise InputError(
+                        f"The label {text[:80]!r} takes {report.tokens + report.tokens_lost:,} tokens or more, of "
+                        f"which the model reads {report.tokens}. Shorten it."
+                    )
+            vectors = _unit(answers.rows).reshape(len(some), len(templates), -1)
+            parts.append(_unit(vectors.mean(axis=1)) if len(templates) > 1 else vectors[:, 0])
+        return np.ascontiguousarray(np.concatenate(parts))
+
+    def _templates(self, given: Sequence[str] | str | None) -> tuple[str, ...]:
+        if given is None:
+            return self._head.templates
+        listed = (given,) if isinstance(given, str) else tuple(given)
+        for template in listed:
+            if not isinstance(template, str) or template.count("{}") != 1:
+                raise InputError(f"The template is {template!r}; a text with one {{}}, for the label, was expected.")
+        if not listed:
+            raise InputError('templates is empty; at least one was expected ("{}" is the bare label).')
+        return listed
+
+    def _logits(
+        self, rows: NDArray[np.float32], known: NDArray[np.float32], temperature: float | None
+    ) -> NDArray[np.float32]:
+        divisor = self._head.temperature if temperature is None else temperature
+        if isinstance(divisor, bool) or not isinstance(divisor, int | float) or not 0 < divisor < float("inf"):
+            raise InputError(f"temperature is {divisor!r}; a finite number above 0 was expected.")
+        scaled = (rows @ known.T) * np.float32(self._head.logit_scale) + np.float32(self._head.logit_bias)
+        return np.asarray(scaled / np.float32(divisor), np.float32)
+
+    def _decision(
+        self,
+        names: tuple[str, ...],
+        logits: NDArray[np.float32],
+        scores: NDArray[np.float32],
+        report: InputReport,
+        timing: Timing,
+        top_k: int,
+    ) -> Classification:
+        best = np.argsort(-logits, kind="stable")
+        held = best[:1] if self._head.activation == "softmax" else [i for i in best if scores[i] >= _HALF]
+        return Classification(
+            labels=tuple(names[i] for i in best[:top_k]),
+            scores=tuple(float(scores[i]) for i in best[:top_k]),
+            logits=logits,
+            report=report,
+            variant=self.variant,
+            timing=timing,
+            selected=tuple(names[i] for i in held),
+        )
+
+
+class _Given(Struct, frozen=True, eq=False):
+    """Images as unit vectors (n, d), and whether it was a single one that was handed over."""
+
+    floats: NDArray[np.float32]
+    reports: tuple[InputReport, ...]
+    timing: Timing
+    single: bool
+
+
+def _by_tower(items: Sequence[Any]) -> tuple[list[int], list[int]]:
+    """The places of texts, and those of images."""
+    texts = [place for place, item in enumerate(items) if isinstance(item, str | TextPair)]
+    return texts, sorted(set(range(len(items))) - set(texts))
+
+
+def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12), np.float32)
