@@ -38,8 +38,10 @@ def trim(
 ) -> Trimmed:
     """Keep only the variants `keep` of the bundle at `path`, in place, or in a new folder `output`.
 
-    `components` are those to keep, where they answer by themselves (default: all). Every file that is kept is verified first. Interrupted at any point, the bundle is the old one or the new one.
-    Raises BundleError: damaged, or without one of the variants or components; StorageError: `output` exists, or writing failed.
+    `components` are those to keep, where they answer by themselves (default: all). Every file that is kept is verified
+    first. Interrupted at any point, the bundle is the old one or the new one.
+    Raises BundleError: damaged, or without one of the variants or components; StorageError: `output` exists, or writing
+    failed.
     """
     bundle = open_bundle(path, integrity="full")
     names = [keep] if isinstance(keep, str) else keep  # One name alone is no list of its letters.
