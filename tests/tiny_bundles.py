@@ -31,6 +31,7 @@ from sanderling.manifest import (
     CenterCrop,
     ClassificationOutput,
     Component,
+    DenseLayer,
     EmbeddingOutput,
     Form,
     GoldenFiles,
@@ -45,6 +46,8 @@ from sanderling.manifest import (
     SparseOutput,
     TensorSpec,
     TextPreprocessing,
+    TokenOutput,
+    TokenSide,
     Tolerance,
     Variant,
 )
@@ -75,6 +78,7 @@ BIAS = _RANDOM.normal(size=len(LABELS)).astype(np.float32)
 IMAGE_WEIGHT = _RANDOM.normal(size=(3 * IMAGE_HEIGHT * IMAGE_WIDTH, len(IMAGE_LABELS))).astype(np.float32)
 IMAGE_BIAS = _RANDOM.normal(size=len(IMAGE_LABELS)).astype(np.float32)
 PICTURE = _RANDOM.integers(0, 256, (13, 17, 3), dtype=np.uint8)
+TOKEN_WEIGHT = _RANDOM.normal(size=(4, DIMENSION)).astype(np.float32)
 
 Graph = tuple[list[onnx.NodeProto], dict[str, NDArray[Any]]]
 
@@ -239,6 +243,57 @@ def sparse_bundle(target: Path) -> Path:
     head = SparseOutput("last_hidden_state", "max", "log1p_relu", DIMENSION)
     reseal(target, lambda sealed: msgspec.structs.replace(sealed, name="tiny-sparse", postprocessing=head))
     return target
+
+
+TOKEN_PROMPTS = {"query": "", "document": ""}
+# Of `tiny-late`: queries have 8 tokens, filled up with "word"; the full stop of documents has no vector.
+QUERY_TOKENS, QUERY_MARKER, DOCUMENT_MARKER, FILLER = 8, VOCABULARY.index("query"), VOCABULARY.index("passage"), 12
+
+
+def token_bundle(target: Path) -> Path:
+    """`tiny-late`: the table's rows through a linear layer, one vector a token, for late interaction."""
+    embedding_bundle(target, prompts=TOKEN_PROMPTS, default_prompt="document")
+    golden = find(target, "samples.json")
+    samples = [{"id": name, "text": content} for name, content in TEXTS.items()]
+    asked = [{"id": f"asked-{name}", "text": content, "prompt": "query"} for name, content in TEXTS.items()]
+    golden.write_bytes(msgspec.json.encode(samples + asked))
+    tensors: dict[str, NDArray[Any]] = {}
+    for one in samples + asked:
+        ids, kept = token_sides(one["text"], one.get("prompt", "document"))
+        tensors[f"{one['id']}.input.input_ids"] = np.array(ids)
+        tensors[f"{one['id']}.output"] = reference_tokens(np.array(ids)[kept])
+    find(target, "tensors.safetensors").write_bytes(save(tensors))
+    weights = golden.parent.parent / "dense.safetensors"
+    weights.write_bytes(save({"1.weight": TOKEN_WEIGHT}))
+    head = TokenOutput(
+        "last_hidden_state",
+        True,
+        len(TOKEN_WEIGHT),
+        TokenSide(QUERY_TOKENS, QUERY_MARKER, FILLER),
+        TokenSide(MAX_TOKENS, DOCUMENT_MARKER, skipped=(VOCABULARY.index("."),)),
+        (DenseLayer("1.weight"),),
+        weights.relative_to(target).as_posix(),
+    )
+    reseal(target, lambda sealed: msgspec.structs.replace(sealed, name="tiny-late", postprocessing=head))
+    return target
+
+
+def token_sides(text: str, side: str) -> tuple[list[int], list[bool]]:
+    """The ids of a text as a query or a document of `tiny-late`, and which of them have a vector."""
+    if side == "query":
+        first, *rest = token_ids(text, QUERY_TOKENS - 1)
+        ids = [first, QUERY_MARKER, *rest]
+        ids += [FILLER] * (QUERY_TOKENS - len(ids))
+        return ids, [True] * len(ids)
+    first, *rest = token_ids(text, MAX_TOKENS - 1)
+    ids = [first, DOCUMENT_MARKER, *rest]
+    return ids, [VOCABULARY[i] != "." for i in ids]
+
+
+def reference_tokens(ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The table's rows of these ids through the linear layer, each divided by its length; (ids, 4)."""
+    rows = TABLE[ids].astype(np.float64) @ TOKEN_WEIGHT.T.astype(np.float64)
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 def reference_weights(text: str) -> NDArray[np.float32]:

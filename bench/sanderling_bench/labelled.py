@@ -11,7 +11,14 @@ import numpy as np
 
 from sanderling.bundle import Bundle
 from sanderling.errors import EvalError
-from sanderling.manifest import ClassificationOutput, EmbeddingOutput, ForecastOutput, RegressionOutput, SparseOutput
+from sanderling.manifest import (
+    ClassificationOutput,
+    EmbeddingOutput,
+    ForecastOutput,
+    RegressionOutput,
+    SparseOutput,
+    TokenOutput,
+)
 from sanderling_bench.datasets import SUFFIXES, Row, names_of, number, pick, rows
 from sanderling_bench.metrics import Kind
 
@@ -50,6 +57,11 @@ def kind_of(bundle: Bundle, data: Path) -> Kind:
         return "forecast"
     if isinstance(head, RegressionOutput):
         return "regression"
+    if isinstance(head, TokenOutput):
+        raise EvalError(
+            f"{bundle.manifest.name} answers with a vector for each token, which eval does not compare; evaluate a "
+            "model of one vector an input, or a cross-encoder."
+        )
     if bundle.manifest.task == "text-ranking":
         if not data.is_dir():
             raise EvalError(

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 from msgspec.structs import replace
 from safetensors.numpy import save_file
 
@@ -26,6 +27,7 @@ from sanderling.manifest import (
     Preprocessing,
     Provenance,
     SparseOutput,
+    TokenOutput,
     Tolerance,
     Variant,
 )
@@ -67,7 +69,7 @@ def draft(
         (build / TOKENIZER_NAME).write_bytes(known.tokenizer)
         text = replace(text, tokenizer=f"{prefix}/{TOKENIZER_NAME}")
     head = known.head
-    if isinstance(head, EmbeddingOutput) and head.dense:
+    if isinstance(head, EmbeddingOutput | TokenOutput) and head.dense:
         save_file(dict(known.weights), build / WEIGHTS_NAME)
         head = replace(head, weights=f"{prefix}/{WEIGHTS_NAME}")
     license_file = None
@@ -75,7 +77,7 @@ def draft(
         shutil.copyfile(plan.license_file, build / LICENSE_NAME)
         license_file = f"{prefix}/{LICENSE_NAME}"
     variants = {name: Variant(dict(made), Tolerance(-1.0)) for name, made in forms.items()}
-    embedding = isinstance(known.head, EmbeddingOutput | SparseOutput)
+    embedding = isinstance(known.head, EmbeddingOutput | TokenOutput | SparseOutput)
     return Manifest(
         format=FORMAT,
         version=f"{MAJOR_VERSION}.{MINOR_VERSION}",
@@ -111,16 +113,19 @@ def space(checkpoint: Checkpoint, known: Description) -> str:
 
     SHA-256 of canonical JSON (sorted keys, no blanks) of the digest of the original weights, pooling, normalization,
     dimension and prompts; of an output that is pooled in its graph also the output, and `include_prompt` where it is
-    false.
+    false. Of vectors of tokens, the sides in place of a pooling.
     """
     head = known.head
-    assert isinstance(head, EmbeddingOutput | SparseOutput)
+    assert isinstance(head, EmbeddingOutput | TokenOutput | SparseOutput)
     content: dict[str, object] = {
         "weights": checkpoint.sha256,
-        "pooling": head.pooling,
         "dimension": head.dimension,
         "prompts": known.text.prompts if known.text else {},
     }
+    if isinstance(head, TokenOutput):
+        sides = {"query": msgspec.to_builtins(head.query), "document": msgspec.to_builtins(head.document)}
+        return _digest({**content, **sides, "normalize": head.normalize, "type": "tokens"})
+    content["pooling"] = head.pooling
     if isinstance(head, SparseOutput):
         return _digest({**content, "activation": head.activation, "type": "sparse"})
     content["normalize"] = head.normalize

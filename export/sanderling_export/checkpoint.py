@@ -17,7 +17,7 @@ WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 _FILE_SUFFIXES = (".safetensors", ".pth", ".pt")
 _HUB_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
 # Weights for other frameworks and training leftovers are not fetched.
-_HUB_FILES = ("*.json", "*.txt", "*.model", "*.safetensors", "*.md", "LICENSE*", "pytorch_model*.bin")
+_HUB_FILES = ("*.json", "*.txt", "*.model", "*.safetensors", "*.md", "LICENSE*", "*.metadata", "*pytorch_model*.bin")
 _LICENSE_NAMES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "COPYING")
 
 

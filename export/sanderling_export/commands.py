@@ -47,8 +47,8 @@ def export(
     pooling: Annotated[
         str | None,
         typer.Option(
-            help="mean, cls, last, max, mean_sqrt_len, weighted_mean or splade; of images mean, cls, pooler or "
-            "penultimate."
+            help="mean, cls, last, max, mean_sqrt_len, weighted_mean, splade or colbert; of images mean, cls, pooler "
+            "or penultimate."
         ),
     ] = None,
     normalize: Annotated[
@@ -199,7 +199,18 @@ _TASKS = (
     "image-classification",
     "image-feature-extraction",
 )
-_POOLINGS = ("mean", "cls", "last", "max", "mean_sqrt_len", "weighted_mean", "splade", "pooler", "penultimate")
+_POOLINGS = (
+    "mean",
+    "cls",
+    "last",
+    "max",
+    "mean_sqrt_len",
+    "weighted_mean",
+    "splade",
+    "colbert",
+    "pooler",
+    "penultimate",
+)
 _PRECISIONS = ("fp32", "fp16", "int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only")
 
 

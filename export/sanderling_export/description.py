@@ -20,6 +20,7 @@ from sanderling.manifest import (
     SparseOutput,
     Task,
     TextPreprocessing,
+    TokenOutput,
 )
 from sanderling_export.checkpoint import Checkpoint, read_json
 from sanderling_export.recipe import Module, Pooling
@@ -62,7 +63,7 @@ class Description:
     """
 
     task: Task
-    head: EmbeddingOutput | SparseOutput | ClassificationOutput
+    head: EmbeddingOutput | TokenOutput | SparseOutput | ClassificationOutput
     text: TextPreprocessing | None = None
     tokenizer: bytes | None = None
     image: ImagePreprocessing | None = None
@@ -91,7 +92,8 @@ def task_of(checkpoint: Checkpoint, asked: Task | None) -> Task:
     kind = read_json(folder / "config_sentence_transformers.json").get("model_type")
     if kind == "CrossEncoder" or "sentence_transformers" in config or "sbert_ce_default_activation_function" in config:
         return "text-ranking" if _labels(config) == 1 else "text-classification"
-    if (folder / "modules.json").is_file():
+    # Stanford's ColBERT names a class that transformers does not have, and says of what it is in a file of its own.
+    if (folder / "modules.json").is_file() or (folder / "artifact.metadata").is_file():
         return "feature-extraction"
     names = architectures(checkpoint)
     for name in names:

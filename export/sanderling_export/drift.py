@@ -33,10 +33,19 @@ def measure(rows: NDArray[Any], expected: NDArray[Any], *, labels: bool, names: 
     farthest = np.argsort(similarity, kind="stable")[:_WORST] if names else ()
     return Drift(
         Distances(len(similarity), float(similarity.mean()), float(similarity.min()), p01),
-        float(np.abs(rows.astype(np.float64) - expected).max(initial=0.0)),
+        _farthest(rows, expected),
         agreement,
         tuple(WorstInput(names[i], float(similarity[i])) for i in farthest),
     )
+
+
+def _farthest(rows: NDArray[Any], expected: NDArray[Any]) -> float:
+    """The largest difference of any number; infinite where two answers have other shapes."""
+    if rows.dtype != object:
+        return float(np.abs(rows.astype(np.float64) - expected).max(initial=0.0))
+    if any(x.shape != y.shape for x, y in zip(rows, expected, strict=True)):
+        return float("inf")
+    return max((_farthest(x, y) for x, y in zip(rows, expected, strict=True)), default=0.0)
 
 
 def name_inputs(items: Sequence[object], *, quoted: bool) -> list[str]:

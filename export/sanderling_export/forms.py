@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from tokenizers import Tokenizer
 
-from sanderling.manifest import Form
+from sanderling.manifest import Form, TokenOutput
 from sanderling.plan import EXACT, PACKED, PADDED
 from sanderling_export import graphs
 from sanderling_export.description import Description
@@ -56,7 +56,9 @@ def write(folder: Path, root: Path, known: Description) -> dict[str, Form]:
     data = tuple(f"{prefix}/{name}" for name in (graphs.WEIGHTS_NAME,) if (folder / name).exists())
     optimized = graphs.is_fused(model)
     forms = {PADDED: Form(f"{prefix}/{graphs.GRAPH_NAME}", data, optimized)}
-    if {IDS, MASK} <= {value.name for value in model.graph.input} and _has_a_token(known):
+    # Of late interaction, tokens may be there that others do not see: only `padded` can be told.
+    freely = isinstance(known.head, TokenOutput)
+    if {IDS, MASK} <= {value.name for value in model.graph.input} and _has_a_token(known) and not freely:
         for name, derived in _derived(folder, model, known.text.max_tokens if known.text else _LONGEST):
             onnx.save(derived, str(folder / f"{name}.onnx"))
             forms[name] = Form(f"{prefix}/{name}.onnx", data, optimized, graphs.specs(derived.graph.input))

@@ -26,7 +26,7 @@ from sanderling.manifest import (
     TextPreprocessing,
 )
 from sanderling.pairs import TextPair
-from sanderling.plan import default_plan
+from sanderling.plan import TOKEN_BUDGET, default_plan
 from sanderling.preprocess.text import Encoded, TextEncoder
 from sanderling.session import Session
 from sanderling.verification import cosines
@@ -37,15 +37,19 @@ _MATES = 8
 _SEED = 20240501
 
 
-def of_images(root: Path, variant: str, images: Sequence[object]) -> Invariance:
-    """Minimum cosine of each image's answer among batch mates to its answer alone; images have no padding."""
+def among_mates(root: Path, variant: str, items: Sequence[object]) -> Invariance:
+    """Minimum cosine of each input's answer among batch mates to its answer alone, by the runtime's own batches.
+
+    Images have no padding; vectors of tokens have that of their mates.
+    """
     bundle = open_bundle(root, integrity="full")
-    order = _shuffled(len(images))
+    order = _shuffled(len(items))
     plan = default_plan(variant, "cpu", cores.granted(), batch_invariant=True)
     with assemble(bundle, plan) as model:
-        alone = model.answer([images[i] for i in order]).rows
-    with assemble(bundle, replace(plan, image_budget=_MATES)) as model:
-        mixed = model.answer([images[i] for i in order]).rows
+        alone = model.answer([items[i] for i in order]).rows
+    with assemble(bundle, replace(plan, image_budget=_MATES, token_budget=TOKEN_BUDGET)) as model:
+        groups = [order[start : start + _MATES] for start in range(0, len(order), _MATES)]
+        mixed = np.concatenate([model.answer([items[i] for i in group]).rows for group in groups])
     return Invariance(float(cosines(mixed, alone).min()))
 
 

@@ -28,7 +28,7 @@ from sanderling.manifest import (
     Task,
 )
 from sanderling.pairs import TextPair
-from sanderling_export import description, features, images, sparse, timm_models, tokens, vision_operators
+from sanderling_export import description, features, images, late, sparse, timm_models, tokens, vision_operators
 from sanderling_export.checkpoint import Checkpoint
 from sanderling_export.description import Description, Options
 from sanderling_export.recipe import Module
@@ -474,7 +474,11 @@ def _first_line(error: BaseException) -> str:
 
 
 def _text_embedder(checkpoint: Checkpoint, options: Options) -> Original:
-    kind: Any = sparse.SparseEmbedder if sparse.is_sparse(checkpoint, options) else TextEmbedder
+    kind: Any = TextEmbedder
+    if sparse.is_sparse(checkpoint, options):
+        kind = sparse.SparseEmbedder
+    elif late.is_late(checkpoint, options):
+        kind = late.LateEmbedder
     made: Original = kind(checkpoint, options)
     return made
 

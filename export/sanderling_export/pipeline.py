@@ -29,6 +29,7 @@ from sanderling.manifest import (
     Invariance,
     Manifest,
     Task,
+    TokenOutput,
     Tolerance,
     Variant,
 )
@@ -166,6 +167,10 @@ def _build(plan: Plan, tell: Progress) -> Path:
     with quiet():
         source = original.load(plan.checkpoint, plan.options)
     if plan.search is not None:
+        if isinstance(source.description.head, TokenOutput):
+            raise ExportError(
+                "Variants of a late-interaction model are not searched; name them: --variants fp32,int8-dynamic"
+            )
         target = aims.completed(plan.search.target, source.description.head, labelled=plan.data.labelled is not None)
         plan = dataclasses.replace(plan, search=replace(plan.search, target=target))
     tell("gather samples")
@@ -333,8 +338,8 @@ def _measured(
 
 def _invariance(staging: Path, draft: Manifest, name: str, items: Sequence[object]) -> Invariance | None:
     component, text = draft.components[assembly.COMPONENT], draft.preprocessing.text
-    if draft.preprocessing.image is not None:
-        return invariance.of_images(staging, name, items)
+    if draft.preprocessing.image is not None or isinstance(draft.postprocessing, TokenOutput):
+        return invariance.among_mates(staging, name, items)
     if text is None:
         return None
     form = component.variants[name].forms[assembly.FORM]

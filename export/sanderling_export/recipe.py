@@ -20,6 +20,7 @@ Pooling = Literal[
     "mean_sqrt_len",
     "weighted_mean",
     "splade",
+    "colbert",
     "pooler",
     "penultimate",
     "none",

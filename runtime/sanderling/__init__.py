@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         SeriesReport,
         TextReport,
         Timing,
+        TokenReport,
     )
     from sanderling.spaces import similarity
     from sanderling.tasks.classification import Classifier
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from sanderling.tasks.face_recognition import FaceRecognizer
     from sanderling.tasks.feature_extraction import EmbeddingModel
     from sanderling.tasks.forecasting import Forecaster
+    from sanderling.tasks.late_interaction import LateInteractionModel, TokenEmbedding, TokenEmbeddings
     from sanderling.tasks.ranking import Ranker, Ranking
     from sanderling.tasks.sparse import SparseEmbedding, SparseEmbeddings, SparseModel
     from sanderling.tasks.tabular import Regressor, TableClassifier
@@ -133,6 +135,7 @@ _HOMES = {
         "SeriesReport",
         "TextReport",
         "Timing",
+        "TokenReport",
     ),
     "sanderling.spaces": ("similarity",),
     "sanderling.tasks.classification": ("Classifier",),
@@ -140,6 +143,7 @@ _HOMES = {
     "sanderling.tasks.face_recognition": ("FaceRecognizer",),
     "sanderling.tasks.feature_extraction": ("EmbeddingModel",),
     "sanderling.tasks.forecasting": ("Forecaster",),
+    "sanderling.tasks.late_interaction": ("LateInteractionModel", "TokenEmbedding", "TokenEmbeddings"),
     "sanderling.tasks.ranking": ("Ranker", "Ranking"),
     "sanderling.tasks.sparse": ("SparseEmbedding", "SparseEmbeddings", "SparseModel"),
     "sanderling.tasks.tabular": ("Regressor", "TableClassifier"),
@@ -180,6 +184,7 @@ __all__ = [
     "InferenceError",
     "InputError",
     "IntegrityError",
+    "LateInteractionModel",
     "ManifestError",
     "MemoryLimitError",
     "MissingExtraError",
@@ -211,6 +216,9 @@ __all__ = [
     "TextPair",
     "TextReport",
     "Timing",
+    "TokenEmbedding",
+    "TokenEmbeddings",
+    "TokenReport",
     "TuneError",
     "VerdictError",
     "VerdictWarning",

@@ -21,6 +21,7 @@ from sanderling.manifest import (
     Resize,
     ResizeFit,
     ResizeShortest,
+    TokenOutput,
 )
 from sanderling.surroundings import modality
 
@@ -142,7 +143,7 @@ def _references(manifest: Manifest) -> list[tuple[str, str]]:
         found.append((manifest.provenance.license_file, "provenance"))
     head = manifest.postprocessing
     heads = (head.text, head.image) if isinstance(head, ContrastiveOutput) else (head,)
-    weights = [part.weights for part in heads if isinstance(part, EmbeddingOutput)]
+    weights = [part.weights for part in heads if isinstance(part, EmbeddingOutput | TokenOutput)]
     found += [(path, "postprocessing") for path in weights if path is not None]
     if manifest.preprocessing.text:
         found.append((manifest.preprocessing.text.tokenizer, "preprocessing.text"))

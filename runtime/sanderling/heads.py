@@ -10,7 +10,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from sanderling.errors import BundleError, GraphError
-from sanderling.manifest import ClassificationOutput, EmbeddingOutput, SparseOutput
+from sanderling.manifest import ClassificationOutput, EmbeddingOutput, SparseOutput, TokenOutput
 from sanderling.session import Arrays
 
 # As torch.nn.functional.normalize, so that a zero vector stays zero.
@@ -28,7 +28,7 @@ class Layer(Struct, frozen=True, eq=False):
     activation: str
 
 
-def layers(tensors: Mapping[str, NDArray[Any]], head: EmbeddingOutput, where: str) -> tuple[Layer, ...]:
+def layers(tensors: Mapping[str, NDArray[Any]], head: EmbeddingOutput | TokenOutput, where: str) -> tuple[Layer, ...]:
     """The dense layers of `head`, from `tensors` by name. Raises BundleError for what is missing or does not fit."""
     found: list[Layer] = []
     for layer in head.dense:
@@ -84,6 +84,35 @@ def embed(
         norms = np.sqrt(np.add.reduce(vectors * vectors, axis=1, keepdims=True))
         vectors = np.asarray(vectors / np.maximum(norms, _MIN_NORM), np.float32)
     return np.ascontiguousarray(vectors)
+
+
+def tokens(
+    outputs: Arrays, places: Sequence[Sequence[int]], head: TokenOutput, dense: Sequence[Layer] = ()
+) -> NDArray[Any]:
+    """The vectors of each input's tokens at these places: an array (batch,) of arrays (tokens, dimension), float32.
+
+    `dense` are the head's layers.
+    """
+    hidden = outputs[head.output]
+    if hidden.ndim != 3 or any(rows and max(rows) >= hidden.shape[1] for rows in places):
+        raise GraphError(
+            f"The graph's output {head.output!r} has the shape {hidden.shape}, which has no vector for each token."
+        )
+    found = np.empty(len(hidden), object)
+    for row, wanted in enumerate(places):
+        vectors = hidden[row, list(wanted)].astype(np.float32, copy=False)
+        for layer in dense:
+            vectors = _through(vectors, layer, head)
+        if vectors.shape[1] != head.dimension:
+            raise GraphError(
+                f"The graph's output {head.output!r} gave tokens' vectors of {vectors.shape[1]} numbers; "
+                f"the manifest says a dimension of {head.dimension}."
+            )
+        if head.normalize:
+            norms = np.sqrt(np.add.reduce(vectors * vectors, axis=1, keepdims=True))
+            vectors = np.asarray(vectors / np.maximum(norms, _MIN_NORM), np.float32)
+        found[row] = np.ascontiguousarray(vectors)
+    return found
 
 
 def sparse(outputs: Arrays, feeds: Arrays, head: SparseOutput) -> NDArray[np.float32]:
@@ -163,7 +192,7 @@ def _mask(hidden: NDArray[np.float32], feeds: Arrays) -> NDArray[np.float32]:
     return np.ones(hidden.shape[:2], np.float32)
 
 
-def _through(vectors: NDArray[np.float32], layer: Layer, head: EmbeddingOutput) -> NDArray[np.float32]:
+def _through(vectors: NDArray[np.float32], layer: Layer, head: EmbeddingOutput | TokenOutput) -> NDArray[np.float32]:
     if vectors.ndim != 2 or vectors.shape[1] != layer.weight.shape[1]:
         raise GraphError(
             f"The graph's output {head.output!r} pooled to the shape {vectors.shape}; "

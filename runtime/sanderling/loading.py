@@ -32,6 +32,8 @@ from sanderling.manifest import (
     Form,
     RegressionOutput,
     SparseOutput,
+    TextPreprocessing,
+    TokenOutput,
 )
 from sanderling.plan import EXACT, MAX_THREADS, PACKED, Plan, default_form, default_plan, tuned_plan
 from sanderling.providers import CPU, RUNTIME_VERSION, available
@@ -39,18 +41,21 @@ from sanderling.session import Engine, Session
 
 if TYPE_CHECKING:
     from sanderling.heads import Layer
+    from sanderling.preprocess.text import TextEncoder
     from sanderling.shared import Shared
     from sanderling.tasks.classification import Classifier
     from sanderling.tasks.dual_encoder import DualEncoder
     from sanderling.tasks.face_recognition import FaceRecognizer
     from sanderling.tasks.feature_extraction import EmbeddingModel
     from sanderling.tasks.forecasting import Forecaster
+    from sanderling.tasks.late_interaction import LateInteractionModel
     from sanderling.tasks.ranking import Ranker
     from sanderling.tasks.sparse import SparseModel
     from sanderling.tasks.tabular import Regressor, TableClassifier
 
     AnyModel: TypeAlias = (
         EmbeddingModel
+        | LateInteractionModel
         | SparseModel
         | Classifier
         | Ranker
@@ -247,6 +252,13 @@ def assemble(
         assert manifest.space is not None  # decode() refuses an embedding model without one
         dense = dense_layers(bundle, head)
         return EmbeddingModel(bundle, plan, front, engines, head, manifest.space, dense, component=name)
+    if isinstance(head, TokenOutput):
+        from sanderling.tasks.late_interaction import LateInteractionModel
+        from sanderling.token_front import TokenFront
+
+        assert manifest.space is not None  # as above
+        assert isinstance(front, TokenFront)
+        return LateInteractionModel(bundle, plan, front, engines, head, manifest.space, dense_layers(bundle, head))
     if isinstance(head, SparseOutput):
         from sanderling.tasks.sparse import SparseModel
 
@@ -324,7 +336,7 @@ def _session(graph: Path, component: Component, form: Form, plan: Plan, threads:
     )
 
 
-def dense_layers(bundle: Bundle, head: EmbeddingOutput) -> tuple[Layer, ...]:
+def dense_layers(bundle: Bundle, head: EmbeddingOutput | TokenOutput) -> tuple[Layer, ...]:
     """The dense layers behind an embedding model's pooling; most have none. Raises BundleError."""
     if head.weights is None:
         return ()
@@ -358,14 +370,35 @@ def _front(bundle: Bundle, name: str, component: Component, plan: Plan, shared: 
         def read() -> TextEncoder:
             return TextEncoder(bundle.read(settings.tokenizer), settings, str(bundle.path / settings.tokenizer))
 
-        encoder = shared.thing("encoder", read) if shared is not None else read()
         names = [spec.name for spec in component.inputs]
+        head = parts.head(bundle.manifest, name)
+        if isinstance(head, TokenOutput):
+            return _token_front(bundle, settings, head, names, plan, shared)
+        encoder = shared.thing("encoder", read) if shared is not None else read()
         return TextFront(encoder, names, plan.token_budget, plan.form, plan.rounding)
     if modality in ("tabular", "series"):
         return _number_front(bundle, component, plan)
     assert preprocessing.image is not None  # decode() refuses a manifest without any
     _check_inputs(bundle, component, (component.inputs[0].name,), "float32")
     return ImageFront(preprocessing.image, component.inputs[0].name, plan.image_budget, plan.decode)
+
+
+def _token_front(
+    bundle: Bundle,
+    settings: TextPreprocessing,
+    head: TokenOutput,
+    names: list[str],
+    plan: Plan,
+    shared: Shared | None,
+) -> Front:
+    from sanderling.token_front import TokenFront, read_encoders
+
+    def read() -> dict[str, TextEncoder]:
+        where = str(bundle.path / settings.tokenizer)
+        return read_encoders(bundle.read(settings.tokenizer), settings, head, where)
+
+    encoders = shared.thing("encoders", read) if shared is not None else read()
+    return TokenFront(encoders, settings, head, names, plan.token_budget, plan.rounding)
 
 
 def _number_front(bundle: Bundle, component: Component, plan: Plan) -> Front:

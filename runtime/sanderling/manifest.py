@@ -409,6 +409,37 @@ class EmbeddingOutput(Struct, frozen=True, tag_field="type", tag="embedding"):
     weights: BundlePath | None = None
 
 
+class TokenSide(Struct, frozen=True):
+    """How texts of one side, queries or documents, become the tokens of a late-interaction model.
+
+    `max_tokens` are all of a text's, with the special ones and the `marker`, an id that stands behind the first one.
+    Where there is an `expansion`, that id fills a text up to as many; the other tokens see it only where it is
+    `attended`. Every token has a vector, but not those whose ids are in `skipped`.
+    """
+
+    max_tokens: Annotated[int, Meta(ge=4, le=1_000_000)]
+    marker: Count | None = None
+    expansion: Count | None = None
+    attended: bool = False
+    skipped: Annotated[tuple[Count, ...], Meta(max_length=10_000)] = ()
+
+
+class TokenOutput(Struct, frozen=True, tag_field="type", tag="tokens"):
+    """`output` (batch, tokens, hidden) to a vector of `dimension` float32 a token, for late interaction (ColBERT).
+
+    It goes through the layers of `dense`, whose tensors are in the safetensors file `weights`, and is normalized or
+    not. The prompts "query" and "document" choose the side that says which tokens a text has.
+    """
+
+    output: str
+    normalize: bool
+    dimension: Annotated[int, Meta(ge=1, le=1_000_000)]
+    query: TokenSide
+    document: TokenSide
+    dense: Annotated[tuple[DenseLayer, ...], Meta(max_length=16)] = ()
+    weights: BundlePath | None = None
+
+
 class SparseOutput(Struct, frozen=True, tag_field="type", tag="sparse"):
     """`output`, logits over the vocabulary (batch, tokens, dimension), to one weight a token of the vocabulary.
 
@@ -527,6 +558,7 @@ class ContrastiveOutput(Struct, frozen=True, tag_field="type", tag="contrastive"
 
 Postprocessing = (
     EmbeddingOutput
+    | TokenOutput
     | SparseOutput
     | ClassificationOutput
     | RegressionOutput

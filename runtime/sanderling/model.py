@@ -33,7 +33,10 @@ _FIRST_WINDOW, _LAST_WINDOW = 16, 1024
 
 
 class Answers(Struct, frozen=True, eq=False):
-    """Rows of the shape (n, d), float32 (of models of numbers float64), in input order, and what became of each."""
+    """Rows of the shape (n, d), float32 (of models of numbers float64), in input order, and what became of each.
+
+    Of models that answer with several vectors an input, rows are an array (n,) of arrays (vectors, d).
+    """
 
     rows: NDArray[Any]
     reports: tuple[InputReport, ...]
@@ -49,7 +52,7 @@ class Model:
     # Of the answers: models of numbers answer in the precision that they were fitted in.
     _dtype: type[np.floating[Any]] = np.float32
 
-    def __init__(self, bundle: Bundle, plan: Plan, front: Front, engines: Engines, width: int) -> None:
+    def __init__(self, bundle: Bundle, plan: Plan, front: Front, engines: Engines, width: int | None) -> None:
         self.bundle = bundle
         self.plan = plan
         self.front = front
@@ -178,9 +181,11 @@ class Model:
         fed = time.perf_counter()
         outputs = self._engines.single.run(feeds, cancellation)
         ran = time.perf_counter()
-        rows = self._rows(outputs, feeds, reports).astype(self._dtype, copy=False)
+        rows = self._rows(outputs, feeds, reports)
+        if self._width is not None:
+            rows = rows.astype(self._dtype, copy=False)
         # A sum is finite only if all its parts are; finite parts may have a sum that is not, and are looked at.
-        if not math.isfinite(np.add.reduce(rows, axis=None)) and not np.isfinite(rows).all():
+        if (self._width is None or not math.isfinite(np.add.reduce(rows, axis=None))) and not _finite(rows):
             raise self._not_finite("0")
         return Answers(rows, tuple(reports), Timing(fed - started, ran - fed, time.perf_counter() - ran))
 
@@ -200,8 +205,8 @@ class Model:
         outputs = engine.run(feeds, cancellation)
         ran = time.perf_counter()
         rows = self._rows(outputs, feeds, reports)
-        if not np.isfinite(rows).all():
-            bad = ", ".join(str(index) for index, row in zip(batch, rows, strict=True) if not np.isfinite(row).all())
+        if not _finite(rows):
+            bad = ", ".join(str(index) for index, row in zip(batch, rows, strict=True) if not _finite(row))
             raise self._not_finite(bad)
         collected.add(batch, rows, reports, (fed - begun, ran - fed, time.perf_counter() - ran))
 
@@ -223,8 +228,9 @@ class Model:
 class _Collected:
     """The answers of one call as they come in, from several workers at once."""
 
-    def __init__(self, count: int, width: int, dtype: type[np.floating[Any]]) -> None:
-        self._rows = np.empty((count, width), dtype)
+    def __init__(self, count: int, width: int | None, dtype: type[np.floating[Any]]) -> None:
+        # Without a width, what each input is answered with has a shape of its own.
+        self._rows = np.empty(count, object) if width is None else np.empty((count, width), dtype)
         self._reports: list[InputReport | None] = [None] * count
         self._lock = threading.Lock()
         self.preprocess = self._run = self._postprocess = 0.0
@@ -250,6 +256,12 @@ class _Collected:
         scale = min(1.0, elapsed / spent) if spent else 1.0
         timing = Timing(self.preprocess * scale, self._run * scale, self._postprocess * scale)
         return Answers(self._rows, tuple(report for report in self._reports if report is not None), timing)
+
+
+def _finite(rows: NDArray[Any]) -> bool:
+    if rows.dtype == object:
+        return all(map(_finite, rows))
+    return bool(np.isfinite(rows).all())
 
 
 def windows(inputs: Iterable[T]) -> Iterator[list[T]]:

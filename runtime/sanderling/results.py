@@ -51,6 +51,19 @@ class TextReport(Struct, frozen=True):
         return self.tokens_lost == 0 and self.characters_unread == 0
 
 
+class TokenReport(TextReport, frozen=True, kw_only=True):
+    """What became of one text whose tokens have a vector each.
+
+    `tokens` counts those that were filled up, `expanded`, too. `places` are those of the tokens that have a vector, in
+    their order, and `ids` their ids in the vocabulary; the others, `tokens` less as many, were left out on purpose
+    (punctuation of documents).
+    """
+
+    expanded: int = 0
+    places: tuple[int, ...] = ()
+    ids: tuple[int, ...] = ()
+
+
 class ImageReport(Struct, frozen=True):
     """What was done to one image before the model saw it.
 

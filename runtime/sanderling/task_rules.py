@@ -13,6 +13,7 @@ from sanderling.manifest import (
     Manifest,
     RegressionOutput,
     SparseOutput,
+    TokenOutput,
 )
 
 
@@ -21,6 +22,7 @@ def check(manifest: Manifest, where: str) -> None:
     _check_components(manifest, where)
     _check_faces(manifest, where)
     _check_contrastive(manifest, where)
+    _check_sides(manifest, where)
     _check_task(manifest, where)
 
 
@@ -114,6 +116,41 @@ def _check_contrastive(manifest: Manifest, where: str) -> None:
             raise ManifestError(f"{where}: the template {template[:80]!r} needs one {{}}, for the label.")
 
 
+# Every query is filled up to so many tokens, however short: more is no query's length, but a way to use up memory.
+_MOST_EXPANDED = 4096
+# The form that is told of each token whether others see it.
+_MASKED = "padded"
+
+
+def _check_sides(manifest: Manifest, where: str) -> None:
+    head, text = manifest.postprocessing, manifest.preprocessing.text
+    if not isinstance(head, TokenOutput) or text is None:
+        return
+    for name, side in (("query", head.query), ("document", head.document)):
+        if name not in text.prompts:
+            raise ManifestError(f"{where}: a postprocessing of type 'tokens' needs the prompt {name!r}, if only empty.")
+        if side.max_tokens > text.max_tokens:
+            raise ManifestError(
+                f"{where}: postprocessing.{name} takes {side.max_tokens:,} tokens, the model {text.max_tokens:,}."
+            )
+        if side.attended and side.expansion is None:
+            raise ManifestError(f"{where}: postprocessing.{name} has nothing that is attended (expansion is null).")
+        if side.expansion is not None and side.max_tokens > _MOST_EXPANDED:
+            raise ManifestError(
+                f"{where}: postprocessing.{name} fills texts up to {side.max_tokens:,} tokens; at most "
+                f"{_MOST_EXPANDED:,} were expected."
+            )
+    if text.padding != "longest":
+        raise ManifestError(f"{where}: a postprocessing of type 'tokens' says itself what fills texts up (padding).")
+    for component in manifest.components.values():
+        for variant_name, variant in component.variants.items():
+            if set(variant.forms) != {_MASKED}:
+                raise ManifestError(
+                    f"{where}: the variant {variant_name!r} has the forms {', '.join(variant.forms)}; vectors of "
+                    f"tokens are made by the form {_MASKED} alone."
+                )
+
+
 # What a task reads and gives, where both follow from it.
 _OF_NUMBERS: dict[str, tuple[str, type[RegressionOutput | ClassificationOutput | ForecastOutput], str]] = {
     "tabular-regression": ("tabular", RegressionOutput, "regression"),
@@ -160,21 +197,21 @@ def _check_perception(manifest: Manifest, where: str) -> None:
     if getattr(manifest.preprocessing, modality) is None:
         raise ManifestError(f"{where}: the task {manifest.task} needs preprocessing.{modality}.")
     found = EmbeddingOutput if wants_embedding else ClassificationOutput
-    sparse = isinstance(manifest.postprocessing, SparseOutput)
-    if sparse and manifest.task == "feature-extraction" and manifest.preprocessing.text is None:
-        raise ManifestError(f"{where}: a postprocessing of type 'sparse' needs preprocessing.text.")
-    if not isinstance(manifest.postprocessing, found) and not (sparse and manifest.task == "feature-extraction"):
+    of_texts = isinstance(manifest.postprocessing, SparseOutput | TokenOutput)
+    if of_texts and manifest.task == "feature-extraction" and manifest.preprocessing.text is None:
+        raise ManifestError(f"{where}: a postprocessing of type 'sparse' or 'tokens' needs preprocessing.text.")
+    if not isinstance(manifest.postprocessing, found) and not (of_texts and manifest.task == "feature-extraction"):
         expected = "embedding" if wants_embedding else "classification"
         raise ManifestError(f"{where}: the task {manifest.task} needs a postprocessing of type {expected!r}.")
     head = manifest.postprocessing
     if manifest.task == "text-ranking" and (not isinstance(head, ClassificationOutput) or len(head.labels) != 1):
         raise ManifestError(f"{where}: the task text-ranking needs a single label, whose score is the relevance.")
-    if isinstance(head, EmbeddingOutput):
+    if isinstance(head, EmbeddingOutput | TokenOutput):
         _check_dense(head, where)
     if wants_embedding and manifest.space is None:
         raise ManifestError(f"{where}: an embedding model needs the fingerprint of its space in `space`.")
 
 
-def _check_dense(head: EmbeddingOutput, where: str) -> None:
+def _check_dense(head: EmbeddingOutput | TokenOutput, where: str) -> None:
     if bool(head.dense) != (head.weights is not None):
         raise ManifestError(f"{where}: dense layers need a file of weights, and a file of weights needs dense layers.")

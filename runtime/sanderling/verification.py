@@ -215,8 +215,15 @@ def _mixed(count: int) -> list[list[int]]:
     return [order[start : start + _MATES] for start in range(0, count, _MATES)] if count > _MATES else []
 
 
-def cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Cosine similarity of the rows of two arrays (n, d), float64; 1 if both are zero, -1 if not finite."""
+def cosines(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
+    """Cosine similarity of the rows of two arrays (n, d), float64; 1 if both are zero, -1 if not finite.
+
+    Rows that are arrays of several vectors, (n,) of (vectors, d), are compared number by number, which of vectors of
+    length 1 is their mean cosine; -1 where two have another count.
+    """
+    if a.dtype == object:
+        pairs = [(x.reshape(1, -1), y.reshape(1, -1)) for x, y in zip(a, b, strict=True)]
+        return np.array([cosines(x, y)[0] if x.shape == y.shape else -1.0 for x, y in pairs], np.float64)
     x, y = a.astype(np.float64), b.astype(np.float64)
     norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
     norms = np.where(np.isfinite(norms), norms, np.nan)
@@ -260,7 +267,7 @@ def _check(
     where = (model.variant, model.provider, sample.id, batching, difference)
     if row.shape != expected.shape:
         return Check(*where, -1.0, float("inf"), False, model.plan.form)
-    cosine = float(cosines(row[None], expected[None])[0])
+    cosine = float(cosines(row.reshape(1, -1), expected.reshape(1, -1))[0])
     max_abs = float(np.abs(row.astype(np.float64) - expected).max(initial=0.0))
     held = (
         difference <= MAX_INPUT_DIFFERENCE

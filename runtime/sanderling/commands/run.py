@@ -21,13 +21,14 @@ from sanderling.errors import InputError, SanderlingError, TextError
 from sanderling.faces import Faces
 from sanderling.loading import load
 from sanderling.results import Classification, Embedding, ImageReport, InputReport, RowReport, SeriesReport, TextReport
+from sanderling.tasks.late_interaction import TokenEmbedding
 from sanderling.tasks.sparse import SparseEmbedding
 
 if TYPE_CHECKING:
     from sanderling.model import Model
     from sanderling.predictions import Forecast, Prediction
 
-    Result: TypeAlias = Embedding | SparseEmbedding | Classification | Prediction | Forecast | Faces
+    Result: TypeAlias = Embedding | TokenEmbedding | SparseEmbedding | Classification | Prediction | Forecast | Faces
 
 _CHUNK = 64
 _MAX_TEXT_FILE = 64 * 2**20
@@ -252,6 +253,8 @@ def _record(item: Item, result: Result | str) -> dict[str, Any]:
             record["selected"] = result.selected
     elif isinstance(result, SparseEmbedding):
         record["weights"] = result.by_token
+    elif isinstance(result, TokenEmbedding):
+        record |= {"tokens": result.tokens, "embeddings": result.embeddings.tolist()}
     elif isinstance(result, Faces):
         record |= pictures.record(result)
     else:
@@ -300,6 +303,10 @@ class _Table:
         elif "weights" in record:
             for token, weight in record["weights"].items():
                 self._below(f"{weight:7.4f}  {plain(token)}")
+        elif "embeddings" in record:
+            for token, vector in zip(record["tokens"], record["embeddings"], strict=True):
+                head = " ".join(f"{value:+.4f}" for value in vector[:4])
+                self._below(f"{plain(token)}  {len(vector)} numbers: {head} …")
         elif "faces" in record:
             for line in pictures.lines(record):
                 self._below(plain(line))

@@ -45,6 +45,7 @@ class EmbeddingModel(Model):
         name = next(iter(bundle.manifest.components)) if component is None else component
         kept = head.dimension if dimensions is None else whole_number("dimensions", dimensions, head.dimension)
         super().__init__(bundle, plan, front, engines, kept)
+        self._kept = kept
         self._head = head
         self._dense = dense
         self._whole = space
@@ -64,7 +65,7 @@ class EmbeddingModel(Model):
     @property
     def dimension(self) -> int:
         """Length of each vector."""
-        return self._width
+        return self._kept
 
     @property
     def normalized(self) -> bool:
@@ -83,9 +84,9 @@ class EmbeddingModel(Model):
         It shares the sessions: closing one closes both. Its `space` is another where its vectors are. Raises InputError
         for more dimensions than the model has.
         """
-        kept = self._width if dimensions is None else whole_number("dimensions", dimensions, self._head.dimension)
+        kept = self._kept if dimensions is None else whole_number("dimensions", dimensions, self._head.dimension)
         head = self._head if normalize is None else replace(self._head, normalize=bool(normalize))
-        if kept == self._width and head.normalize == self._head.normalize:
+        if kept == self._kept and head.normalize == self._head.normalize:
             return self
         return EmbeddingModel(
             self.bundle,
@@ -220,5 +221,5 @@ class EmbeddingModel(Model):
         return self._reduce(outputs, feeds, [r.prompt_tokens if isinstance(r, TextReport) else 0 for r in reports])
 
     def _reduce(self, outputs: Arrays, feeds: Arrays, skipped: Sequence[int] = ()) -> NDArray[np.float32]:
-        kept = self._width if self._width < self._head.dimension else None
+        kept = self._kept if self._kept < self._head.dimension else None
         return heads.embed(outputs, feeds, self._head, dense=self._dense, skipped=skipped, dimensions=kept)

@@ -23,7 +23,8 @@ class Ranking(Struct, frozen=True, eq=False):
 
     Of equal scores the earlier text stands first. `logits` has the shape (texts,), float32, and `reports` say what
     became of each text with the query, both in the order that the texts were given in. Its length and items, which are
-    pairs of index and score, are those of a sequence.
+    pairs of index and score, are those of a sequence. Where a model takes the query by itself, `query_report` says what
+    became of it.
     """
 
     indices: tuple[int, ...]
@@ -32,6 +33,7 @@ class Ranking(Struct, frozen=True, eq=False):
     reports: tuple[InputReport, ...]
     variant: str
     timing: Timing
+    query_report: InputReport | None = None
 
     def __repr__(self) -> str:
         first = ", ".join(f"{index}: {score:.4f}" for index, score in zip(self.indices[:3], self.scores, strict=False))
