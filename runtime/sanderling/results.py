@@ -5,7 +5,7 @@ Nothing is lost silently: each answer carries a report of what was done to its i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, overload
 
 import numpy as np
@@ -28,6 +28,12 @@ class Timing(Struct, frozen=True):
     def total(self) -> float:
         """The sum of the three."""
         return self.preprocess + self.run + self.postprocess
+
+
+def summed(timings: Iterable[Timing]) -> Timing:
+    """The seconds of several calls together; zeros for none."""
+    spent = [(one.preprocess, one.run, one.postprocess) for one in timings]
+    return Timing(*map(sum, zip(*spent, strict=True))) if spent else Timing(0.0, 0.0, 0.0)
 
 
 class TextReport(Struct, frozen=True):

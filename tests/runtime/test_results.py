@@ -13,7 +13,7 @@ from PIL import Image
 
 import sanderling
 from sanderling.errors import ImageError, InputError, TextError
-from sanderling.results import Timing
+from sanderling.results import Timing, summed
 
 TEXTS = ["A small bird", "", "word " * 40, "the sea", "edge of the sea", "!"]
 
@@ -234,3 +234,8 @@ def test_answers_are_shown_in_a_line(embedder: Any, viewer: Any) -> None:
     decided = viewer([tiny_bundles.PICTURE] * 4)
     assert repr(decided) == f"Classifications(4: {', '.join([decided[0].label] * 3)}, …)"
     assert repr(viewer([])) == "Classifications(0: )"
+
+
+def test_times_of_several_calls_add_up_part_by_part() -> None:
+    assert summed([Timing(1.0, 2.0, 4.0), Timing(0.5, 0.25, 0.125)]) == Timing(1.5, 2.25, 4.125)
+    assert summed([]) == Timing(0.0, 0.0, 0.0)

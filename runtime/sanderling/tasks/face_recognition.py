@@ -22,7 +22,7 @@ from sanderling.model import Answers, Model, in_thread, windows
 from sanderling.placement import Placement, together
 from sanderling.plan import Plan
 from sanderling.preprocess import faces
-from sanderling.results import Embedding, Embeddings, Timing
+from sanderling.results import Embedding, Embeddings, Timing, summed
 from sanderling.suppression import suppress
 
 if TYPE_CHECKING:
@@ -161,8 +161,7 @@ class FaceRecognizer(Model):
         self._engines.check()
         found = [self._faces(item, cancellation) for item in self.front.prepare(items, prompt, cancellation)]
         rows = np.array([(len(one), one.best_score) for one in found], np.float32).reshape(-1, 2)
-        spent = [(one.timing.preprocess, one.timing.run, one.timing.postprocess) for one in found] or [(0.0, 0.0, 0.0)]
-        return Answers(rows, tuple(one.report for one in found), Timing(*map(sum, zip(*spent, strict=True))))
+        return Answers(rows, tuple(one.report for one in found), summed(one.timing for one in found))
 
     def detect(
         self, picture: NDArray[np.uint8], values: NDArray[np.float32], cancellation: Cancellation | None = None

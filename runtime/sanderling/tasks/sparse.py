@@ -19,7 +19,7 @@ from sanderling.fronts import TextFront
 from sanderling.manifest import SparseOutput
 from sanderling.model import Model, in_thread, windows
 from sanderling.plan import Plan
-from sanderling.results import InputReport, Timing
+from sanderling.results import InputReport, Timing, summed
 from sanderling.session import Arrays
 
 if TYPE_CHECKING:
@@ -141,16 +141,15 @@ class SparseModel(Model):
         kept = self.dimension if top_k is None else whole_number("top_k", top_k)
         items, single = self.front.items(inputs)
         found: list[SparseEmbedding] = []
-        spent = np.zeros(3)
+        spent: list[Timing] = []
         for start in range(0, max(1, len(items)), _AT_A_TIME):
             answers = self.answer(items[start : start + _AT_A_TIME], prompt, cancellation)
-            timing = answers.timing
-            spent += (timing.preprocess, timing.run, timing.postprocess)
+            spent.append(answers.timing)
             found += [
-                self._sparse(row, report, timing, kept)
+                self._sparse(row, report, answers.timing, kept)
                 for row, report in zip(answers.rows, answers.reports, strict=True)
             ]
-        return found[0] if single else SparseEmbeddings(tuple(found), self.dimension, Timing(*spent.tolist()))
+        return found[0] if single else SparseEmbeddings(tuple(found), self.dimension, summed(spent))
 
     def stream(self, inputs: Iterable[Input], *, prompt: str | None = None) -> Iterator[SparseEmbedding]:
         """Weigh any iterable, also one without end, in bounded memory: answers in input order as they are ready."""

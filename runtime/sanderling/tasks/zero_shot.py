@@ -16,7 +16,7 @@ from sanderling.cancellation import Cancellation
 from sanderling.counts import whole_number
 from sanderling.errors import InputError, TextError
 from sanderling.pairs import TextPair
-from sanderling.results import Classification, Classifications, TextReport, Timing
+from sanderling.results import Classification, Classifications, TextReport, Timing, summed
 from sanderling.tasks.classification import Classifier
 from sanderling.tasks.feature_extraction import EmbeddingModel
 
@@ -128,9 +128,7 @@ class ZeroShotClassifier:
             scores = heads.softmax(entailed)
         said = [report for answers in answered for report in answers.reports]
         reports = tuple(_worst(said[i : i + len(names)]) for i in range(0, len(said), len(names)))
-        spent = [answers.timing for answers in answered]
-        timing = Timing(*(sum(getattr(one, part) for one in spent) for part in ("preprocess", "run", "postprocess")))
-        return entailed, scores, reports, timing
+        return entailed, scores, reports, summed(answers.timing for answers in answered)
 
     def _decision(
         self,
