@@ -12,7 +12,7 @@ from sanderling.errors import DriftError
 from sanderling.manifest import Distances, Drift, WorstInput
 from sanderling.pairs import TextPair
 from sanderling.verification import cosines
-from sanderling_export.labelled import loss
+from sanderling_export.labelled import shortfall
 from sanderling_export.recipe import Floor
 
 # A 1st percentile of fewer samples would be their minimum.
@@ -100,10 +100,9 @@ def shortfalls(drift: Drift, floor: Floor, correlated: float | None = None) -> l
         ("label agreement", drift.agreement if drift.agreement is not None else 1.0, floor.agreement),
     )
     short = [f"{what} {found:.4f}, floor {least:g}" for what, found, least in measured if not found >= least]
-    for name, metric in drift.metrics.items():
-        if not loss(metric) <= floor.max_metric_loss:
-            short.append(f"{name} {loss(metric):.2%} below the original's, allowed {floor.max_metric_loss:.2%}")
-    return short
+    return short + [
+        words for name, metric in drift.metrics.items() for words in shortfall(name, metric, floor.max_metric_loss)
+    ]
 
 
 def refuse(variant: str, found: list[str], samples: int) -> DriftError:

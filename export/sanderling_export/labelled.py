@@ -80,6 +80,14 @@ def loss(metric: Metric) -> float:
     return (metric.reference - metric.value) / max(abs(metric.reference), 1e-12)
 
 
+def shortfall(name: str, metric: Metric, allowed: float | None, headroom: float = 1.0) -> list[str]:
+    """In words, that `name` lies more below the original's than the share `headroom` of what is `allowed`: a list of
+    one sentence, empty where that is not so or nothing was demanded (None)."""
+    if allowed is None or loss(metric) <= allowed * headroom:
+        return []
+    return [f"{name} {loss(metric):.2%} below the original's, allowed {allowed:.2%}"]
+
+
 def read(path: Path, head: Postprocessing, modality: str) -> Labelled:
     """The labelled set in `path` for a model of that head. Raises ExportError, with the line, for what does not fit."""
     if isinstance(head, ClassificationOutput):

@@ -38,14 +38,15 @@ class Floor(Struct, frozen=True, forbid_unknown_fields=True):
     """The least a variant must reach against the original on the check data, else it is not written.
 
     `min_p01` bounds the 1st percentile of the cosines, which needs 100 samples to be measured. `max_metric_loss` is
-    the most that the task's metric on `data.labelled` may lie below the original's, as a share of it: 0.01 is 1%.
+    the most that the task's metric on `data.labelled` may lie below the original's, as a share of it: 0.01 is 1%. None
+    is no demand: a metric near 0, as a correlation may be, can lose many times its size.
     """
 
     mean_cosine: Cosine = 0.95
     min_cosine: Cosine = 0.5
     min_p01: Cosine = -1.0
     agreement: Share = 0.0
-    max_metric_loss: Share = 1.0
+    max_metric_loss: Share | None = None
 
 
 DEFAULT_FLOORS: dict[str, Floor] = {

@@ -16,6 +16,7 @@ from sanderling.errors import ExportError
 from sanderling.manifest import ClassificationOutput, Distances, Drift, EmbeddingOutput, Metric
 from sanderling_export import drift, export, labelled
 from sanderling_export.recipe import Floor
+from sanderling_export.search.records import Target
 
 CLASSES = ClassificationOutput("logits", "softmax", ("calm", "windy"))
 VECTORS = EmbeddingOutput("hidden", "mean", True, 4)
@@ -69,6 +70,15 @@ def test_a_recipe_may_bound_what_the_metric_loses() -> None:
     assert drift.shortfalls(found, Floor(max_metric_loss=0.06)) == []
     assert drift.shortfalls(found, Floor(max_metric_loss=0.01)) == [
         "accuracy 5.00% below the original's, allowed 1.00%"
+    ]
+
+
+def test_what_no_recipe_bounds_is_not_refused() -> None:
+    found = Drift(Distances(200, 0.99, 0.9, 0.95), 0.1, metrics={"spearman": Metric(-0.1, 0.05, 100)})
+    assert drift.shortfalls(found, Floor()) == []
+    assert drift.shortfalls(found, Target(min_cosine=0.9).floor) == []
+    assert drift.shortfalls(found, Floor(max_metric_loss=1.0)) == [
+        "spearman 300.00% below the original's, allowed 100.00%"
     ]
 
 

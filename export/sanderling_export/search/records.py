@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from sanderling.manifest import Metric
-from sanderling_export.labelled import loss
+from sanderling_export.labelled import loss, shortfall
 from sanderling_export.recipe import Floor, Precision
 from sanderling_export.settings import Settings
 
@@ -103,9 +103,8 @@ class Target(Struct, frozen=True):
             for what, found, floor in demands
             if floor is not None and found is not None and not 1.0 - found <= (1.0 - floor) * headroom
         ]
-        allowed, metric = self.max_metric_loss, quality.metric
-        if allowed is not None and metric is not None and not loss(metric) <= allowed * headroom:
-            short.append(f"task metric {loss(metric):.2%} below the original's, allowed {allowed:.2%}")
+        if quality.metric is not None:
+            short += shortfall("task metric", quality.metric, self.max_metric_loss, headroom)
         return tuple(short)
 
     def holds(self, found: Found) -> bool:
@@ -136,7 +135,7 @@ class Target(Struct, frozen=True):
             min_cosine=-1.0 if self.min_cosine is None else self.min_cosine,
             min_p01=-1.0 if self.min_p01 is None else self.min_p01,
             agreement=self.min_agreement or 0.0,
-            max_metric_loss=1.0 if self.max_metric_loss is None else self.max_metric_loss,
+            max_metric_loss=self.max_metric_loss,
         )
 
 

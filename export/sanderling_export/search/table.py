@@ -178,7 +178,7 @@ def _bought(state: State, refined: Refined) -> str:
     return f"{kept}: {', '.join(moved)}"
 
 
-def _floor(target: Target) -> dict[str, float]:
+def _floor(target: Target) -> dict[str, float | None]:
     """What a recipe has to say for this floor: what it would take for granted is left out."""
     said: dict[str, float] = msgspec.to_builtins(target.floor)
     granted = msgspec.to_builtins(Floor())
