@@ -19,6 +19,7 @@ from sanderling.bundle import open_bundle
 from sanderling.codec import encode
 from sanderling.errors import ExportError, StorageError
 from sanderling.golden import Golden, read_golden
+from sanderling.heads import Layer
 from sanderling.loading import dense_layers, load
 from sanderling.manifest import (
     MANIFEST_NAME,
@@ -344,7 +345,9 @@ def _invariance(staging: Path, draft: Manifest, name: str, items: Sequence[objec
         return None
     form = component.variants[name].forms[assembly.FORM]
     head = draft.postprocessing
-    dense = dense_layers(open_bundle(staging, integrity="full"), head) if isinstance(head, EmbeddingOutput) else ()
+    dense: tuple[Layer, ...] = ()
+    if isinstance(head, EmbeddingOutput) and head.weights is not None:
+        dense = dense_layers(open_bundle(staging, integrity="full"), head)
     probe = invariance.TextProbe(staging, form, component, text, head, dense)
     return probe.measure([item for item in items if isinstance(item, str | TextPair)])
 

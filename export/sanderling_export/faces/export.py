@@ -18,7 +18,7 @@ from PIL import Image
 from sanderling import sealing, verification
 from sanderling.bundle import open_bundle
 from sanderling.codec import encode
-from sanderling.errors import DriftError, ExportError, StorageError
+from sanderling.errors import ExportError, StorageError
 from sanderling.face_verification import replay_faces
 from sanderling.golden import read_golden
 from sanderling.loading import load
@@ -356,7 +356,4 @@ def _hold(work: Work, variant: str, found: quality.Measured) -> None:
     vectors, seen = found[_RECOGNITION][0], found["detector"][0]
     short = drift.shortfalls(replace(vectors, agreement=seen.agreement), floor)
     if short and not work.keep_failing:
-        raise DriftError(
-            f"The variant {variant} is too far from the original: {'; '.join(short)}. Nothing was written. Leave it "
-            "out with --variants, lower its floor in the recipe, or write it all the same with --keep-failing."
-        )
+        raise drift.refuse(variant, short, vectors.cosine.samples)
