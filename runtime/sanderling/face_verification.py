@@ -15,7 +15,7 @@ from sanderling.manifest import Tolerance
 from sanderling.model import Model
 from sanderling.preprocess import faces
 from sanderling.tasks.face_recognition import FaceRecognizer
-from sanderling.verification import MAX_INPUT_DIFFERENCE, Check, apart, cosines
+from sanderling.verification import Check, apart, cosines, within
 
 _DETECTOR = "detector"
 _BOX_AND_SCORE = 5
@@ -133,13 +133,8 @@ def _check(
     model: FaceRecognizer, name: str, batching: str, difference: float, far: tuple[float, float], limits: Tolerance
 ) -> Check:
     cosine, max_abs = far
-    held = (
-        difference <= MAX_INPUT_DIFFERENCE
-        and cosine >= limits.min_cosine
-        and (limits.max_abs is None or max_abs <= limits.max_abs)
-    )
     where = (model.variant, model.provider, name, batching, difference)
-    return Check(*where, cosine, max_abs, held, model.plan.form, limits)
+    return Check(*where, cosine, max_abs, within(limits, difference, cosine, max_abs), model.plan.form, limits)
 
 
 def _tolerance(model: FaceRecognizer, component: str) -> Tolerance:

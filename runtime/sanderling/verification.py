@@ -269,12 +269,16 @@ def _check(
         return Check(*where, -1.0, float("inf"), False, model.plan.form)
     cosine = float(cosines(row.reshape(1, -1), expected.reshape(1, -1))[0])
     max_abs = float(np.abs(row.astype(np.float64) - expected).max(initial=0.0))
-    held = (
+    return Check(*where, cosine, max_abs, within(limits, difference, cosine, max_abs), model.plan.form)
+
+
+def within(limits: Tolerance, difference: float, cosine: float, max_abs: float) -> bool:
+    """Whether an answer holds: its input as the original preprocesses it, and itself as near as `limits` say."""
+    return (
         difference <= MAX_INPUT_DIFFERENCE
         and cosine >= limits.min_cosine
         and (limits.max_abs is None or max_abs <= limits.max_abs)
     )
-    return Check(*where, cosine, max_abs, held, model.plan.form)
 
 
 def worst(checks: Sequence[Check]) -> Check:
