@@ -111,10 +111,7 @@ class Opened:
         the metadata must have; or a function of the metadata. Of equal cosines the item added first comes first.
         Raises SpaceError for a query of another space, InputError for what is no query.
         """
-        snapshot = self._open()
-        given = incoming.vectors(vectors, space, snapshot.header.space, snapshot.header.dimension)
-        warn_of_variants(snapshot.header, given, stacklevel=4)
-        k = min(whole_number("k", k), max(1, snapshot.count))
+        snapshot, given, k = self._asked(vectors, space, k)
         found = exact.search(snapshot, given.rows, k, filters.allowed(snapshot, filter))
         return _answer(snapshot, found, given)
 
@@ -128,10 +125,7 @@ class Opened:
         """
         from sanderling.index import approximate  # the extra `search`
 
-        snapshot = self._open()
-        given = incoming.vectors(vectors, space, snapshot.header.space, snapshot.header.dimension)
-        warn_of_variants(snapshot.header, given, stacklevel=4)
-        k = min(whole_number("k", k), max(1, snapshot.count))
+        snapshot, given, k = self._asked(vectors, space, k)
         found = approximate.search(snapshot, given.rows, k, whole_number("effort", effort))
         return _answer(snapshot, found, given)
 
@@ -159,6 +153,13 @@ class Opened:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _asked(self, vectors: Vectors, space: str | None, k: int) -> tuple[Snapshot, Incoming, int]:
+        """What a search looks in, what for, and how many it gives at most."""
+        snapshot = self._open()
+        given = incoming.vectors(vectors, space, snapshot.header.space, snapshot.header.dimension)
+        warn_of_variants(snapshot.header, given, stacklevel=5)
+        return snapshot, given, min(whole_number("k", k), max(1, snapshot.count))
 
     def _open(self) -> Snapshot:
         if self._snapshot is None:
