@@ -164,15 +164,9 @@ class EmbeddingModel(Model):
         cancellation: Cancellation | None = None,
     ) -> Iterator[Embedding]:
         """Embed any iterable, also one without end, in bounded memory: embeddings in input order as they are ready."""
+        model = self.reshaped(dimensions, normalize)
         for window in windows(inputs):
-            yield from self(
-                window,
-                prompt=prompt,
-                dimensions=dimensions,
-                normalize=normalize,
-                precision=precision,
-                cancellation=cancellation,
-            )
+            yield from model(window, prompt=prompt, precision=precision, cancellation=cancellation)
 
     @overload
     async def acall(  # type: ignore[overload-overlap]
