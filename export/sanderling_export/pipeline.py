@@ -125,7 +125,8 @@ def export(
     if recipe_path is not None and recipe is not None and recipe.faces is not None:
         return _faces(recipe, recipe_path, output, asked, data, keep_failing, target is not None, tell)
     tell("resolve the checkpoint")
-    plan = make_plan(os.fspath(source), output, asked, Path(data) if data is not None else None, keep_failing)
+    own_data = Path(data) if data is not None else None
+    plan = make_plan(os.fspath(source), output, asked, own_data, keep_failing, recipe=recipe)
     if target is not None:
         plan = dataclasses.replace(plan, search=Aim(target, seed))
     if labelled_data is not None:

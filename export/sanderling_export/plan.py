@@ -62,14 +62,23 @@ class Plan:
 
 
 def make_plan(
-    source: str, output: str | os.PathLike[str] | None, asked: Options, data: Path | None, keep_failing: bool
+    source: str,
+    output: str | os.PathLike[str] | None,
+    asked: Options,
+    data: Path | None,
+    keep_failing: bool,
+    *,
+    recipe: Recipe | None = None,
 ) -> Plan:
-    """Find what `source` means (a recipe, else a checkpoint) and bring it together with what was asked for."""
+    """Find what `source` means (a recipe, else a checkpoint) and bring it together with what was asked for.
+
+    `recipe` is that of `source`, where it was read already.
+    """
     if data is not None and not data.exists():
         raise ExportError(f"{data} is not there; --data takes a file of texts, one a line, or a folder of images.")
     path = find_recipe(source)
     if path is not None:
-        return _recipe_plan(path, read_recipe(path), output, asked, data, keep_failing)
+        return _recipe_plan(path, recipe or read_recipe(path), output, asked, data, keep_failing)
     if output is None:
         known = ", ".join(sorted(found.stem for found in Path(MODELS).glob("*.toml"))) or "none"
         raise ExportError(
