@@ -109,6 +109,9 @@ def test_shorter_vectors_are_those_of_sentence_transformers_in_a_space_of_their_
         np.testing.assert_allclose(short(TEXTS).embeddings, expected, rtol=1e-3, atol=1e-5)
         one = whole(TEXTS, dimensions=8)
         np.testing.assert_array_equal(one.embeddings, short(TEXTS).embeddings)
+        streamed = list(whole.stream(TEXTS, dimensions=8))
+        assert [vector.space for vector in streamed] == [short.space] * len(TEXTS)
+        np.testing.assert_allclose([vector.embedding for vector in streamed], one.embeddings, atol=1e-6)
         assert one.space == short.space == derived(whole.space, dimensions=8) != whole.space
         assert sanderling.similarity(one, short(TEXTS)).diagonal() == pytest.approx(1, abs=1e-5)
         with pytest.raises(sanderling.SpaceError, match="2 embedding spaces"):
