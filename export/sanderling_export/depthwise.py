@@ -34,34 +34,6 @@ class Window:
         return np.moveaxis(seen, 1, 0).reshape(channels, -1, taps)
 
 
-class Moments:
-    """The mean (channels, taps) and the covariance (channels, taps, taps) of what the taps see, summed up by images."""
-
-    def __init__(self, window: Window) -> None:
-        self._window = window
-        self._count = 0
-        self._sum: NDArray[np.float64] = np.zeros(())
-        self._products: NDArray[np.float64] = np.zeros(())
-
-    def add(self, images: NDArray[np.float32]) -> None:
-        """Count images (n, channels, height, width) in."""
-        seen = self._window.patches(images)
-        self._count += seen.shape[1]
-        self._sum = self._sum + seen.sum(axis=1, dtype=np.float64)
-        self._products = self._products + np.matmul(seen.transpose(0, 2, 1), seen, dtype=np.float64)
-
-    @property
-    def mean(self) -> NDArray[np.float64]:
-        """(channels, taps), float64."""
-        return np.asarray(self._sum / self._count)
-
-    @property
-    def covariance(self) -> NDArray[np.float64]:
-        """(channels, taps, taps), float64."""
-        mean = self.mean
-        return np.asarray(self._products / self._count - mean[:, :, None] * mean[:, None, :])
-
-
 def rounded(
     weight: NDArray[np.float32], covariance: NDArray[np.float64]
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

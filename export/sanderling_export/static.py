@@ -34,6 +34,7 @@ from sanderling.verification import cosines
 from sanderling_export import depthwise, graphs, rounding, shifts
 from sanderling_export.depthwise import Window
 from sanderling_export.graphs import Feed
+from sanderling_export.moments import Moments
 from sanderling_export.ranges import PERCENTILE, Method, Ranges
 
 # Layers kept in float hold at most this share of all weights, and each costs at least this much cosine alone.
@@ -69,25 +70,6 @@ class _Grid:
     values: NDArray[np.float32]
     scales: NDArray[np.float32] | None = None
     seen: NDArray[np.float64] | None = None
-
-
-class _Moments:
-    """The covariance of rows (n, k), summed up: an error of the mean is taken back by the bias, and counts nothing."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._sum: NDArray[np.float64] = np.zeros(())
-        self._products: NDArray[np.float64] = np.zeros(())
-
-    def add(self, rows: NDArray[np.float32]) -> None:
-        self._count += len(rows)
-        self._sum = self._sum + rows.sum(axis=0, dtype=np.float64)
-        self._products = self._products + (rows.T @ rows)
-
-    @property
-    def covariance(self) -> NDArray[np.float64]:
-        """(k, k), float64, times the count of rows."""
-        return np.asarray(self._products - np.outer(self._sum, self._sum) / self._count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,14 +238,14 @@ def _grids(model: onnx.ModelProto, layers: list[Layer], feeds: Sequence[Feed]) -
     """The weights of each layer as they will be rounded, by node."""
     constants = graphs.weights(model)
     pointwise = [layer for layer in layers if layer.pointwise]
-    windows = {layer.node: depthwise.Moments(layer.window) for layer in layers if layer.window is not None}
-    moments: dict[str, _Moments] = {layer.input: _Moments() for layer in pointwise}
+    windows = {layer.node: Moments() for layer in layers if layer.window is not None}
+    moments = {layer.input: Moments(np.float32) for layer in pointwise}
     for values in graphs.observe(model, {layer.input for layer in layers if layer.pointwise or layer.window}, feeds):
         for name, seen_so_far in moments.items():
             seen_so_far.add(np.moveaxis(values[name], 1, -1).reshape(-1, values[name].shape[1]))
         for layer in layers:
-            if layer.node in windows:
-                windows[layer.node].add(values[layer.input])
+            if layer.window is not None:
+                windows[layer.node].add(layer.window.patches(values[layer.input]))
     found = {}
     for layer in layers:
         weight = graphs.array(constants[layer.weight])
@@ -274,7 +256,7 @@ def _grids(model: onnx.ModelProto, layers: list[Layer], feeds: Sequence[Feed]) -
             found[layer.node] = _Grid(kernels.reshape(weight.shape), scales, seen.mean)
         elif layer.pointwise:
             matrix = weight.reshape(len(weight), -1).T if layer.axis == 0 else weight
-            integers, scales = rounding.rounded(np.ascontiguousarray(matrix), moments[layer.input].covariance)
+            integers, scales = rounding.rounded(np.ascontiguousarray(matrix), moments[layer.input].scatter)
             exact = integers * scales
             found[layer.node] = _Grid((exact.T if layer.axis == 0 else exact).reshape(weight.shape), scales)
         else:

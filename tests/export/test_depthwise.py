@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from sanderling_export.depthwise import Moments, Window, rounded, window
+from sanderling_export.depthwise import Window, rounded, window
+from sanderling_export.moments import Moments
 from sanderling_export.static import quantize
 
 
@@ -44,9 +45,9 @@ def test_a_rounding_error_is_made_up_for() -> None:
     images = np.cumsum(np.cumsum(random.normal(size=(4, 8, 24, 24)), axis=2), axis=3).astype(np.float32)
     weight = random.normal(size=(8, 9)).astype(np.float32)
     view = Window((3, 3), (1, 1), (1, 1, 1, 1))
-    moments = Moments(view)
+    moments = Moments()
     for image in images:
-        moments.add(image[None])
+        moments.add(view.patches(image[None]))
     integers, scales = rounded(weight, moments.covariance)
     assert np.abs(integers.astype(int)).max() <= 127
     nearest = np.clip(np.rint(weight / scales[:, None]), -127, 127)
