@@ -6,9 +6,11 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_bundles
+import tiny_numbers
 from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
@@ -42,22 +44,24 @@ def root() -> Path:
     return ROOT
 
 
-@pytest.fixture(scope="session")
-def embedding_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`tiny-embedding`, not to be changed: see `copy_bundle`."""
-    return tiny_bundles.embedding_bundle(tmp_path_factory.mktemp("bundles") / "tiny-embedding")
+def _built(make: Callable[[Path], Path], name: str) -> Any:
+    """A fixture: a bundle that is made once a session and not to be changed (see `copy_bundle`)."""
+
+    @pytest.fixture(scope="session")
+    def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+        return make(tmp_path_factory.mktemp("bundles") / name)
+
+    return bundle
 
 
-@pytest.fixture(scope="session")
-def text_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`tiny-sentiment`, not to be changed: see `copy_bundle`."""
-    return tiny_bundles.text_classification_bundle(tmp_path_factory.mktemp("bundles") / "tiny-sentiment")
-
-
-@pytest.fixture(scope="session")
-def image_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`tiny-shore`, not to be changed: see `copy_bundle`."""
-    return tiny_bundles.image_classification_bundle(tmp_path_factory.mktemp("bundles") / "tiny-shore")
+embedding_bundle = _built(tiny_bundles.embedding_bundle, "tiny-embedding")
+text_bundle = _built(tiny_bundles.text_classification_bundle, "tiny-sentiment")
+image_bundle = _built(tiny_bundles.image_classification_bundle, "tiny-shore")
+sparse_bundle = _built(tiny_bundles.sparse_bundle, "tiny-sparse")
+ranking_bundle = _built(tiny_bundles.ranking_bundle, "tiny-ranker")
+house_bundle = _built(tiny_numbers.regression_bundle, "tiny-house")
+dear_bundle = _built(tiny_numbers.classification_bundle, "tiny-dear")
+tide_bundle = _built(tiny_numbers.forecast_bundle, "tiny-tide")
 
 
 @pytest.fixture

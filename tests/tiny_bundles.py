@@ -168,8 +168,8 @@ def embedding_bundle(target: Path, **text: Any) -> Path:
     return target
 
 
-def text_classification_bundle(target: Path) -> Path:
-    """`tiny-sentiment`: a mean over the unmasked tokens and a linear layer."""
+def _linear(labels: int) -> Graph:
+    """The mean of the tokens' table rows through the linear layer's first outputs."""
     nodes = [
         helper.make_node("Gather", ["table", "input_ids"], ["rows"]),
         helper.make_node("Cast", ["attention_mask"], ["flat"], to=TensorProto.FLOAT),
@@ -181,7 +181,12 @@ def text_classification_bundle(target: Path) -> Path:
         helper.make_node("Gemm", ["mean", "weight", "bias"], ["logits"]),
     ]
     axes = {"last": np.array([2], np.int64), "middle": np.array([1], np.int64)}
-    graphs: dict[str, Graph] = {"fp32": (nodes, {"table": TABLE, "weight": WEIGHT, "bias": BIAS, **axes})}
+    return nodes, {"table": TABLE, "weight": WEIGHT[:, :labels], "bias": BIAS[:labels], **axes}
+
+
+def text_classification_bundle(target: Path) -> Path:
+    """`tiny-sentiment`: a mean over the unmasked tokens and a linear layer."""
+    graphs = {"fp32": _linear(len(LABELS))}
     component = (
         (_spec("input_ids", "int64"), _spec("attention_mask", "int64")),
         (TensorSpec("logits", "float32", ("batch", len(LABELS))),),
@@ -206,20 +211,8 @@ def ranking_bundle(target: Path) -> Path:
     text_classification_bundle(target)
     manifest = read_manifest(target)
     component = manifest.components["model"]
-    nodes = [
-        helper.make_node("Gather", ["table", "input_ids"], ["rows"]),
-        helper.make_node("Cast", ["attention_mask"], ["flat"], to=TensorProto.FLOAT),
-        helper.make_node("Unsqueeze", ["flat", "last"], ["mask"]),
-        helper.make_node("Mul", ["rows", "mask"], ["seen"]),
-        helper.make_node("ReduceSum", ["seen", "middle"], ["total"], keepdims=0),
-        helper.make_node("ReduceSum", ["mask", "middle"], ["count"], keepdims=0),
-        helper.make_node("Div", ["total", "count"], ["mean"]),
-        helper.make_node("Gemm", ["mean", "weight", "bias"], ["logits"]),
-    ]
-    axes = {"last": np.array([2], np.int64), "middle": np.array([1], np.int64)}
-    weights = {"table": TABLE, "weight": WEIGHT[:, :1], "bias": BIAS[:1], **axes}
     outputs = (TensorSpec("logits", "float32", ("batch", 1)),)
-    save_graph(find(target, "model.onnx"), (nodes, weights), component.inputs, outputs)
+    save_graph(find(target, "model.onnx"), _linear(1), component.inputs, outputs)
     tensors = {f"{name}.output": reference_logits(content)[:1] for name, content in TEXTS.items()}
     find(target, "tensors.safetensors").write_bytes(save(tensors | _token_tensors()))
     reseal(

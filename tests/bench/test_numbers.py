@@ -25,21 +25,6 @@ from sanderling_bench.measure import Plan, measure  # noqa: E402
 COUNT = 120
 
 
-@pytest.fixture(scope="session")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_numbers.regression_bundle(tmp_path_factory.mktemp("bundles") / "tiny-house")
-
-
-@pytest.fixture(scope="session")
-def dear(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_numbers.classification_bundle(tmp_path_factory.mktemp("bundles") / "tiny-dear")
-
-
-@pytest.fixture(scope="session")
-def tide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_numbers.forecast_bundle(tmp_path_factory.mktemp("bundles") / "tiny-tide")
-
-
 def homes() -> list[dict[str, Any]]:
     draw = np.random.default_rng(4)
     return [
@@ -66,13 +51,13 @@ def noisy_prices(rows: list[dict[str, Any]]) -> list[float]:
 
 
 @pytest.mark.parametrize("truth", ["price", "target", "sold"])
-def test_a_regression_of_rows(house: Path, tmp_path: Path, truth: str) -> None:
+def test_a_regression_of_rows(house_bundle: Path, tmp_path: Path, truth: str) -> None:
     rows = homes()
     sold = noisy_prices(rows)
     data = tmp_path / "homes.csv"
     data.write_text(text(rows, truth, sold), encoding="utf-8")
     columns = {"target": "sold"} if truth == "sold" else {}
-    made = evaluate(open_bundle(house), EvalPlan(data, columns=columns, resamples=50))
+    made = evaluate(open_bundle(house_bundle), EvalPlan(data, columns=columns, resamples=50))
     expected = [tiny_numbers.price(row) for row in rows]
     scores = made.scores["fp32"]
     assert scores["rmse"].value is not None
@@ -86,23 +71,23 @@ def test_a_regression_of_rows(house: Path, tmp_path: Path, truth: str) -> None:
     assert "120 rows with a number" in out.getvalue()
 
 
-def test_rows_as_json_lines_with_nulls(house: Path, tmp_path: Path) -> None:
+def test_rows_as_json_lines_with_nulls(house_bundle: Path, tmp_path: Path) -> None:
     rows = homes()
     data = tmp_path / "homes.jsonl"
     data.write_text("\n".join(json.dumps({**row, "price": tiny_numbers.price(row)}) for row in rows), encoding="utf-8")
-    made = evaluate(open_bundle(house), EvalPlan(data, limit=40, resamples=20))
+    made = evaluate(open_bundle(house_bundle), EvalPlan(data, limit=40, resamples=20))
     assert made.data.cases == 40
     assert made.scores["fp32"]["mae"].value is not None
     assert made.scores["fp32"]["mae"].value.value == pytest.approx(0, abs=1e-9)
 
 
-def test_a_classification_of_rows(dear: Path, tmp_path: Path) -> None:
+def test_a_classification_of_rows(dear_bundle: Path, tmp_path: Path) -> None:
     rows = homes()
     draw = np.random.default_rng(3)
     truth = ["dear" if draw.random() < 0.8 else "cheap" for _ in rows]
     data = tmp_path / "homes.csv"
     data.write_text(text(rows, "label", truth), encoding="utf-8")
-    made = evaluate(open_bundle(dear), EvalPlan(data, resamples=50))
+    made = evaluate(open_bundle(dear_bundle), EvalPlan(data, resamples=50))
     answers = ["dear" if tiny_numbers.price(row) > 0 else "cheap" for row in rows]
     scores = made.scores["fp32"]
     assert scores["accuracy"].value is not None
@@ -125,12 +110,12 @@ WRONG_ROWS = {
 
 
 @pytest.mark.parametrize("name", WRONG_ROWS)
-def test_wrong_rows_are_named_before_the_model_is_loaded(house: Path, tmp_path: Path, name: str) -> None:
+def test_wrong_rows_are_named_before_the_model_is_loaded(house_bundle: Path, tmp_path: Path, name: str) -> None:
     content, message = WRONG_ROWS[name]
     data = tmp_path / "homes.csv"
     data.write_text(content, encoding="utf-8")
     with pytest.raises(EvalError, match=message):
-        evaluate(open_bundle(house), EvalPlan(data))
+        evaluate(open_bundle(house_bundle), EvalPlan(data))
 
 
 def by_hand(series: np.ndarray[Any, Any]) -> tuple[list[float], list[float], list[bool]]:
@@ -148,11 +133,11 @@ def by_hand(series: np.ndarray[Any, Any]) -> tuple[list[float], list[float], lis
     return truth, mean, within
 
 
-def test_a_forecaster_from_rolling_origins(tide: Path, tmp_path: Path) -> None:
+def test_a_forecaster_from_rolling_origins(tide_bundle: Path, tmp_path: Path) -> None:
     series = np.round(np.sin(np.arange(60) / 4) * 2 + np.random.default_rng(1).normal(0, 0.8, 60), 3)
     data = tmp_path / "tide.csv"
     data.write_text("hour,height\n" + "\n".join(f"{i},{v}" for i, v in enumerate(series)), encoding="utf-8")
-    made = evaluate(open_bundle(tide), EvalPlan(data, resamples=30))
+    made = evaluate(open_bundle(tide_bundle), EvalPlan(data, resamples=30))
     truth, mean, within = by_hand(series)
     assert made.data.cases == len(truth) == 2 * (60 - 4 - 2 + 1)
     assert made.truth["truth"] == tuple(truth)
@@ -165,7 +150,7 @@ def test_a_forecaster_from_rolling_origins(tide: Path, tmp_path: Path) -> None:
     assert scores["coverage"].value == pytest.approx(np.mean(within))
     assert 0 < scores["coverage"].value < 1
     assert made.data.lines[:3] == (6, 7, 7)
-    assert evaluate(open_bundle(tide), EvalPlan(data, limit=5, resamples=5)).data.cases == 10
+    assert evaluate(open_bundle(tide_bundle), EvalPlan(data, limit=5, resamples=5)).data.cases == 10
     out = io.StringIO()
     evaluation_table.show(made, Console(file=out, width=100))
     assert "from rolling origins in a series of 60" in " ".join(out.getvalue().split())
@@ -180,16 +165,16 @@ def test_a_forecaster_from_rolling_origins(tide: Path, tmp_path: Path) -> None:
         ("a,b\n1,2\n", "has no column 'height'; it has a, b"),
     ],
 )
-def test_wrong_series_are_named(tide: Path, tmp_path: Path, content: str, message: str) -> None:
+def test_wrong_series_are_named(tide_bundle: Path, tmp_path: Path, content: str, message: str) -> None:
     data = tmp_path / "tide.csv"
     data.write_text(content, encoding="utf-8")
     with pytest.raises(EvalError, match=message):
-        evaluate(open_bundle(tide), EvalPlan(data))
+        evaluate(open_bundle(tide_bundle), EvalPlan(data))
 
 
 @pytest.mark.parametrize("kind", ["house", "tide"])
-def test_the_bench_measures_models_of_numbers(kind: str, house: Path, tide: Path, tmp_path: Path) -> None:
-    bundle = open_bundle(house if kind == "house" else tide)
+def test_the_bench_measures_models_of_numbers(kind: str, house_bundle: Path, tide_bundle: Path, tmp_path: Path) -> None:
+    bundle = open_bundle(house_bundle if kind == "house" else tide_bundle)
     made = measure(bundle, inputs_for(bundle), Plan(rounds=2, samples=6, cold_starts=1, threads=1))
     assert made.settings.modality == ("tabular" if kind == "house" else "series")
     samples = made.samples["fp32"]
@@ -202,19 +187,23 @@ def test_the_bench_measures_models_of_numbers(kind: str, house: Path, tide: Path
     assert ("rows/s" if kind == "house" else "series/s") in out.getvalue()
 
 
-def test_the_bench_takes_files_of_rows_and_of_series(house: Path, dear: Path, tide: Path, tmp_path: Path) -> None:
+def test_the_bench_takes_files_of_rows_and_of_series(
+    house_bundle: Path, dear_bundle: Path, tide_bundle: Path, tmp_path: Path
+) -> None:
     rows = tmp_path / "homes.csv"
     rows.write_text("city,rooms,area\nOslo,,12.5\nPorto,3,40\n", encoding="utf-8")
-    given = inputs_for(open_bundle(house), [rows])
+    given = inputs_for(open_bundle(house_bundle), [rows])
     assert (given.modality, given.items) == ("tabular", ([12.5, None, "Oslo"], [40.0, 3, "Porto"]))
     assert json.loads(given.raw[0]) == [12.5, None, "Oslo"]
     heights = tmp_path / "tide.csv"
     heights.write_text("height\n4\n1\n2\n3\n", encoding="utf-8")
-    assert inputs_for(open_bundle(tide), [heights, heights]).items == ([4.0, 1.0, 2.0, 3.0],) * 2
-    made = measure(open_bundle(dear), inputs_for(open_bundle(dear)), Plan(rounds=1, samples=2, cold_starts=0))
+    assert inputs_for(open_bundle(tide_bundle), [heights, heights]).items == ([4.0, 1.0, 2.0, 3.0],) * 2
+    made = measure(
+        open_bundle(dear_bundle), inputs_for(open_bundle(dear_bundle)), Plan(rounds=1, samples=2, cold_starts=0)
+    )
     assert all(made.samples["fp32"].same_label_as_fp32)
     rows.write_text("city,rooms\nOslo,2\n", encoding="utf-8")
     with pytest.raises(TableError, match="lacks the columns 'area'"):
-        inputs_for(open_bundle(house), [rows])
+        inputs_for(open_bundle(house_bundle), [rows])
     with pytest.raises(BenchError, match="does not exist"):
-        inputs_for(open_bundle(house), [tmp_path / "none.csv"])
+        inputs_for(open_bundle(house_bundle), [tmp_path / "none.csv"])

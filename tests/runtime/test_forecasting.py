@@ -29,11 +29,6 @@ MEAN = [2.5, 3.25]
 
 
 @pytest.fixture(scope="module")
-def tide_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_numbers.forecast_bundle(tmp_path_factory.mktemp("bundles") / "tiny-tide")
-
-
-@pytest.fixture(scope="module")
 def tide(tide_bundle: Path) -> Iterator[Forecaster]:
     with load(tide_bundle) as model:
         assert isinstance(model, Forecaster)

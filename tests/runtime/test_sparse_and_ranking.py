@@ -22,16 +22,6 @@ TEXTS = ["a small bird", "the edge of the sea", "", "word " * 40]
 
 
 @pytest.fixture(scope="module")
-def sparse_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_bundles.sparse_bundle(tmp_path_factory.mktemp("bundles") / "tiny-sparse")
-
-
-@pytest.fixture(scope="module")
-def ranking_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_bundles.ranking_bundle(tmp_path_factory.mktemp("bundles") / "tiny-ranker")
-
-
-@pytest.fixture(scope="module")
 def retrieval(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("retrieval")
     (folder / "queries.jsonl").write_text('{"_id": "q", "text": "bird"}\n{"_id": "r", "text": "the sea"}\n', "utf-8")

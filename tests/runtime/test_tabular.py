@@ -28,11 +28,6 @@ PRICES = [tiny_numbers.price(row) for row in ROWS]
 
 
 @pytest.fixture(scope="module")
-def house_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_numbers.regression_bundle(tmp_path_factory.mktemp("bundles") / "tiny-house")
-
-
-@pytest.fixture(scope="module")
 def house(house_bundle: Path) -> Iterator[Regressor]:
     with load(house_bundle) as model:
         assert isinstance(model, Regressor)
