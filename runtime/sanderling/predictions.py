@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from sanderling.results import InputReport, Timing
+from sanderling.results import Batch, InputReport, Timing
 
 
 class Prediction(Struct, frozen=True, eq=False):
@@ -88,13 +88,12 @@ class Forecast(Struct, frozen=True, eq=False):
         return f"Forecast({self.horizon} {self.step or 'value'}s ahead, the first {first} {self.unit}".rstrip() + ")"
 
 
-class Forecasts(Struct, frozen=True, eq=False):
+class Forecasts(Batch[Forecast], frozen=True, eq=False):
     """Forecasts of several series, in input order; its length, items (Forecast) and slices are those of a sequence.
 
     `mean`, `lower` and `upper` have the shape (n, horizon), float64.
     """
 
-    items: tuple[Forecast, ...]
     mean: NDArray[np.float64]
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
@@ -102,16 +101,3 @@ class Forecasts(Struct, frozen=True, eq=False):
 
     def __repr__(self) -> str:
         return f"Forecasts({len(self.items)} series, {self.mean.shape[1]} values ahead)"
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    @overload
-    def __getitem__(self, index: int) -> Forecast: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Forecast]: ...
-    def __getitem__(self, index: int | slice) -> Forecast | list[Forecast]:
-        return list(self.items[index]) if isinstance(index, slice) else self.items[index]
-
-    def __iter__(self) -> Iterator[Forecast]:
-        return iter(self.items)

@@ -6,7 +6,7 @@ Nothing is lost silently: each answer carries a report of what was done to its i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, overload
+from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 from msgspec import Struct
@@ -212,6 +212,28 @@ class Embeddings(Struct, frozen=True, eq=False):
         return (self[i] for i in range(len(self)))
 
 
+Item = TypeVar("Item")
+
+
+class Batch(Struct, Generic[Item], frozen=True, eq=False):
+    """Answers of a batch, in input order. Its length, its `items` and its slices, which are lists, are a sequence's."""
+
+    items: tuple[Item, ...]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | list[Item]:
+        return list(self.items[index]) if isinstance(index, slice) else self.items[index]
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self.items)
+
+
 class Classification(Struct, frozen=True, eq=False):
     """One decision. `labels` and `scores` are sorted by falling score, `top_k` of them.
 
@@ -244,32 +266,18 @@ class Classification(Struct, frozen=True, eq=False):
         return f"Classification({best})"
 
 
-class Classifications(Struct, frozen=True, eq=False):
+class Classifications(Batch[Classification], frozen=True, eq=False):
     """Decisions of a batch, in input order. `logits` has the shape (n, all labels), float32.
 
     Its length, its items (Classification) and its slices are those of a sequence.
     """
 
-    items: tuple[Classification, ...]
     logits: NDArray[np.float32]
     timing: Timing
 
     def __repr__(self) -> str:
         first = ", ".join(item.label for item in self.items[:3]) + (", …" if len(self.items) > 3 else "")
         return f"Classifications({len(self.items)}: {first})"
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    @overload
-    def __getitem__(self, index: int) -> Classification: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Classification]: ...
-    def __getitem__(self, index: int | slice) -> Classification | list[Classification]:
-        return list(self.items[index]) if isinstance(index, slice) else self.items[index]
-
-    def __iter__(self) -> Iterator[Classification]:
-        return iter(self.items)
 
 
 def _tokens_lost(report: InputReport) -> int:

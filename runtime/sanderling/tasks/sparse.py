@@ -19,7 +19,7 @@ from sanderling.fronts import TextFront
 from sanderling.manifest import SparseOutput
 from sanderling.model import Model, in_thread, windows
 from sanderling.plan import Plan
-from sanderling.results import InputReport, Timing, summed
+from sanderling.results import Batch, InputReport, Timing, summed
 from sanderling.session import Arrays
 
 if TYPE_CHECKING:
@@ -64,31 +64,17 @@ class SparseEmbedding(Struct, frozen=True, eq=False):
         return f"SparseEmbedding({len(self.tokens)} tokens: {first}{', …' if len(self.tokens) > 4 else ''})"
 
 
-class SparseEmbeddings(Struct, frozen=True, eq=False):
+class SparseEmbeddings(Batch[SparseEmbedding], frozen=True, eq=False):
     """Sparse vectors of a batch, in input order. `dimension` is the size of the vocabulary.
 
     Its length, its items (SparseEmbedding) and its slices are those of a sequence.
     """
 
-    items: tuple[SparseEmbedding, ...]
     dimension: int
     timing: Timing
 
     def __repr__(self) -> str:
         return f"SparseEmbeddings({len(self.items)} of {self.dimension:,} tokens)"
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    @overload
-    def __getitem__(self, index: int) -> SparseEmbedding: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[SparseEmbedding]: ...
-    def __getitem__(self, index: int | slice) -> SparseEmbedding | list[SparseEmbedding]:
-        return list(self.items[index]) if isinstance(index, slice) else self.items[index]
-
-    def __iter__(self) -> Iterator[SparseEmbedding]:
-        return iter(self.items)
 
 
 class SparseModel(Model):
