@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -57,14 +57,13 @@ from sanderling_export import (
 from sanderling_export.description import Options
 from sanderling_export.labelled import Labelled
 from sanderling_export.plan import Making, Plan, make_plan
+from sanderling_export.progress import Progress, silent
 from sanderling_export.quiet import quiet
 from sanderling_export.recipe import Pooling, Precision, Recipe, find_recipe, read_recipe
 from sanderling_export.samples import Samples
 from sanderling_export.search import aims
 from sanderling_export.search.campaign import Search, conduct
 from sanderling_export.search.records import Aim
-
-Progress = Callable[[str], None]
 
 _INVARIANCE_SAMPLES = 48
 # Hidden, so that nothing in it is taken for a file of the bundle.
@@ -119,7 +118,7 @@ def export(
         variants=() if variants == "auto" else tuple(variants or ()),
     )
     target = aims.target_of(min_cosine, min_p01, min_agreement, max_metric_loss, searched=variants == "auto")
-    tell = progress or _silent
+    tell = progress or silent
     recipe_path = find_recipe(os.fspath(source))
     recipe = read_recipe(recipe_path) if recipe_path is not None else None
     if recipe_path is not None and recipe is not None and recipe.faces is not None:
@@ -382,8 +381,3 @@ def _self_test(staging: Path, sealed: Manifest, keep_failing: bool) -> None:
             f"{worst.variant} answers {worst.sample} with cosine {worst.cosine:.6f} and a largest difference of "
             f"{worst.max_abs:.3g} to the original, beyond its tolerance. Nothing was written; see --keep-failing."
         )
-
-
-def _silent(stage: str) -> None:
-    """Progress that nobody asked for."""
-    del stage

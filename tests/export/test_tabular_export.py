@@ -45,7 +45,7 @@ from sklearn.svm import SVC, SVR, LinearSVC  # noqa: E402
 from sklearn.tree import DecisionTreeRegressor  # noqa: E402
 
 from sanderling_export import Column, export_tabular  # noqa: E402
-from sanderling_export.tabular.pipeline import answers, relative  # noqa: E402
+from sanderling_export.tabular.comparison import answers, relative  # noqa: E402
 
 FITTED, CHECKED = 400, 300
 NUMBERS, WORDS = ["area", "age"], ["city", "floor"]

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,10 +49,9 @@ from sanderling_export.faces.library import FaceLibrary
 from sanderling_export.faces.photographs import Photograph
 from sanderling_export.faces.recognition import Recognition
 from sanderling_export.plan import Making
+from sanderling_export.progress import Progress
 from sanderling_export.quiet import quiet
 from sanderling_export.recipe import BUNDLES, DEFAULT_FLOORS, FaceNetworks, Floor, Recipe
-
-Progress = Callable[[str], None]
 
 _FORM = "padded"
 _RECOGNITION = "recognition"

@@ -20,11 +20,12 @@ from sanderling_export import assembly
 from sanderling_export.labelled import Labelled
 from sanderling_export.original import Original
 from sanderling_export.plan import Plan
+from sanderling_export.progress import Progress
 from sanderling_export.samples import Samples
 from sanderling_export.search import state as states
 from sanderling_export.search.evaluator import Bench
 from sanderling_export.search.records import HEADROOM, Aim, Candidate, Outcome
-from sanderling_export.search.strategy import MARGIN, REFERENCE, SMALLER, Voice, search
+from sanderling_export.search.strategy import MARGIN, REFERENCE, SMALLER, search
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ def conduct(
     expected: NDArray[np.float32],
     labelled: tuple[Labelled, NDArray[np.float32]] | None,
     folder: Path,
-    tell: Voice,
+    tell: Progress,
 ) -> Search:
     """Search, or go on with a search that was interrupted; `folder` is for scratch files.
 

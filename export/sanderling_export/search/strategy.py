@@ -13,6 +13,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from sanderling.errors import DriftError, ExportError
+from sanderling_export.progress import Progress
 from sanderling_export.recipe import Precision
 from sanderling_export.search.records import (
     Candidate,
@@ -89,11 +90,7 @@ class Evaluator(Protocol):
         ...
 
 
-# Hears what the search is about.
-Voice = Callable[[str], None]
-
-
-def search(evaluator: Evaluator, target: Target, tell: Voice) -> Outcome:
+def search(evaluator: Evaluator, target: Target, tell: Progress) -> Outcome:
     """The fastest and the smallest candidate that hold `target` on both sets.
 
     Raises DriftError where nothing but fp32 does; it says what came nearest.
@@ -185,7 +182,7 @@ def _refine(
     evaluator: Evaluator,
     measured: Callable[[Candidate], Found],
     target: Target,
-    tell: Voice,
+    tell: Progress,
 ) -> Refined:
     """Keep as few groups as the floor needs, those first whose keeping alone takes away the most drift."""
     groups = evaluator.groups(base.precision)
@@ -236,7 +233,7 @@ def _shown(found: dict[Candidate, Found], holding: Sequence[Candidate]) -> list[
     return [c for c, one in found.items() if isinstance(one, Measured) and (c in holding or not c.settings.keep)]
 
 
-def _fastest(holding: Sequence[Candidate], evaluator: Evaluator, tell: Voice) -> Candidate:
+def _fastest(holding: Sequence[Candidate], evaluator: Evaluator, tell: Progress) -> Candidate:
     champion, *others = holding
     for number, challenger in enumerate(others, 1):
         tell(f"search: find the fastest ({number} of {len(others)})")

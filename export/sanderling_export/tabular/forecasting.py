@@ -20,9 +20,11 @@ from sanderling.errors import ExportError, InputError
 from sanderling.golden import GoldenSample
 from sanderling.manifest import ForecastOutput, IntervalSpec, Preprocessing, SeriesPreprocessing
 from sanderling.preprocess.series import SeriesEncoder
+from sanderling_export.progress import Progress, silent
+from sanderling_export.tabular.bundles import Sealing, seal
 from sanderling_export.tabular.columns import Column
+from sanderling_export.tabular.comparison import MAX_RELATIVE, relative, run
 from sanderling_export.tabular.nodes import OUTPUT
-from sanderling_export.tabular.pipeline import MAX_RELATIVE, Progress, Sealing, _silent, relative, run, seal
 from sanderling_export.tabular.walk import Walk
 
 _FITTED, _CALIBRATED = 0.6, 0.8
@@ -66,7 +68,7 @@ def export_forecaster(
 
     Raises ExportError: too short a series, a level outside of 0 to 1, a regressor that cannot be converted exactly.
     """
-    tell = progress or _silent
+    tell = progress or silent
     if not levels or not all(0 < level < 1 for level in levels) or horizon < 1:
         raise ExportError(
             f"levels are {levels!r} and horizon {horizon!r}; levels between 0 and 1, and steps, are needed."

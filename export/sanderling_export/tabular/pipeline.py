@@ -2,86 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
 import os
-import re
-import shutil
-import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
-import onnx
-import onnxruntime as ort
-from numpy.typing import NDArray
 
-import sanderling
-from sanderling import sealing, verification
-from sanderling.codec import encode
-from sanderling.errors import ExportError, StorageError
+from sanderling.errors import ExportError
 from sanderling.golden import GoldenSample
-from sanderling.loading import load
 from sanderling.manifest import (
-    FORMAT,
-    MAJOR_VERSION,
-    MANIFEST_NAME,
-    MINOR_VERSION,
     ClassificationOutput,
     ColumnSpec,
-    Component,
-    Form,
-    GoldenFiles,
-    Invariance,
-    Manifest,
     Postprocessing,
     Preprocessing,
-    Provenance,
     RegressionOutput,
     TabularPreprocessing,
     Target,
-    Task,
-    TensorSpec,
-    Tolerance,
-    Variant,
 )
-from sanderling.storage import staging_folder
-from sanderling_export import drift
+from sanderling_export.progress import Progress, silent
+from sanderling_export.tabular.bundles import Sealing, seal
 from sanderling_export.tabular.columns import Column, Row, as_original, complete, read_table
-from sanderling_export.tabular.nodes import INPUT, OUTPUT
-from sanderling_export.tabular.walk import Tap, Walk
+from sanderling_export.tabular.comparison import answers, compare, compare_labels, run
+from sanderling_export.tabular.nodes import OUTPUT
+from sanderling_export.tabular.walk import Walk
 
-VARIANT = "fp64"
-FORM = "padded"
-# Relative; and beside it, of the largest answer of each kind: what is 0 but for rounding has no relative difference.
-MAX_RELATIVE, MAX_OF_PEAK = 1e-5, 1e-12
 _GOLDEN = 8
 _MAX_CHECK_ROWS = 20_000
-
-Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Sealing:
-    """What goes into a bundle beside its graph."""
-
-    task: Task
-    preprocessing: Preprocessing
-    head: Postprocessing
-    widths: tuple[int, int]
-    samples: Sequence[GoldenSample]
-    inputs: NDArray[np.float64]
-    outputs: NDArray[np.float64]
-    items: Sequence[Any]
-    expected: NDArray[np.float64]
-    origin: str
-    digest: str | None = None
-    license: str = "unknown"
-    license_file: Path | None = None
-    notes: tuple[str, ...] = ()
 
 
 def export_tabular(
@@ -109,7 +56,7 @@ def export_tabular(
 
     Raises ExportError: a step that cannot be converted exactly (with its name), no rows, no columns; StorageError.
     """
-    tell = progress or _silent
+    tell = progress or silent
     tell("read the rows")
     described, table = _described(pipeline, rows, columns, missing_values)
     named = hasattr(pipeline, "feature_names_in_")
@@ -130,9 +77,9 @@ def export_tabular(
 
     vectors = TableEncoder(encoder)
     inputs = np.array([vectors.encode(row, number)[0] for number, row in enumerate(checked, 1)], np.float64)
-    _compare(run(graph, inputs), expected, walk, inputs, pipeline)
+    compare(run(graph, inputs), expected, walk, inputs, pipeline)
     if classifies:
-        _compare_labels(pipeline, original, expected)
+        compare_labels(pipeline, original, expected)
     chosen = [*range(min(_GOLDEN, len(table))), *range(len(table), len(checked))]
     samples = tuple(
         GoldenSample(f"row-{number}", row=dict(zip(walk_names(described), checked[place], strict=True)))
@@ -164,145 +111,6 @@ def export_tabular(
 def walk_names(columns: Sequence[Column]) -> list[str]:
     """The columns' names."""
     return [column.name for column in columns]
-
-
-def answers(pipeline: Any, table: Any) -> NDArray[np.float64]:
-    """What the original answers: predictions (n, targets), or probabilities or decisions (n, labels), float64."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if not hasattr(pipeline, "classes_"):
-            found = np.asarray(pipeline.predict(table), np.float64)
-            return found[:, None] if found.ndim == 1 else found
-        if hasattr(pipeline, "predict_proba"):
-            return np.asarray(pipeline.predict_proba(table), np.float64)
-        found = np.asarray(pipeline.decision_function(table), np.float64)
-        return np.stack([-found, found], axis=1) if found.ndim == 1 else found
-
-
-def run(graph: onnx.ModelProto, inputs: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """All outputs of a graph in memory. Raises ExportError where ONNX Runtime cannot run it."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    try:
-        session = ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        return [np.asarray(value) for value in session.run(None, {graph.graph.input[0].name: inputs})]
-    except Exception as error:
-        line = str(error).strip().splitlines()[0][:300]
-        raise ExportError(f"ONNX Runtime cannot run the converted graph: {line}. Nothing was written.") from error
-
-
-def relative(found: NDArray[np.float64], expected: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Differences of answers (n, d) by the expected ones: 0 where both are but rounding, infinite for no number."""
-    if found.shape != expected.shape:
-        return np.full(expected.shape, np.inf)
-    size = np.abs(expected)
-    apart = np.abs(found - expected)
-    floor = MAX_OF_PEAK * size.max(axis=0, initial=0.0)
-    ratio = np.divide(apart, size, out=np.full(apart.shape, np.inf), where=size > 0)
-    return np.where(apart <= floor, 0.0, np.where(np.isfinite(apart), ratio, np.inf))
-
-
-def seal(target: Path, graph: onnx.ModelProto, sealed: Sealing, tell: Progress) -> Path:
-    """Write a bundle with the graph as its only variant, measured through the runtime and verified."""
-    sealing.check_target(target)
-    try:
-        with staging_folder(target) as staging:
-            build = sealing.build_folder(staging)
-            manifest = _written(staging, build, graph, sealed, target.name)
-            (staging / MANIFEST_NAME).write_bytes(encode(manifest))
-            tell("measure and verify")
-            manifest = _measured(staging, manifest, sealed)
-            (staging / MANIFEST_NAME).write_bytes(encode(manifest))
-            report = verification.verify(staging, provider="cpu")
-            if not report.held:
-                raise ExportError(f"The bundle does not verify: {report.combinations[0].reason}. Nothing was written.")
-            tell("commit")
-            (staging / MANIFEST_NAME).unlink()
-            sealing.commit_bundle(staging, manifest, target)
-    except OSError as error:
-        raise StorageError(f"The export to {target} failed: {error.strerror or error}.") from error
-    return target
-
-
-def _written(staging: Path, build: Path, graph: onnx.ModelProto, sealed: Sealing, name: str) -> Manifest:
-    folder = build / VARIANT
-    folder.mkdir()
-    raw = graph.SerializeToString()
-    (folder / "model.onnx").write_bytes(raw)
-    (build / "golden").mkdir()
-    prefix = build.relative_to(staging).as_posix()
-    (build / "golden" / "samples.json").write_bytes(msgspec.json.format(msgspec.json.encode(sealed.samples), indent=1))
-    from safetensors.numpy import save
-
-    tensors = {
-        f"{s.id}.output": np.ascontiguousarray(row) for s, row in zip(sealed.samples, sealed.outputs, strict=True)
-    }
-    tensors |= {
-        f"{s.id}.input.{INPUT}": np.ascontiguousarray(row) for s, row in zip(sealed.samples, sealed.inputs, strict=True)
-    }
-    (build / "golden" / "tensors.safetensors").write_bytes(save(tensors))
-    license_file = None
-    if sealed.license_file is not None:
-        shutil.copyfile(sealed.license_file, build / "LICENSE.txt")
-        license_file = f"{prefix}/LICENSE.txt"
-    peak = float(np.abs(sealed.outputs).max(initial=0.0))
-    variant = Variant(
-        {FORM: Form(f"{prefix}/{VARIANT}/model.onnx")}, Tolerance(0.999999, max(MAX_RELATIVE * peak, 1e-9))
-    )
-    component = Component(
-        (TensorSpec(INPUT, "float64", ("batch", sealed.widths[0])),),
-        (TensorSpec(OUTPUT, "float64", ("batch", sealed.widths[1])),),
-        {VARIANT: variant},
-    )
-    packages = ("scikit-learn", "skl2onnx", "onnx", "onnxruntime", "numpy")
-    versions = {"sanderling": sanderling.__version__} | {p: importlib.metadata.version(p) for p in packages}
-    return Manifest(
-        format=FORMAT,
-        version=f"{MAJOR_VERSION}.{MINOR_VERSION}",
-        name=re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:120] or "model",
-        family="general",
-        task=sealed.task,
-        default_variant=VARIANT,
-        components={"model": component},
-        preprocessing=sealed.preprocessing,
-        postprocessing=sealed.head,
-        golden=GoldenFiles(f"{prefix}/golden/samples.json", f"{prefix}/golden/tensors.safetensors"),
-        provenance=Provenance(
-            sealed.origin,
-            sealed.digest or hashlib.sha256(raw).hexdigest(),
-            sealed.license,
-            license_file,
-            versions,
-            sealed.notes,
-        ),
-        files=sealing.list_files(staging),
-    )
-
-
-def _measured(staging: Path, manifest: Manifest, sealed: Sealing) -> Manifest:
-    """The manifest with drift and invariance, as the runtime answers the samples."""
-    with load(staging, integrity="full") as model:
-        found = model.answer(list(sealed.items)).rows
-        some = list(sealed.items[:64])
-        alone = np.concatenate([model.answer([item]).rows for item in some])
-    labels = isinstance(sealed.head, ClassificationOutput)
-    kind = "series" if manifest.preprocessing.series is not None else "row"
-    names = [f"{kind} {number}" for number in range(1, len(found) + 1)]
-    measured = drift.measure(found, sealed.expected, labels=labels, names=names)
-    largest = float(relative(found, sealed.expected).max(initial=0.0))
-    if largest > MAX_RELATIVE:
-        raise ExportError(
-            f"The runtime's answers differ from scikit-learn's by up to {largest:.2g} of themselves; at most "
-            f"{MAX_RELATIVE:g} was expected. Nothing was written; please report this pipeline."
-        )
-    component = manifest.components["model"]
-    variant = msgspec.structs.replace(
-        component.variants[VARIANT],
-        drift=msgspec.structs.replace(measured, max_relative=largest),
-        invariance=Invariance(float(verification.cosines(found[: len(some)], alone).min(initial=1.0))),
-    )
-    component = msgspec.structs.replace(component, variants={VARIANT: variant})
-    return msgspec.structs.replace(manifest, components={"model": component})
 
 
 def _described(
@@ -372,50 +180,6 @@ def _hard_rows(specs: Sequence[ColumnSpec], table: Sequence[Row]) -> list[Row]:
     return found
 
 
-def _compare(
-    found: list[NDArray[np.float64]], expected: NDArray[np.float64], walk: Walk, inputs: NDArray[np.float64], model: Any
-) -> None:
-    """Raise ExportError with the name of the first step whose numbers are not the original's."""
-    if not np.isfinite(expected).all():
-        raise ExportError("scikit-learn itself answers some of the sample rows with values that are not finite.")
-    apart = relative(found[0], expected)
-    if apart.max(initial=0.0) <= MAX_RELATIVE:
-        return
-    count = len(walk.taps[0].expected) if walk.taps else 0
-    for tap in walk.taps:
-        if (worst := _tapped(walk, tap, inputs[:count])) > MAX_RELATIVE:
-            raise _inexact(tap.path, worst)
-    last = model.steps[-1] if hasattr(model, "steps") else (None, model)
-    name = type(last[1]).__name__
-    raise _inexact(f"{last[0]} ({name})" if last[0] else name, float(apart.max()))
-
-
-def _tapped(walk: Walk, tap: Tap, inputs: NDArray[np.float64]) -> float:
-    shape = (inputs.shape[1], tap.expected.shape[1])
-    found = run(walk.nodes.model(tap.tensor, shape), inputs)[0]
-    both = np.isnan(found) & np.isnan(tap.expected) if found.shape == tap.expected.shape else np.bool_(False)
-    apart = relative(np.where(both, 0.0, found), np.where(both, 0.0, tap.expected))
-    return float(apart.max(initial=0.0))
-
-
-def _inexact(step: str, worst: float) -> ExportError:
-    return ExportError(
-        f"The step {step} cannot be converted exactly: its numbers differ from scikit-learn's by up to {worst:.2g} of "
-        f"themselves; at most {MAX_RELATIVE:g} was expected. Nothing was written."
-    )
-
-
-def _compare_labels(pipeline: Any, table: Any, scores: NDArray[np.float64]) -> None:
-    predicted = pipeline.predict(table)
-    labels = np.asarray(pipeline.classes_)[scores.argmax(axis=1)]
-    other = int((predicted != labels).sum())
-    if other:
-        raise ExportError(
-            f"{type(pipeline).__name__} gives {other} of {len(labels)} rows another label than the one of the highest "
-            "score, which is what a bundle answers. Nothing was written."
-        )
-
-
 def _head(pipeline: Any, targets: Sequence[Target | str] | None, width: int) -> Postprocessing:
     if hasattr(pipeline, "classes_"):
         return ClassificationOutput(OUTPUT, "none", tuple(str(label) for label in pipeline.classes_))
@@ -425,8 +189,3 @@ def _head(pipeline: Any, targets: Sequence[Target | str] | None, width: int) -> 
     if len(given) != width:
         raise ExportError(f"The pipeline predicts {width} numbers; {len(given)} targets are named.")
     return RegressionOutput(OUTPUT, tuple(given))
-
-
-def _silent(stage: str) -> None:
-    """Progress that nobody asked for."""
-    del stage
