@@ -108,9 +108,9 @@ def named(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def session(model: onnx.ModelProto) -> ort.InferenceSession:
-    """A CPU session on a graph in memory (below protobuf's limit of 2 GiB)."""
+    """A CPU session on a graph in memory (below protobuf's limit of 2 GiB), whose errors are raised and not logged."""
     options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from sanderling.errors import ExportError
+from sanderling_export import graphs
 from sanderling_export.tabular.walk import Tap, Walk
 
 # Relative; and beside it, of the largest answer of each kind: what is 0 but for rounding has no relative difference.
@@ -32,11 +32,8 @@ def answers(pipeline: Any, table: Any) -> NDArray[np.float64]:
 
 def run(graph: onnx.ModelProto, inputs: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     """All outputs of a graph in memory. Raises ExportError where ONNX Runtime cannot run it."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
     try:
-        session = ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        return [np.asarray(value) for value in session.run(None, {graph.graph.input[0].name: inputs})]
+        return [np.asarray(value) for value in graphs.session(graph).run(None, {graph.graph.input[0].name: inputs})]
     except Exception as error:
         line = str(error).strip().splitlines()[0][:300]
         raise ExportError(f"ONNX Runtime cannot run the converted graph: {line}. Nothing was written.") from error

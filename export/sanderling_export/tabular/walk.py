@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from sanderling.errors import ExportError
+from sanderling_export import graphs
 from sanderling_export.tabular import lookups, steps
 from sanderling_export.tabular.columns import Column, take
 from sanderling_export.tabular.lookups import Categories, dense
@@ -178,7 +178,7 @@ class Walk:
                 target_opset=OPSETS,
             )
         try:
-            ort.InferenceSession(model.SerializeToString(), _silent(), providers=["CPUExecutionProvider"])
+            graphs.session(model)
         except Exception as error:
             why = str(error).strip().splitlines()[0][:200]
             raise Unsupported(f"ONNX Runtime cannot run what skl2onnx makes of it in float64 ({why})") from error
@@ -225,12 +225,6 @@ class Walk:
                 f"{path} ({type(step).__name__})", f"skl2onnx has no exact conversion of it: {words}"
             ) from error
         return tensor
-
-
-def _silent() -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    return options
 
 
 def dense_width(data: Any) -> int:
