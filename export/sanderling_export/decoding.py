@@ -37,6 +37,8 @@ from sanderling_export.recipe import Floor
 # Times the pixels a side that the first resize leaves: the least that is tried first, for it is the fastest. With
 # EfficientNet-Lite0 in int8, 1 gave a mean cosine of 0.9938 and too few labels as the original's (44 of 47).
 MARGINS = (1.0, 1.15, 1.4, 2.0)
+# A floor of the mean cosine as near the original as fp32's is held by the largest margin, if by any.
+_NEAR = 0.999
 _SCALES = (2, 4, 8)
 _FILES = 48
 # A file is large enough for its scale, and up to so many times as large: the next scale begins at twice.
@@ -60,14 +62,18 @@ def measured(
     floors: Mapping[str, Floor],
 ) -> tuple[ImagePreprocessing | None, dict[str, Variant]]:
     """The preprocessing with the least margin at which the default variant holds its floor, and the variants with their
-    drift at it. Those that hold their floors decode fast from now on; where no margin will do, none does.
+    drift at it. Those that hold their floors decode fast from now on; where no margin will do, none does. Of a floor
+    that only the largest margin might hold, no other is tried.
 
     `draft` is the manifest of the bundle in `staging` so far, `check` are RGB images that calibration never saw.
     """
     settings = draft.preprocessing.image
     if settings is None or not isinstance(settings.steps[0], Resize | ResizeShortest | ResizeFit):
         return settings, dict(variants)
-    margins = MARGINS if settings.reduced_decode is None else (settings.reduced_decode,)
+    floor = floors[draft.default_variant]
+    margins = MARGINS if floor.mean_cosine < _NEAR else MARGINS[-1:]
+    if settings.reduced_decode is not None:
+        margins = (settings.reduced_decode,)
     found: dict[str, Drift] = {}
     for margin in margins:
         settings = replace(settings, reduced_decode=margin)
@@ -79,7 +85,7 @@ def measured(
         expected = _answers(source, files)
         labels = isinstance(draft.postprocessing, ClassificationOutput)
         found = {name: _drift(staging, name, files, expected, names, labels) for name in variants}
-        if not drift.shortfalls(found[draft.default_variant], floors[draft.default_variant]):
+        if not drift.shortfalls(found[draft.default_variant], floor):
             break
     (staging / MANIFEST_NAME).write_bytes(encode(draft))
     holding = {name for name, one in found.items() if not drift.shortfalls(one, floors[name])}

@@ -29,7 +29,7 @@ from sanderling.manifest import (
 from sanderling.preprocess.canonical import decoded
 from sanderling.preprocess.image import ImagePipeline
 from sanderling_export import decoding
-from sanderling_export.recipe import Floor
+from sanderling_export.recipe import DEFAULT_FLOORS, Floor
 
 CopyBundle = Callable[[Path], Path]
 
@@ -117,7 +117,7 @@ def test_what_holds_the_floor_is_done(copy_bundle: CopyBundle, image_bundle: Pat
 
 def test_what_holds_no_floor_is_stated_and_not_done(copy_bundle: CopyBundle, image_bundle: Path) -> None:
     bundle = copy_bundle(image_bundle)
-    made, source = measured(bundle, Floor(mean_cosine=1.0, min_cosine=1.0))
+    made, source = measured(bundle, Floor(mean_cosine=0.99, min_cosine=1.0))
     variant = made.components["model"].variants["fp32"]
     assert made.preprocessing.image is not None
     assert made.preprocessing.image.reduced_decode == max(decoding.MARGINS)
@@ -127,6 +127,16 @@ def test_what_holds_no_floor_is_stated_and_not_done(copy_bundle: CopyBundle, ima
     with sanderling.load(bundle) as model:
         assert model.decode == "exact"
     sanderling.load(bundle, decode="fast").close()
+
+
+def test_a_floor_as_near_as_that_of_fp32_is_tried_with_the_largest_margin_alone(
+    copy_bundle: CopyBundle, image_bundle: Path
+) -> None:
+    made, source = measured(copy_bundle(image_bundle), DEFAULT_FLOORS["fp32"])
+    assert made.preprocessing.image is not None
+    assert made.preprocessing.image.reduced_decode == max(decoding.MARGINS)
+    assert len(source.sizes) == 30
+    assert made.components["model"].variants["fp32"].decode == "exact"
 
 
 def test_a_margin_that_was_given_is_the_only_one(copy_bundle: CopyBundle, image_bundle: Path) -> None:
