@@ -10,7 +10,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from sanderling_export import graphs, smooth, static, tables
+from sanderling_export import convolutions, graphs, smooth, static, tables
 from sanderling_export.quantize import default_precision, quantize
 
 DRAW = np.random.default_rng(1)
@@ -160,8 +160,8 @@ def test_no_weight_can_saturate_sixteen_bits(convolutional: onnx.ModelProto) -> 
 
 def test_pointwise_weights_are_the_integers_that_were_chosen(convolutional: onnx.ModelProto) -> None:
     model, feeds = graphs.named(convolutional), pictures(16)
-    layers = static._layers(model)
-    grids = static._grids(model, layers, feeds)
+    layers = convolutions.find(model)
+    grids = convolutions.grids(model, layers, feeds)
     constants = graphs.weights(static.quantize(convolutional, feeds, keep=()).model)
     chosen = [layer for layer in layers if layer.pointwise]
     assert len(chosen) == 3
@@ -174,7 +174,7 @@ def test_pointwise_weights_are_the_integers_that_were_chosen(convolutional: onnx
 
 def test_bias_correction_restores_channel_means(convolutional: onnx.ModelProto) -> None:
     model = graphs.named(convolutional)
-    layers = static._layers(model)
+    layers = convolutions.find(model)
     feeds = pictures(64)
     means = graphs.channel_means(model, [layer.input for layer in layers], feeds)
     pointwise = next(layer for layer in layers if graphs.weights(model)[layer.weight].dims[:2] == [64, 16])
@@ -187,8 +187,8 @@ def test_bias_correction_restores_channel_means(convolutional: onnx.ModelProto) 
     expected = channel_means(model)
     exact = onnx.ModelProto()
     exact.CopyFrom(model)
-    grid = static._grids(model, layers, feeds)[pointwise.node]
-    static._correct_bias(exact, pointwise, grid, means)
+    grid = convolutions.grids(model, layers, feeds)[pointwise.node]
+    convolutions.correct_bias(exact, pointwise, grid, means)
     graphs.replace(graphs.weights(exact)[pointwise.weight], grid.values)
     np.testing.assert_allclose(channel_means(exact), expected, atol=1e-4)
 
