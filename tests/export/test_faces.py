@@ -20,7 +20,7 @@ from sanderling.errors import CheckpointError, ExportError, RecipeError
 from sanderling.preprocess import faces as runtime_faces
 from sanderling_export import references
 from sanderling_export.faces import distances, shards
-from sanderling_export.faces.export import space
+from sanderling_export.faces.description import space
 from sanderling_export.faces.library import FaceLibrary, Sight, aligned_box, cropped_input, loose_box, padded, resized
 from sanderling_export.faces.photographs import ALTERATIONS, Photograph, same_faces, study
 from sanderling_export.recipe import read_recipe

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,53 +18,22 @@ from sanderling.errors import ExportError, StorageError
 from sanderling.face_verification import replay_faces
 from sanderling.golden import read_golden
 from sanderling.loading import load
-from sanderling.manifest import (
-    FORMAT,
-    MAJOR_VERSION,
-    MANIFEST_NAME,
-    MINOR_VERSION,
-    Component,
-    FaceOutput,
-    FacesPreprocessing,
-    FaceThreshold,
-    Form,
-    GoldenFiles,
-    Manifest,
-    Preprocessing,
-    Provenance,
-    SquareInput,
-    Tolerance,
-    Variant,
-)
+from sanderling.manifest import MANIFEST_NAME, Component, FaceThreshold, Form, Manifest, Tolerance, Variant
 from sanderling.storage import staging_folder
 from sanderling.tasks.face_recognition import FaceRecognizer
-from sanderling_export import assembly, drift, graphs, quantize, references, speed
-from sanderling_export.faces import conversion, distances, golden, library, photographs, quality
-from sanderling_export.faces.attributes import EXPRESSIONS, GENDERS, SIZE
+from sanderling_export import drift, graphs, quantize, references, speed
+from sanderling_export.faces import conversion, distances, golden, photographs, quality
+from sanderling_export.faces.attributes import SIZE
+from sanderling_export.faces.description import RECOGNITION, Work, manifest_of
 from sanderling_export.faces.library import FaceLibrary
 from sanderling_export.faces.photographs import Photograph
 from sanderling_export.faces.recognition import Recognition
 from sanderling_export.plan import Making
 from sanderling_export.progress import Progress
 from sanderling_export.quiet import quiet
-from sanderling_export.recipe import BUNDLES, DEFAULT_FLOORS, FaceNetworks, Floor, Recipe
+from sanderling_export.recipe import BUNDLES, DEFAULT_FLOORS, Floor, Recipe
 
 _FORM = "padded"
-_RECOGNITION = "recognition"
-_TINY_MEAN = (117.001, 114.697, 97.404)
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What is exported: the recipe, its table of faces, the original, and the photographs it was shown."""
-
-    recipe: Recipe
-    wanted: FaceNetworks
-    base: Path
-    original: FaceLibrary
-    calibration: list[Photograph]
-    check: list[Photograph]
-    keep_failing: bool
 
 
 def export_faces(
@@ -141,7 +106,7 @@ def _build(work: Work, target: Path, chosen: Sequence[str], tell: Progress) -> P
         if not any(counts):
             raise ExportError("No golden picture has a face; `verify` would prove nothing of what is said of them.")
         notes.append(f"golden pictures with {', '.join(map(str, counts))} faces")
-        manifest = _manifest(work, components, threshold, files, build, staging, notes)
+        manifest = manifest_of(work, components, threshold, files, build, staging, notes)
         manifest = _measured(work, manifest, staging, threshold, tell)
         tell("verify")
         (staging / MANIFEST_NAME).write_bytes(encode(manifest))
@@ -159,7 +124,7 @@ def _reasons(report: verification.Report) -> str:
 
 
 def _size(work: Work, component: str) -> int:
-    return {"detector": work.original.size, _RECOGNITION: Recognition.size}.get(component, SIZE)
+    return {"detector": work.original.size, RECOGNITION: Recognition.size}.get(component, SIZE)
 
 
 def _component(
@@ -224,91 +189,6 @@ def _picture(name: str, box: tuple[int, int, int, int], side: int, work: Work) -
     return part
 
 
-def _manifest(
-    work: Work,
-    components: Mapping[str, Component],
-    threshold: FaceThreshold,
-    files: GoldenFiles,
-    build: Path,
-    staging: Path,
-    notes: Sequence[str],
-) -> Manifest:
-    recipe, prefix = work.recipe, build.relative_to(staging).as_posix()
-    license_file = None
-    if recipe.license_file is not None:
-        found = references.locate(recipe.license_file, work.base, recipe.distributions)
-        shutil.copyfile(found, build / assembly.LICENSE_NAME)
-        license_file = f"{prefix}/{assembly.LICENSE_NAME}"
-    digest = hashlib.sha256("".join(f"{work.original.digests[name]} {name}\n" for name in components).encode())
-    made = next(iter(components.values())).variants
-    default = recipe.default_variant if recipe.default_variant in made else list(made)[-1]
-    assert default is not None
-    return Manifest(
-        format=FORMAT,
-        version=f"{MAJOR_VERSION}.{MINOR_VERSION}",
-        name=recipe.name,
-        family="general",
-        task="face-recognition",
-        default_variant=default,
-        components=dict(components),
-        preprocessing=Preprocessing(faces=_preprocessing(work.original)),
-        postprocessing=FaceOutput(
-            output=conversion.OUTPUTS[_RECOGNITION][0],
-            dimension=128,
-            min_score=work.wanted.min_score,
-            max_overlap=library.OVERLAP[work.wanted.detector],
-            max_faces=library.MAX_FACES,
-            threshold=threshold,
-            expressions=EXPRESSIONS,
-            genders=GENDERS,
-        ),
-        golden=files,
-        provenance=Provenance(
-            recipe.checkpoint,
-            digest.hexdigest(),
-            recipe.license,
-            license_file,
-            assembly.versions(),
-            (*recipe.notes, *notes),
-        ),
-        files=sealing.list_files(staging),
-        space=space(work.original),
-    )
-
-
-def _preprocessing(original: FaceLibrary) -> FacesPreprocessing:
-    face = SquareInput(SIZE, "center", library.MEAN, 255.0)
-    middle = (127.5, 127.5, 127.5)
-    detector = SquareInput(original.size, "corner", middle, 127.5)
-    if original.detector_name == "tiny_face_detector":
-        detector = SquareInput(original.size, "corner", _TINY_MEAN, 255.0)
-    return FacesPreprocessing(
-        detector=detector,
-        landmarks=face,
-        recognition=SquareInput(Recognition.size, "center", library.MEAN, 255.0),
-        attributes=face,
-        scale=library.SCALE,
-        center=library.CENTER,
-        margin=library.MARGIN,
-    )
-
-
-def space(original: FaceLibrary) -> str:
-    """The fingerprint of the embedding space: SHA-256 of canonical JSON (sorted keys, no blanks) of the digest of the
-    recognition's weights, its dimension, and how faces are aligned for it.
-
-    Whichever detector found a face, and whatever the precision, its vector is of this space.
-    """
-    content = {
-        "weights": original.digests[_RECOGNITION],
-        "dimension": 128,
-        "size": Recognition.size,
-        "scale": library.SCALE,
-        "center": library.CENTER,
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
 def _measured(work: Work, draft: Manifest, staging: Path, threshold: FaceThreshold, tell: Progress) -> Manifest:
     """The manifest with each graph's drift, invariance and tolerance, measured through the runtime."""
     (staging / MANIFEST_NAME).write_bytes(encode(draft))
@@ -352,7 +232,7 @@ def _is_of(check: verification.Check, component: str) -> bool:
 def _hold(work: Work, variant: str, found: quality.Measured) -> None:
     """Raise DriftError for a variant whose embeddings, or whose faces found, are below the recipe's floor."""
     floor: Floor = work.recipe.variants.get(variant) or DEFAULT_FLOORS.get(variant, Floor())
-    vectors, seen = found[_RECOGNITION][0], found["detector"][0]
+    vectors, seen = found[RECOGNITION][0], found["detector"][0]
     short = drift.shortfalls(replace(vectors, agreement=seen.agreement), floor)
     if short and not work.keep_failing:
         raise drift.refuse(variant, short, vectors.cosine.samples)
