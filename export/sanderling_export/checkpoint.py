@@ -11,6 +11,7 @@ import msgspec
 
 from sanderling.bundle import file_sha256
 from sanderling.errors import CheckpointError
+from sanderling.reasons import first_line
 from sanderling_export import references
 
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
@@ -108,9 +109,7 @@ def _download(name: str) -> Path:
     try:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(_HUB_FILES)))
     except Exception as error:
-        reason = (
-            str(error).strip().splitlines()[0].partition(". ")[0][:200] if str(error).strip() else type(error).__name__
-        )
+        reason = first_line(error).partition(". ")[0]
         raise CheckpointError(
             f"{name!r} is no folder here, and fetching it from the Hugging Face hub failed: {reason}. "
             f"Without a network, download it elsewhere (hf download {name} --local-dir FOLDER) and give that FOLDER."

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sanderling.bundle import Bundle, open_bundle
-from sanderling.commands.console import megabytes, plain, print_json, stderr, stdout, table
+from sanderling.commands.console import plain, print_json, stderr, stdout, table
+from sanderling.counts import megabytes
 from sanderling.errors import ExportError
 from sanderling_export.extra import load_pipeline
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sanderling.errors import CheckpointError, ExportError
+from sanderling.reasons import first_line
 from sanderling_export.extra import load_tabular
 from sanderling_export.recipe import BUNDLES, Recipe, find_recipe, read_recipe
 
@@ -111,7 +112,7 @@ def load_skops(path: Path, trusted: Sequence[str]) -> Any:
     except ExportError:
         raise
     except Exception as error:
-        words = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        words = f"{type(error).__name__}: {first_line(error, 200)}"
         raise CheckpointError(
             f"{path} cannot be read as a skops file ({words}). Write it with skops.io.dump."
         ) from error

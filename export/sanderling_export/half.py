@@ -7,6 +7,7 @@ import onnxruntime as ort
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from sanderling.errors import ExportError
+from sanderling.reasons import first_line
 from sanderling_export import graphs
 
 
@@ -20,6 +21,6 @@ def convert(model: onnx.ModelProto) -> onnx.ModelProto:
     except Exception as error:
         raise ExportError(
             f"The variant fp16 cannot be made of this graph: ONNX Runtime {ort.__version__} does not run it on the CPU "
-            f"({str(error).strip().splitlines()[0][:200]}). Leave fp16 out of --variants."
+            f"({first_line(error, 200)}). Leave fp16 out of --variants."
         ) from error
     return half

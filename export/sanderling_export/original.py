@@ -28,6 +28,7 @@ from sanderling.manifest import (
     Task,
 )
 from sanderling.pairs import TextPair
+from sanderling.reasons import first_line
 from sanderling_export import description, features, images, late, sparse, timm_models, tokens, vision_operators
 from sanderling_export.checkpoint import Checkpoint
 from sanderling_export.description import Description, Options
@@ -80,8 +81,9 @@ def load(checkpoint: Checkpoint, options: Options) -> Original:
     except SanderlingError:
         raise
     except Exception as error:
+        why = first_line(error).rstrip(".")
         raise CheckpointError(
-            f"{checkpoint.path} cannot be loaded: {_first_line(error)}. Check that its files are whole, and that "
+            f"{checkpoint.path} cannot be loaded: {why}. Check that its files are whole, and that "
             "transformers knows its architecture."
         ) from error
 
@@ -466,11 +468,6 @@ def final_size(settings: ImagePreprocessing) -> tuple[int, int]:
 
 def _batches(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
     return (items[start : start + _IMAGES_A_RUN] for start in range(0, len(items), _IMAGES_A_RUN))
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300].rstrip(".") if lines else type(error).__name__
 
 
 def _text_embedder(checkpoint: Checkpoint, options: Options) -> Original:

@@ -1,4 +1,4 @@
-"""Whole numbers that callers hand over, and whole numbers in words."""
+"""Whole numbers that callers hand over, and numbers in words."""
 
 from __future__ import annotations
 
@@ -25,3 +25,8 @@ def whole_number(name: str, value: object, most: int | None = None) -> int:
 def counted(count: int, noun: str) -> str:
     """The count with its noun: "1 thread", "2 threads"."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def megabytes(size: int, decimals: int = 1) -> str:
+    """A size in bytes as megabytes (10^6)."""
+    return f"{size / 1e6:.{decimals}f} MB"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from msgspec.structs import replace
 
 from sanderling.bundle import Bundle
+from sanderling.counts import megabytes
 from sanderling.errors import InputError, MemoryLimitError
 from sanderling.plan import Plan
 
@@ -54,14 +55,14 @@ def fitted(
     *larger, smallest = _smaller(plan)
     files = _file_bytes(bundle, plan.variant, names)
     if files > cap:
-        raise _refused(bundle, plan, cap, names, f"its files alone have {_megabytes(files)}")
+        raise _refused(bundle, plan, cap, names, f"its files alone have {megabytes(files)}")
     before = resident()
     model = assemble(bundle, smallest)
     loaded = resident() - before
     peak = _peak(model, before, smallest)
     if peak > cap:
         model.close()
-        met = f"loaded it takes {_megabytes(loaded)}, and {_megabytes(peak)} while it answers one input"
+        met = f"loaded it takes {megabytes(loaded)}, and {megabytes(peak)} while it answers one input"
         raise _refused(bundle, plan, cap, names, met)
     for candidate in larger:
         sessions = 2 if candidate.workers > 1 and candidate.threads > 1 else 1
@@ -163,15 +164,11 @@ def _file_bytes(bundle: Bundle, variant: str, names: Sequence[str] | None) -> in
 
 def _refused(bundle: Bundle, plan: Plan, cap: int, names: Sequence[str] | None, met: str) -> MemoryLimitError:
     variants = bundle.manifest.variants
-    sizes = ", ".join(f"{name} {_megabytes(_file_bytes(bundle, name, names))}" for name in variants)
+    sizes = ", ".join(f"{name} {megabytes(_file_bytes(bundle, name, names))}" for name in variants)
     return MemoryLimitError(
-        f"{bundle.path} does not fit max_memory of {_megabytes(cap)} with the variant {plan.variant}: {met}. "
+        f"{bundle.path} does not fit max_memory of {megabytes(cap)} with the variant {plan.variant}: {met}. "
         f"Allow more, or load a smaller variant; the files have: {sizes}."
     )
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:.1f} MB"
 
 
 def _resident_darwin() -> int:

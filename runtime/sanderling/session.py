@@ -19,11 +19,15 @@ from sanderling.errors import GraphError, InferenceError, ModelClosedError, Prov
 from sanderling.manifest import Component
 from sanderling.placement import Placement, node_seconds
 from sanderling.plan import DISABLED_FUSIONS
+from sanderling.reasons import first_line
 
 if TYPE_CHECKING:
     from sanderling.cancellation import Cancellation
 
 Arrays = Mapping[str, NDArray[Any]]
+
+# Characters of what ONNX Runtime says that are passed on.
+_SAID = 500
 
 _ORT_DTYPES = {
     "tensor(float)": "float32",
@@ -107,7 +111,7 @@ class Session:
                         for given in feeds:
                             session.run(self._outputs, given)
             except Exception as error:
-                raise InferenceError(f"ONNX Runtime failed on {self.provider}: {_first_line(error)}") from error
+                raise InferenceError(f"ONNX Runtime failed on {self.provider}: {first_line(error, _SAID)}") from error
             finally:
                 written = Path(session.end_profiling())
             spent = node_seconds(msgspec.json.decode(written.read_bytes()), skip=len(feeds))
@@ -129,7 +133,7 @@ class Session:
         except SanderlingError:
             raise
         except Exception as error:
-            raise InferenceError(f"ONNX Runtime failed on {self.provider}: {_first_line(error)}") from error
+            raise InferenceError(f"ONNX Runtime failed on {self.provider}: {first_line(error, _SAID)}") from error
         return dict(zip(self._outputs, values, strict=True))
 
     def _options(self) -> onnxruntime.SessionOptions:
@@ -196,7 +200,7 @@ class Bound:
             self._session.run_with_iobinding(self._binding)
             self._binding.synchronize_outputs()
         except Exception as error:
-            raise InferenceError(f"ONNX Runtime failed on bound arrays: {_first_line(error)}") from error
+            raise InferenceError(f"ONNX Runtime failed on bound arrays: {first_line(error, _SAID)}") from error
 
     def outputs(self) -> dict[str, NDArray[Any]]:
         """The outputs of the last run, copied to the host, by name."""
@@ -273,7 +277,7 @@ def _build(graph: Path, provider: str, options: onnxruntime.SessionOptions) -> o
         session = onnxruntime.InferenceSession(str(graph), options, providers=names, enable_fallback=0)
     except Exception as error:
         raise GraphError(
-            f"ONNX Runtime {onnxruntime.__version__} cannot load {graph} on {provider}: {_first_line(error)}"
+            f"ONNX Runtime {onnxruntime.__version__} cannot load {graph} on {provider}: {first_line(error, _SAID)}"
         ) from error
     if chosen.full_name not in session.get_providers():
         raise ProviderError(
@@ -334,8 +338,3 @@ def _check_signature(graph: Path, what: str, expected: Sequence[Any], found: Seq
                     f"{graph}: the {what} {spec.name!r} has the extent {extent} in dimension {dimension}; "
                     f"the manifest says {stated}."
                 )
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:500] if lines else type(error).__name__

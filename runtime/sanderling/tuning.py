@@ -19,7 +19,7 @@ from msgspec import Struct
 from sanderling import candidates, footprint
 from sanderling.bundle import Bundle, open_bundle
 from sanderling.candidates import Purpose
-from sanderling.counts import counted
+from sanderling.counts import counted, megabytes
 from sanderling.errors import InputError, SanderlingError, TuneError
 from sanderling.golden import Golden, read_golden
 from sanderling.loading import assemble
@@ -221,8 +221,8 @@ class _Search:
         if self._max_memory is not None and sound:
             least = min(trial.memory for trial in sound if trial.memory is not None)
             return (
-                f"No plan for {self._bundle.path} stays within {_megabytes(self._max_memory)}; the smallest that was "
-                f"tried took {_megabytes(least)}. Allow more, or tune for memory to find the smallest."
+                f"No plan for {self._bundle.path} stays within {megabytes(self._max_memory, 0)}; the smallest that was "
+                f"tried took {megabytes(least, 0)}. Allow more, or tune for memory to find the smallest."
             )
         if not reached:
             reasons = "; ".join(dict.fromkeys(trial.reason for trial in trials if trial.reason))
@@ -299,7 +299,7 @@ class _Search:
             trial.seconds, trial.rounds = found.seconds, 1
         if self._max_memory is None or found.memory <= self._max_memory:
             return ""
-        return f"it takes {_megabytes(found.memory)}, {_megabytes(self._max_memory)} was asked for"
+        return f"it takes {megabytes(found.memory, 0)}, {megabytes(self._max_memory, 0)} was asked for"
 
     def _fit(self, model: Model) -> None:
         """Measure on no more inputs than there is time for, as the first plan takes them; the same for all plans."""
@@ -374,10 +374,6 @@ def describe(plan: Plan) -> str:
     if plan.rounding > 1:
         words.append(f"lengths rounded to {plan.rounding}")
     return ", ".join(words)
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.0f} MB"
 
 
 def _silent(stage: str) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sanderling.commands.console import megabytes, plain
+from sanderling.commands.console import plain
+from sanderling.counts import megabytes
 from sanderling_export.labelled import loss
 from sanderling_export.recipe import Floor
 from sanderling_export.search import state as states

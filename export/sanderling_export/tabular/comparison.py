@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import NDArray
 
 from sanderling.errors import ExportError
+from sanderling.reasons import first_line
 from sanderling_export import graphs
 from sanderling_export.tabular.walk import Tap, Walk
 
@@ -35,8 +36,9 @@ def run(graph: onnx.ModelProto, inputs: NDArray[np.float64]) -> list[NDArray[np.
     try:
         return [np.asarray(value) for value in graphs.session(graph).run(None, {graph.graph.input[0].name: inputs})]
     except Exception as error:
-        line = str(error).strip().splitlines()[0][:300]
-        raise ExportError(f"ONNX Runtime cannot run the converted graph: {line}. Nothing was written.") from error
+        raise ExportError(
+            f"ONNX Runtime cannot run the converted graph: {first_line(error)}. Nothing was written."
+        ) from error
 
 
 def relative(found: NDArray[np.float64], expected: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from sanderling.errors import ExportError
+from sanderling.reasons import first_line
 from sanderling_export import graphs
 from sanderling_export.tabular import lookups, steps
 from sanderling_export.tabular.columns import Column, take
@@ -180,7 +181,7 @@ class Walk:
         try:
             graphs.session(model)
         except Exception as error:
-            why = str(error).strip().splitlines()[0][:200]
+            why = first_line(error, 200)
             raise Unsupported(f"ONNX Runtime cannot run what skl2onnx makes of it in float64 ({why})") from error
         return self.nodes.inline(model, rows)
 
@@ -220,7 +221,7 @@ class Walk:
         except Unsupported as reason:
             raise _refused(f"{path} ({type(step).__name__})", str(reason)) from reason
         except Exception as error:
-            words = f"{type(error).__name__}: {error}".strip().splitlines()[0][:200]
+            words = f"{type(error).__name__}: {first_line(error, 200)}"
             raise _refused(
                 f"{path} ({type(step).__name__})", f"skl2onnx has no exact conversion of it: {words}"
             ) from error

@@ -67,8 +67,3 @@ def plain(text: str) -> str:
     from rich.markup import escape
 
     return escape(visible(text))
-
-
-def megabytes(size: int) -> str:
-    """A size in bytes as megabytes (10^6), one decimal."""
-    return f"{size / 1e6:.1f} MB"

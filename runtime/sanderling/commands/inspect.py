@@ -9,9 +9,9 @@ import msgspec
 import typer
 
 from sanderling.bundle import Bundle, open_bundle
-from sanderling.commands.console import megabytes, plain, print_json, stdout, table
+from sanderling.commands.console import plain, print_json, stdout, table
 from sanderling.commands.drift import show_drift, variant_size
-from sanderling.counts import counted
+from sanderling.counts import counted, megabytes
 from sanderling.manifest import (
     ClassificationOutput,
     EmbeddingOutput,

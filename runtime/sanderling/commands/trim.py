@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from sanderling.commands.console import megabytes, plain, print_json, stdout
+from sanderling.commands.console import plain, print_json, stdout
+from sanderling.counts import megabytes
 from sanderling.trimming import trim as trim_bundle
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from sanderling.commands.console import megabytes, print_json, stderr, stdout, table
-from sanderling.counts import counted
+from sanderling.commands.console import print_json, stderr, stdout, table
+from sanderling.counts import counted, megabytes
 from sanderling.errors import InputError
 from sanderling.plan import Plan
 from sanderling.tuning import Tuned
