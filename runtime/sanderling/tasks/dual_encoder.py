@@ -29,6 +29,7 @@ from sanderling.results import (
     InputReport,
     TextReport,
     Timing,
+    summed,
 )
 from sanderling.tasks import label_cache
 from sanderling.tasks.feature_extraction import EmbeddingModel
@@ -277,7 +278,7 @@ class DualEncoder(Model):
         input order."""
         rows = np.empty((len(items), self._width), np.float32)
         reports: dict[int, InputReport] = {}
-        spent: list[Timing] = [Timing(0.0, 0.0, 0.0)]
+        spent: list[Timing] = []
         for tower, places in zip((self.text_encoder, self.vision_encoder), _by_tower(items), strict=True):
             asked = prompt if tower is self.text_encoder else None
             answers = tower.answer([items[place] for place in places], asked, cancellation)
@@ -285,8 +286,7 @@ class DualEncoder(Model):
                 rows[places] = answers.rows
                 reports |= dict(zip(places, answers.reports, strict=True))
                 spent.append(answers.timing)
-        timing = Timing(*(sum(getattr(one, part) for one in spent) for part in ("preprocess", "run", "postprocess")))
-        return Answers(rows, tuple(reports[place] for place in range(len(items))), timing)
+        return Answers(rows, tuple(reports[place] for place in range(len(items))), summed(spent))
 
     def _embedded(self, images: Any, cancellation: Cancellation | None) -> _Given:
         if isinstance(images, Embedding | Embeddings):
