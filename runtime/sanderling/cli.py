@@ -68,7 +68,7 @@ def build_app() -> typer.Typer:
 
     import typer
 
-    from sanderling.commands import devices, doctor, index, inspect, run, search, similar, trim, tune, verify
+    from sanderling.commands import devices, doctor, embed, index, inspect, run, search, similar, trim, tune, verify
 
     app = typer.Typer(
         help="Small models, sealed and quantized, running anywhere without PyTorch.",
@@ -78,7 +78,7 @@ def build_app() -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback()(_root)
-    for module in (run, index, search, similar, inspect, verify, tune, trim, devices, doctor):
+    for module in (run, index, search, similar, embed, inspect, verify, tune, trim, devices, doctor):
         module.register(app)
     for entry in sorted(entry_points(group=_COMMAND_GROUP), key=lambda entry: entry.name):
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shutil
@@ -20,6 +21,9 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FORMAT = ROOT / "docs" / "bundle-format.md"
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# Adapters that an example may import, by the libraries that they are for.
+_ADAPTED = re.compile(r"^from sanderling\.integrations\.(\w+) import", re.MULTILINE)
+_LIBRARIES = {"ray": "ray", "langchain": "langchain_core", "llamaindex": "llama_index", "chroma": "chromadb"}
 _BUNDLE = re.compile(r"models/bundles/([\w.-]+)")
 
 
@@ -128,6 +132,13 @@ def test_python_examples_run(path: Path, tmp_path: Path, monkeypatch: pytest.Mon
         missing = [name for name in _BUNDLE.findall(code) if not provided(name, tmp_path)]
         if missing:
             skipped.append(f"line {line}: models/bundles/{missing[0]} is not built (make models)")
+            continue
+        if absent := [
+            name
+            for name in _ADAPTED.findall(code)
+            if importlib.util.find_spec(_LIBRARIES.get(name, "sanderling")) is None
+        ]:
+            skipped.append(f"line {line}: the extra [{absent[0]}] is not installed")
             continue
         exec(compiled, namespace)
     if skipped:

@@ -21,6 +21,8 @@ ADAPTED = {
     "integrations/langchain.py": {"langchain_core"},
     "integrations/llamaindex.py": {"llama_index"},
     "integrations/chroma.py": {"chromadb"},
+    "integrations/ray.py": {"ray"},
+    "integrations/parquet.py": {"pyarrow"},
 }
 TRAINING = {"torch", "transformers", "onnx", "optimum", "sentence_transformers", "safetensors", "scipy", "sklearn"}
 

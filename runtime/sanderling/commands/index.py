@@ -10,6 +10,7 @@ import typer
 
 from sanderling.commands.console import plain, print_json, stderr, stdout
 from sanderling.commands.finding import embedding_model
+from sanderling.commands.progress import progress_bar
 from sanderling.counts import counted
 from sanderling.errors import InputError
 from sanderling.index import folder as folders
@@ -17,8 +18,6 @@ from sanderling.index import layout
 from sanderling.index.index import Index
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from sanderling.tasks.feature_extraction import EmbeddingModel
 
 _TOKENS, _OVERLAP = 200, 40
@@ -105,11 +104,11 @@ def _settings(kept: Index, asked: dict[str, Any], folder: Path, target: Path) ->
 def _bring_up_to_date(
     kept: Index, folder: Path, model: EmbeddingModel, report: folders.Report, about: dict[str, Any]
 ) -> None:
-    with _progress() as progress:
-        task = progress.add_task(model.name, total=None, pieces=0, unit="pieces")
+    with progress_bar("pieces") as progress:
+        task = progress.add_task(model.name, total=None, counted=0)
         try:
             for step in folders.update(kept, folder, model, report, about["tokens"], about["overlap"]):
-                progress.update(task, completed=step.done, total=step.total, pieces=step.pieces)
+                progress.update(task, completed=step.done, total=step.total, counted=step.pieces)
         except KeyboardInterrupt:
             progress.console.print(
                 f"note: interrupted; the {counted(len(kept), 'piece')} embedded so far are kept. Run it again to go on."
@@ -118,34 +117,6 @@ def _bring_up_to_date(
     # What was replaced and deleted takes room until the index is written anew.
     if layout.read_header(kept.path).deleted > len(kept):
         kept.compact()
-
-
-def _progress() -> Progress:
-    """The bar with the rate and the time left, on standard error."""
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TaskProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            pieces, seconds = task.fields["pieces"], task.elapsed or 0
-            return Text(f"{pieces:,} pieces, {pieces / seconds:,.1f}/s" if seconds and pieces else "")
-
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        Rate(),
-        TimeRemainingColumn(),
-        console=stderr(),
-    )
 
 
 def _show(report: folders.Report, target: Path, *, as_json: bool) -> None:
