@@ -45,7 +45,27 @@ def replace(self, target):
     if due() and kind != "short":
         raise OSError(errno.ENOSPC, "No space left on device")
     return real_replace(self, target)
-os.write, os.fsync, Path.replace = write, sync, replace
+class Written:
+    # The header is written through a file object, which writes all it is given or fails.
+    def __init__(self, file):
+        self.file = file
+    def write(self, data):
+        if not due() or kind == "short":
+            return self.file.write(data)
+        self.file.write(data[: len(data) // 3])
+        self.file.flush()
+        raise OSError(errno.ENOSPC, "No space left on device")
+    def __enter__(self):
+        return self
+    def __exit__(self, *raised):
+        self.file.close()
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+real_open = Path.open
+def opened(self, mode="r", *arguments, **named):
+    file = real_open(self, mode, *arguments, **named)
+    return Written(file) if mode == "xb" and self.name.startswith(".index.json") else file
+os.write, os.fsync, Path.replace, Path.open = write, sync, replace, opened
 from sanderling.index import folder, index
 folder._PIECES_AT_ONCE = 8
 put = index.Index.update
@@ -66,9 +86,7 @@ finally:
 @registry.check(6, "index-killed")
 def killed(context: Context, moments: int = _MOMENTS) -> list[Row]:
     folder, bundle, index = _files(context.folder), built("all-minilm-l6-v2"), context.folder / "files.index"
-    begun = time.monotonic()
-    must("index", folder, "-m", bundle, "-o", context.folder / "whole.index")
-    seconds = time.monotonic() - begun
+    begins, seconds = _pace(folder, bundle, context.folder / "whole.index")
     draw = random.Random(6)
     wrong, ended, kills, acknowledged = [], 0, 0, set[str]()
     while kills < moments and ended < 3 * moments:
@@ -80,30 +98,40 @@ def killed(context: Context, moments: int = _MOMENTS) -> list[Row]:
             env=environment(),
         )
         try:
-            _, said = process.communicate(timeout=draw.uniform(0, seconds))
+            # From just before it opens the index: while modules are loaded there is nothing to lose.
+            _, said = process.communicate(timeout=draw.uniform(0.9 * begins, seconds))
+            was_killed = False
         except subprocess.TimeoutExpired:
             process.kill()
             _, said = process.communicate()
+            was_killed = True
         acknowledged |= _acknowledged(said)
         failure = _check(index, acknowledged)
-        if process.returncode == 0:
-            # All is done: begin anew, so that every moment of an indexing is met.
-            ended += 1
-            _remove(index)
-            acknowledged = set()
-        else:
+        if was_killed:
             kills += 1
             if kills % 20 == 0:
                 context.say(f"killed {kills} times")
+        elif process.returncode == 0:
+            # All is done: begin anew, so that every moment of an indexing is met.
+            ended += 1
+            failure = failure or _missing(index, folder)
+            _remove(index)
+            acknowledged = set()
+        else:
+            kills, failure = moments, f"it ended with status {process.returncode}: {said[-200:]}"
         if failure:
             wrong.append(f"{kills}: {failure}")
+    must("index", folder, "-m", bundle, "-o", index)
+    if failure := _missing(index, folder):
+        wrong.append(f"at the end: {failure}")
     return [
         true(
             "indexings killed: it opens, holds all that was acknowledged, and goes on",
             not wrong and kills == moments,
             f"{kills - len(wrong)} of {moments}",
             "all",
-            spread="; ".join(wrong)[:500] or f"{ended} more came to their end, and began anew",
+            spread="; ".join(wrong)[:500]
+            or f"from {0.9 * begins:.1f} to {seconds:.1f} s of a run; {ended} more came to their end, and began anew",
         )
     ]
 
@@ -127,10 +155,7 @@ def faults(context: Context, step: int = 1) -> list[Row]:
             if done.returncode not in (0, 1) or "Traceback" in done.stderr:
                 failure = f"status {done.returncode}: {lines[-1:]}"
             must("index", folder, "-m", bundle, "-o", index)
-            with Index.open(index) as opened:
-                opened.check()
-                if {str(opened.metadata(i)["path"]) for i in opened.ids()} != {path.name for path in folder.iterdir()}:
-                    failure = failure or "it was not whole after it was resumed"
+            failure = failure or _missing(index, folder)
             _remove(index)
             if failure:
                 wrong.append(f"{at}: {failure}")
@@ -147,6 +172,23 @@ def faults(context: Context, step: int = 1) -> list[Row]:
             )
         )
     return rows
+
+
+def _pace(folder: Path, bundle: Path, index: Path) -> tuple[float, float]:
+    """When an indexing that nobody kills has made its index, and when it ends, in seconds."""
+    begun = time.monotonic()
+    process = subprocess.Popen(
+        _faulty("none", -1, folder, bundle, index),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment(),
+    )
+    while not (index / layout.HEADER).exists() and process.poll() is None:
+        time.sleep(0.002)
+    begins = time.monotonic() - begun
+    if process.wait():
+        raise AssertionError(f"an indexing that nobody kills ended with status {process.returncode}")
+    return begins, time.monotonic() - begun
 
 
 def _faulty(kind: str, at: int, folder: Path, bundle: Path, index: Path) -> list[str]:
@@ -199,6 +241,15 @@ def _check(index: Path, acknowledged: set[str]) -> str:
     except SanderlingError as error:
         return str(error)[:200]
     return f"{len(missing)} acknowledged items are missing" if missing else ""
+
+
+def _missing(index: Path, folder: Path) -> str:
+    """What an index that should be whole lacks, or has too much."""
+    with Index.open(index) as opened:
+        opened.check()
+        there = {str(opened.metadata(identifier)["path"]) for identifier in opened.ids()}
+    apart = there ^ {path.name for path in folder.iterdir()}
+    return f"it is not whole: {len(apart)} files, {', '.join(sorted(apart)[:3])}" if apart else ""
 
 
 def _remove(index: Path) -> None:

@@ -53,6 +53,8 @@ import index_questions  # isort: skip
 import index_recall  # isort: skip
 import index_speed  # isort: skip
 import index_killed  # isort: skip
+import index_bad_input  # isort: skip
+import bulk  # isort: skip
 import vectors  # isort: skip
 
 THEMES = (
@@ -86,6 +88,8 @@ THEMES = (
     index_recall,
     index_speed,
     index_killed,
+    index_bad_input,
+    bulk,
 )
 
 
