@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         Timing,
         TokenReport,
     )
+    from sanderling.search_pipeline import SearchPipeline, SearchResult, SearchResults, Stage
     from sanderling.spaces import similarity
     from sanderling.tasks.classification import Classifier
     from sanderling.tasks.dual_encoder import DualEncoder
@@ -137,6 +138,7 @@ _HOMES = {
         "Timing",
         "TokenReport",
     ),
+    "sanderling.search_pipeline": ("SearchPipeline", "SearchResult", "SearchResults", "Stage"),
     "sanderling.spaces": ("similarity",),
     "sanderling.tasks.classification": ("Classifier",),
     "sanderling.tasks.dual_encoder": ("DualEncoder",),
@@ -202,12 +204,16 @@ __all__ = [
     "RowReport",
     "SanderlingError",
     "SearchIndexError",
+    "SearchPipeline",
+    "SearchResult",
+    "SearchResults",
     "SeriesError",
     "SeriesReport",
     "SpaceError",
     "SparseEmbedding",
     "SparseEmbeddings",
     "SparseModel",
+    "Stage",
     "StalePlanWarning",
     "StorageError",
     "TableClassifier",

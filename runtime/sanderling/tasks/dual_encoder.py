@@ -74,7 +74,7 @@ class DualEncoder(Model):
     @property
     def dimension(self) -> int:
         """Length of each vector."""
-        return self._width
+        return self.vision_encoder.dimension
 
     @property
     def templates(self) -> tuple[str, ...]:
@@ -276,7 +276,7 @@ class DualEncoder(Model):
     def answer(self, items: list[Any], prompt: str | None = None, cancellation: Cancellation | None = None) -> Answers:
         """The vectors (n, dimension) of texts (str) and images (all else: bytes, a Path, a PIL image, an array), in
         input order."""
-        rows = np.empty((len(items), self._width), np.float32)
+        rows = np.empty((len(items), self.dimension), np.float32)
         reports: dict[int, InputReport] = {}
         spent: list[Timing] = []
         for tower, places in zip((self.text_encoder, self.vision_encoder), _by_tower(items), strict=True):
