@@ -41,8 +41,8 @@ def export(
     task: Annotated[
         str | None,
         typer.Option(
-            help="feature-extraction, text-classification, text-ranking, image-classification or "
-            "image-feature-extraction."
+            help="feature-extraction, text-classification, text-ranking, image-classification, "
+            "image-feature-extraction, text-generation or image-to-text."
         ),
     ] = None,
     pooling: Annotated[

@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 
 from sanderling.errors import CheckpointError, ExportError
 from sanderling.manifest import (
+    Chat,
     ClassificationOutput,
     EmbeddingOutput,
+    GenerationOutput,
+    GenerationSettings,
     ImagePreprocessing,
     LongText,
     SparseOutput,
@@ -27,6 +30,8 @@ from sanderling_export.recipe import Module, Pooling
 
 # A tokenizer without a limit of its own says 10^30.
 _NO_LIMIT = 1_000_000
+# What says of a picture what is to be seen in it.
+_CAPTIONERS = ("BlipForConditionalGeneration", "VisionEncoderDecoderModel")
 # A score from which a label holds, where nothing else is said: as likely as not.
 _HALF = 0.5
 # Fewer numbers than this are not measured unasked.
@@ -51,6 +56,8 @@ class Options:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     long_text: LongText | None = None
     image: ImagePreprocessing | None = None
+    generation: GenerationSettings | None = None
+    chat: Chat | str | None = None
     variants: tuple[str, ...] = ()
 
 
@@ -63,7 +70,7 @@ class Description:
     """
 
     task: Task
-    head: EmbeddingOutput | TokenOutput | SparseOutput | ClassificationOutput
+    head: EmbeddingOutput | TokenOutput | SparseOutput | ClassificationOutput | GenerationOutput
     text: TextPreprocessing | None = None
     tokenizer: bytes | None = None
     image: ImagePreprocessing | None = None
@@ -101,6 +108,8 @@ def task_of(checkpoint: Checkpoint, asked: Task | None) -> Task:
             return "text-classification"
         if name.endswith("ForImageClassification"):
             return "image-classification"
+        if generates(name):
+            return "image-to-text" if name in _CAPTIONERS else "text-generation"
     encoder = any(name.endswith(("Model", "ForMaskedLM", "ForPreTraining")) for name in names)
     if encoder and (folder / "tokenizer_config.json").is_file():
         return "feature-extraction"
@@ -116,6 +125,11 @@ def architectures(checkpoint: Checkpoint) -> list[str]:
     """The names of the classes that the config says the weights are of."""
     listed = read_json(checkpoint.folder / "config.json").get("architectures")
     return [str(name) for name in listed] if isinstance(listed, list) else []
+
+
+def generates(architecture: str) -> bool:
+    """Whether a class of transformers is one that generates text: a causal language model, or a captioner."""
+    return architecture in _CAPTIONERS or architecture.endswith(("ForCausalLM", "LMHeadModel"))
 
 
 def _labels(config: Mapping[str, object]) -> int:

@@ -55,6 +55,7 @@ from sanderling_export import (
     speed,
 )
 from sanderling_export.description import Options
+from sanderling_export.generation import kinds
 from sanderling_export.labelled import Labelled
 from sanderling_export.plan import Making, Plan, make_plan
 from sanderling_export.progress import Progress, silent
@@ -128,6 +129,10 @@ def export(
     plan = make_plan(os.fspath(source), output, asked, own_data, keep_failing, recipe=recipe)
     if target is not None:
         plan = dataclasses.replace(plan, search=Aim(target, seed))
+    if kinds.is_generator(plan.checkpoint, plan.options):
+        from sanderling_export.generation.export import export_generator  # for those who export them
+
+        return export_generator(plan, tell)
     if labelled_data is not None:
         plan = dataclasses.replace(plan, data=replace(plan.data, labelled=os.fspath(Path(labelled_data).absolute())))
     sealing.check_target(plan.output)

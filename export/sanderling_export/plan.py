@@ -124,6 +124,8 @@ def _recipe_plan(
         thresholds=dict(recipe.thresholds),
         long_text=recipe.long_text,
         image=recipe.image,
+        generation=recipe.generation,
+        chat=recipe.chat,
         variants=asked.variants or tuple(recipe.variants),
     )
     text = references.locate(recipe.license_file, base) if recipe.license_file else found.license_file

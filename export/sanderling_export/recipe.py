@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from sanderling.errors import RecipeError
-from sanderling.manifest import ImagePreprocessing, LongText, Name, Target, Task
+from sanderling.manifest import Chat, GenerationSettings, ImagePreprocessing, LongText, Name, Target, Task
 from sanderling_export.settings import Settings
 
 Pooling = Literal[
@@ -158,6 +158,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     default_variant: Name | None = None
     variants: dict[Name, Wanted] = {}
     data: Data = Data()
+    generation: GenerationSettings | None = None
+    chat: Chat | str | None = None
     tabular: Table | None = None
     faces: FaceNetworks | None = None
     notes: tuple[str, ...] = ()

@@ -43,10 +43,12 @@ if TYPE_CHECKING:
         VerdictWarning,
     )
     from sanderling.faces import Face, FaceMatch, Faces, Identification
+    from sanderling.generations import Generation, Generations, GenerationTiming, TextStream
     from sanderling.index.index import Index
     from sanderling.index.opened import Hit
     from sanderling.index.uses import near_duplicates, recommend
     from sanderling.loading import load
+    from sanderling.manifest import GenerationSettings
     from sanderling.model import Model
     from sanderling.pairs import TextPair
     from sanderling.plan import Plan
@@ -70,10 +72,12 @@ if TYPE_CHECKING:
     from sanderling.tasks.face_recognition import FaceRecognizer
     from sanderling.tasks.feature_extraction import EmbeddingModel
     from sanderling.tasks.forecasting import Forecaster
+    from sanderling.tasks.image_to_text import ImageToText
     from sanderling.tasks.late_interaction import LateInteractionModel, TokenEmbedding, TokenEmbeddings
     from sanderling.tasks.ranking import Ranker, Ranking
     from sanderling.tasks.sparse import SparseEmbedding, SparseEmbeddings, SparseModel
     from sanderling.tasks.tabular import Regressor, TableClassifier
+    from sanderling.tasks.text_generation import TextGenerator
     from sanderling.tasks.zero_shot import ZeroShotClassifier
     from sanderling.tuning import tune
     from sanderling.verification import verify
@@ -118,10 +122,12 @@ _HOMES = {
         "VerdictWarning",
     ),
     "sanderling.faces": ("Face", "FaceMatch", "Faces", "Identification"),
+    "sanderling.generations": ("Generation", "GenerationTiming", "Generations", "TextStream"),
     "sanderling.index.index": ("Index",),
     "sanderling.index.opened": ("Hit",),
     "sanderling.index.uses": ("near_duplicates", "recommend"),
     "sanderling.loading": ("load",),
+    "sanderling.manifest": ("GenerationSettings",),
     "sanderling.model": ("Model",),
     "sanderling.pairs": ("TextPair",),
     "sanderling.plan": ("Plan",),
@@ -146,9 +152,11 @@ _HOMES = {
     "sanderling.tasks.feature_extraction": ("EmbeddingModel",),
     "sanderling.tasks.forecasting": ("Forecaster",),
     "sanderling.tasks.late_interaction": ("LateInteractionModel", "TokenEmbedding", "TokenEmbeddings"),
+    "sanderling.tasks.image_to_text": ("ImageToText",),
     "sanderling.tasks.ranking": ("Ranker", "Ranking"),
     "sanderling.tasks.sparse": ("SparseEmbedding", "SparseEmbeddings", "SparseModel"),
     "sanderling.tasks.tabular": ("Regressor", "TableClassifier"),
+    "sanderling.tasks.text_generation": ("TextGenerator",),
     "sanderling.tasks.zero_shot": ("ZeroShotClassifier",),
     "sanderling.tuning": ("tune",),
     "sanderling.verification": ("verify",),
@@ -176,11 +184,16 @@ __all__ = [
     "Forecast",
     "Forecaster",
     "Forecasts",
+    "Generation",
+    "GenerationSettings",
+    "GenerationTiming",
+    "Generations",
     "GraphError",
     "Hit",
     "Identification",
     "ImageError",
     "ImageReport",
+    "ImageToText",
     "Index",
     "IndexBusyError",
     "InferenceError",
@@ -219,8 +232,10 @@ __all__ = [
     "TableClassifier",
     "TableError",
     "TextError",
+    "TextGenerator",
     "TextPair",
     "TextReport",
+    "TextStream",
     "Timing",
     "TokenEmbedding",
     "TokenEmbeddings",

@@ -30,6 +30,7 @@ from sanderling.manifest import (
     FaceOutput,
     ForecastOutput,
     Form,
+    GenerationOutput,
     RegressionOutput,
     SparseOutput,
     TextPreprocessing,
@@ -48,10 +49,12 @@ if TYPE_CHECKING:
     from sanderling.tasks.face_recognition import FaceRecognizer
     from sanderling.tasks.feature_extraction import EmbeddingModel
     from sanderling.tasks.forecasting import Forecaster
+    from sanderling.tasks.image_to_text import ImageToText
     from sanderling.tasks.late_interaction import LateInteractionModel
     from sanderling.tasks.ranking import Ranker
     from sanderling.tasks.sparse import SparseModel
     from sanderling.tasks.tabular import Regressor, TableClassifier
+    from sanderling.tasks.text_generation import TextGenerator
 
     AnyModel: TypeAlias = (
         EmbeddingModel
@@ -64,6 +67,8 @@ if TYPE_CHECKING:
         | Forecaster
         | FaceRecognizer
         | DualEncoder
+        | TextGenerator
+        | ImageToText
     )
 
 
@@ -221,6 +226,10 @@ def assemble(
     """
     manifest = bundle.manifest
     names = parts.choose(bundle, components)
+    if isinstance(manifest.postprocessing, GenerationOutput):
+        from sanderling.generators import generator
+
+        return generator(bundle, plan, manifest.postprocessing, shared)
     if isinstance(manifest.postprocessing, FaceOutput):
         return _face_recognizer(bundle, plan, manifest.postprocessing)
     if isinstance(manifest.postprocessing, ContrastiveOutput) and len(names) > 1:

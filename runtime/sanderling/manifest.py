@@ -53,6 +53,8 @@ Task = Literal[
     "time-series-forecasting",
     "face-recognition",
     "zero-shot-image-classification",
+    "text-generation",
+    "image-to-text",
 ]
 Decode = Literal["exact", "fast"]
 Family = Literal["general", "embedding", "multimodal"]
@@ -502,6 +504,62 @@ class ForecastOutput(Struct, frozen=True, tag_field="type", tag="forecast"):
     intervals: Annotated[tuple[IntervalSpec, ...], Meta(min_length=1, max_length=100)]
 
 
+class GenerationSettings(Struct, frozen=True):
+    """How tokens are chosen, one after the other; transformers' names and meanings.
+
+    With `num_beams` above 1 by beam search, with `do_sample` drawn by `temperature`, `top_k` (0: all) and `top_p`,
+    else the most probable each time. `length_penalty` and `early_stopping` are beam search's.
+    """
+
+    max_new_tokens: Annotated[int, Meta(ge=1, le=1_000_000)] = 64
+    min_new_tokens: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    num_beams: Annotated[int, Meta(ge=1, le=64)] = 1
+    length_penalty: Annotated[float, Meta(ge=-10.0, le=10.0)] = 1.0
+    early_stopping: bool | Literal["never"] = False
+    do_sample: bool = False
+    temperature: Annotated[float, Meta(gt=0.0, le=1000.0)] = 1.0
+    top_k: Annotated[int, Meta(ge=0, le=1_000_000)] = 50
+    top_p: Annotated[float, Meta(gt=0.0, le=1.0)] = 1.0
+    repetition_penalty: Annotated[float, Meta(gt=0.0, le=1000.0)] = 1.0
+    no_repeat_ngram_size: Annotated[int, Meta(ge=0, le=1000)] = 0
+
+
+class Turn(Struct, frozen=True):
+    """What stands before and after the words of one role in a conversation."""
+
+    before: Annotated[str, Meta(max_length=10_000)] = ""
+    after: Annotated[str, Meta(max_length=10_000)] = ""
+
+
+class Chat(Struct, frozen=True):
+    """A conversation as one prompt: `begin`, the turns by their `roles`, then `reply`, after which the model answers.
+
+    This is text and nothing else: no template is executed.
+    """
+
+    roles: Annotated[dict[Name, Turn], Meta(min_length=1, max_length=20)]
+    begin: Annotated[str, Meta(max_length=10_000)] = ""
+    reply: Annotated[str, Meta(max_length=10_000)] = ""
+
+
+class GenerationOutput(Struct, frozen=True, tag_field="type", tag="generation"):
+    """`output` of the component `decoder`, logits over a `vocabulary`, to tokens one after the other, and to text.
+
+    Generation ends with one of `stop_token_ids`. A sequence begins with `start_token_ids` where it is not a prompt, and
+    never has more than `context` tokens, those of the prompt included. `settings` are what a call does unless it says
+    otherwise. With `clean_up_spaces` the blanks before punctuation that a tokenizer leaves are taken out of the text.
+    """
+
+    output: str
+    vocabulary: Annotated[int, Meta(ge=1, le=10_000_000)]
+    context: Annotated[int, Meta(ge=2, le=10_000_000)]
+    stop_token_ids: Annotated[tuple[Count, ...], Meta(max_length=100)] = ()
+    start_token_ids: Annotated[tuple[Count, ...], Meta(max_length=1000)] = ()
+    settings: GenerationSettings = GenerationSettings()
+    clean_up_spaces: bool = False
+    chat: Chat | None = None
+
+
 class FaceThreshold(Struct, frozen=True):
     """From which cosine on two faces are taken for one person's, and what it was measured on.
 
@@ -565,6 +623,7 @@ Postprocessing = (
     | ForecastOutput
     | FaceOutput
     | ContrastiveOutput
+    | GenerationOutput
 )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 import msgspec
 import numpy as np
 import onnxruntime
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from sanderling import cores, providers
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from sanderling.cancellation import Cancellation
 
 Arrays = Mapping[str, NDArray[Any]]
+CPU_MEMORY = "cpu"
 
 # Characters of what ONNX Runtime says that are passed on.
 _SAID = 500
@@ -51,6 +53,10 @@ class Engine(Protocol):
     def run(self, feeds: Arrays, cancellation: Cancellation | None = None) -> dict[str, NDArray[Any]]: ...
 
     def measure_placement(self, feeds: Sequence[Arrays], runs: int) -> Placement: ...
+
+    def chain(self, links: Mapping[str, str], start: Mapping[str, Start], fixed: Held | None = None) -> Chain: ...
+
+    def hold(self, feeds: Arrays, cancellation: Cancellation | None = None) -> Held: ...
 
     def close(self) -> None: ...
 
@@ -166,6 +172,52 @@ class Session:
         """A run whose inputs are copied to the provider's memory now, and whose outputs stay there."""
         return Bound(self._open(), feeds, self._outputs, providers.resolve(self.provider).memory)
 
+    def chain(self, links: Mapping[str, str], start: Mapping[str, Start], fixed: Held | None = None) -> Chain:
+        """Runs after each other, of which the outputs in `links` are, by that name, inputs of the next.
+
+        `start` says of each linked input the dtype and shape of what the first run is given, with no elements in it;
+        `fixed` are inputs that stay the same.
+        """
+        return Chain(self, links, start, fixed)
+
+    def hold(self, feeds: Arrays, cancellation: Cancellation | None = None) -> Held:
+        """Run the graph once, and leave its outputs where the provider computes. Errors as of `run`."""
+        session = self._open()
+        memory = providers.resolve(self.provider).memory
+        binding = session.io_binding()
+        for name, array in feeds.items():
+            binding.bind_cpu_input(name, np.ascontiguousarray(array))
+        for name in self._outputs:
+            binding.bind_output(name, memory, 0)
+        self.run_bound(binding, cancellation)
+        return Held(dict(zip(self._outputs, binding.get_outputs(), strict=True)), self.provider)
+
+    def run_bound(self, binding: onnxruntime.IOBinding, cancellation: Cancellation | None) -> None:
+        """Run the graph on what is bound, and wait until the outputs are there. Errors as of `run`."""
+        session = self._open()
+        options = onnxruntime.RunOptions()
+        try:
+            with self._budget.use(self.threads, cancellation):
+                if cancellation is None:
+                    session.run_with_iobinding(binding, options)
+                else:
+                    with cancellation.stopping(lambda: setattr(options, "terminate", True)):
+                        session.run_with_iobinding(binding, options)
+                binding.synchronize_outputs()
+        except SanderlingError:
+            raise
+        except Exception as error:
+            raise InferenceError(f"ONNX Runtime failed on {self.provider}: {first_line(error, _SAID)}") from error
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs that the manifest states."""
+        return tuple(self._outputs)
+
+    def binding(self) -> onnxruntime.IOBinding:
+        """Nothing bound yet."""
+        return self._open().io_binding()
+
     def close(self) -> None:
         """Let the session go; runs under way in other threads end as they would."""
         self._session = None
@@ -205,6 +257,114 @@ class Bound:
     def outputs(self) -> dict[str, NDArray[Any]]:
         """The outputs of the last run, copied to the host, by name."""
         return dict(zip(self._outputs, self._binding.copy_outputs_to_cpu(), strict=True))
+
+
+class Start(Struct, frozen=True):
+    """An array without elements: its dtype, and its shape with a 0 in it."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class Held:
+    """Arrays by name where a provider computes; what they hold is not seen here."""
+
+    def __init__(self, values: dict[str, onnxruntime.OrtValue], provider: str) -> None:
+        self.values = values
+        self.provider = provider
+
+    def renamed(self, names: Mapping[str, str]) -> Held:
+        """Those among `names`, by their new ones."""
+        return Held({new: self.values[old] for old, new in names.items()}, self.provider)
+
+    def taken(self, order: NDArray[np.int64]) -> Held:
+        """The same with these rows of the first dimension, in this order, without a way over the host."""
+        found = {name: Rows.of(self.provider, one.element_type()).take(one, order) for name, one in self.values.items()}
+        return Held(found, self.provider)
+
+
+class Chain:
+    """Runs of one graph after each other. What one leaves for the next stays where the provider computes.
+
+    Not to be shared by threads: each sequence of runs has one of its own.
+    """
+
+    def __init__(
+        self, session: Session, links: Mapping[str, str], start: Mapping[str, Start], fixed: Held | None
+    ) -> None:
+        self._session = session
+        self._links = dict(links)
+        self._memory = providers.resolve(session.provider).memory
+        self._fixed = fixed
+        make = onnxruntime.OrtValue.ortvalue_from_shape_and_type
+        nothing = {name: make(one.shape, np.dtype(one.dtype), self._memory, 0) for name, one in start.items()}
+        self._kept = Held(nothing, session.provider)
+
+    def run(self, feeds: Arrays, cancellation: Cancellation | None = None) -> dict[str, NDArray[Any]]:
+        """Run the graph on `feeds` and what the run before left; outputs that are not linked, on the host."""
+        binding = self._session.binding()
+        for name, array in feeds.items():
+            binding.bind_cpu_input(name, np.ascontiguousarray(array))
+        fixed = self._fixed.values if self._fixed is not None else {}
+        for name, value in (fixed | self._kept.values).items():
+            binding.bind_ortvalue_input(name, value)
+        for name in self._session.outputs:
+            binding.bind_output(name, self._memory if name in self._links else CPU_MEMORY, 0)
+        self._session.run_bound(binding, cancellation)
+        made = dict(zip(self._session.outputs, binding.get_outputs(), strict=True))
+        left = {self._links[name]: value for name, value in made.items() if name in self._links}
+        self._kept = Held(left, self._session.provider)
+        return {name: value.numpy() for name, value in made.items() if name not in self._links}
+
+    def reorder(self, order: NDArray[np.int64]) -> None:
+        """Go on with these rows of what the last run left, and of what is fixed."""
+        self._kept = self._kept.taken(order)
+        if self._fixed is not None:
+            self._fixed = self._fixed.taken(order)
+
+
+class Rows:
+    """Rows of an array by their places, by ONNX Runtime on the device: one node, of any shape."""
+
+    _of: ClassVar[dict[tuple[int, str, int], Rows]] = {}
+
+    def __init__(self, provider: str, element_type: int) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        options.enable_cpu_mem_arena = False
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        known = providers.resolve(provider)
+        names = providers.configure(options, known)
+        self._memory = known.memory
+        model = _ROWS.replace(_FLOAT, _FLOAT[:-1] + bytes([element_type]))
+        self._session = onnxruntime.InferenceSession(model, options, providers=names, enable_fallback=0)
+        _ALIVE.add(self)
+
+    @classmethod
+    def of(cls, provider: str, element_type: int) -> Rows:
+        """The one of this process for a provider and an ONNX type; a forked child makes its own."""
+        key = (os.getpid(), provider, element_type)
+        if key not in cls._of:
+            cls._of[key] = cls(provider, element_type)
+        return cls._of[key]
+
+    def take(self, value: onnxruntime.OrtValue, order: NDArray[np.int64]) -> onnxruntime.OrtValue:
+        """The rows of `value` at the places `order` (n,), as a new array."""
+        binding = self._session.io_binding()
+        binding.bind_ortvalue_input("a", value)
+        binding.bind_cpu_input("b", np.ascontiguousarray(order, np.int64))
+        binding.bind_output("y", self._memory, 0)
+        try:
+            self._session.run_with_iobinding(binding)
+            binding.synchronize_outputs()
+        except Exception as error:
+            raise InferenceError(f"ONNX Runtime failed to reorder rows: {first_line(error, _SAID)}") from error
+        return binding.get_outputs()[0]
+
+    def abandon(self) -> None:
+        """In a forked child: as of a Session."""
+        _ABANDONED.append(self._session)
 
 
 class Products:
@@ -249,8 +409,21 @@ _PRODUCTS = bytes.fromhex(
     "4204 0a00100a"  # opset 10
 )
 
+# An ONNX model (IR version 8, opset 13) of the node y = Gather(a, b) along the first axis: a and y of float32, which is
+# replaced for others, b of int64.
+_FLOAT = bytes.fromhex("0a020801")
+_ROWS = bytes.fromhex(
+    "0808 3a37"  # IR version 8, the graph
+    "0a11 0a0161 0a0162 120179 2206476174686572"  # the node: inputs a and b, output y, its operator
+    "120167"  # the graph's name, g
+    "5a09 0a0161 1204 0a020801"  # input a of float32
+    "5a09 0a0162 1204 0a020807"  # input b of int64
+    "6209 0a0179 1204 0a020801"  # output y of float32
+    "4204 0a00100d"  # opset 13
+)
+
 # Sessions of this process, and those a forked child inherited without their threads.
-_ALIVE: weakref.WeakSet[Session | Products] = weakref.WeakSet()
+_ALIVE: weakref.WeakSet[Session | Products | Rows] = weakref.WeakSet()
 _ABANDONED: list[Any] = []
 
 

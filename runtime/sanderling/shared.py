@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from sanderling.session import Arrays, Engine
 if TYPE_CHECKING:
     from sanderling.cancellation import Cancellation
     from sanderling.placement import Placement
+    from sanderling.session import Chain, Held, Start
 
 T = TypeVar("T")
 
@@ -40,6 +41,12 @@ class Lent:
 
     def measure_placement(self, feeds: Sequence[Arrays], runs: int) -> Placement:
         return self._engine.measure_placement(feeds, runs)
+
+    def chain(self, links: Mapping[str, str], start: Mapping[str, Start], fixed: Held | None = None) -> Chain:
+        return self._engine.chain(links, start, fixed)
+
+    def hold(self, feeds: Arrays, cancellation: Cancellation | None = None) -> Held:
+        return self._engine.hold(feeds, cancellation)
 
     def close(self) -> None:
         """Nothing: the session is closed by whoever lent it."""

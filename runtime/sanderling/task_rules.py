@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sanderling import generation_rules
 from sanderling.errors import ManifestError
 from sanderling.manifest import (
     ClassificationOutput,
@@ -23,6 +24,7 @@ def check(manifest: Manifest, where: str) -> None:
     _check_faces(manifest, where)
     _check_contrastive(manifest, where)
     _check_sides(manifest, where)
+    generation_rules.check(manifest, where)
     _check_task(manifest, where)
 
 
@@ -162,7 +164,7 @@ _OF_NUMBERS: dict[str, tuple[str, type[RegressionOutput | ClassificationOutput |
 def _check_task(manifest: Manifest, where: str) -> None:
     if manifest.task in _OF_NUMBERS:
         _check_numbers(manifest, where)
-    elif manifest.task not in _COMPONENTS:  # those have been looked at
+    elif manifest.task not in _COMPONENTS and manifest.task not in generation_rules.TASKS:  # those have been looked at
         _check_perception(manifest, where)
     head = manifest.postprocessing
     if isinstance(head, ClassificationOutput) and head.thresholds is not None:

@@ -16,7 +16,7 @@ from sanderling.bundle import Bundle, open_bundle
 from sanderling.errors import GraphError, InferenceError, InputError, ProviderError
 from sanderling.golden import Golden, GoldenSample, inputs_of, read_golden, samples_of
 from sanderling.loading import assemble, choose_threads, choose_variant
-from sanderling.manifest import FaceOutput, Tolerance
+from sanderling.manifest import FaceOutput, GenerationOutput, Tolerance
 from sanderling.model import Model
 from sanderling.plan import EXACT, PADDED, default_plan
 
@@ -186,6 +186,15 @@ def replay(model: Model, golden: Golden, limits: Tolerance) -> list[Check]:
         from sanderling.face_verification import replay_faces
 
         return replay_faces(model, golden)
+    found = _replay_inputs(model, golden, limits)
+    if isinstance(model.bundle.manifest.postprocessing, GenerationOutput):
+        from sanderling.generation_verification import replay_steps
+
+        found += replay_steps(model, golden, limits)
+    return found
+
+
+def _replay_inputs(model: Model, golden: Golden, limits: Tolerance) -> list[Check]:
     samples = samples_of(golden, model.takes)
     items = inputs_of(model.bundle, golden, model.takes)
     differences = [_input_difference(model, item, golden, s) for item, s in zip(items, samples, strict=True)]

@@ -17,6 +17,7 @@ from sanderling.manifest import (
     EmbeddingOutput,
     FaceOutput,
     ForecastOutput,
+    GenerationOutput,
     RegressionOutput,
     Variant,
 )
@@ -89,6 +90,8 @@ def _facts(bundle: Bundle) -> Table:
     elif isinstance(head, ForecastOutput):
         covered = [f"{i.level:.0%} (covered {i.coverage:.1%})" for i in head.intervals if i.coverage is not None]
         table.add_row("output", f"{head.horizon:,} values ahead, intervals {', '.join(covered) or 'not measured'}")
+    elif isinstance(head, GenerationOutput):
+        table.add_row("output", _generation(head))
     elif isinstance(head, FaceOutput):
         for line in _faces(head):
             table.add_row(*line)
@@ -98,6 +101,16 @@ def _facts(bundle: Bundle) -> Table:
     table.add_row("format", f"{manifest.version}, digest {bundle.digest[:16]}")
     table.add_row("size", megabytes(sum(entry.size for entry in manifest.files.values())))
     return table
+
+
+def _generation(head: GenerationOutput) -> str:
+    settings = head.settings
+    way = f"{settings.num_beams} beams" if settings.num_beams > 1 else "drawn" if settings.do_sample else "greedy"
+    chat = ", conversations" if head.chat is not None else ""
+    return (
+        f"text, at most {settings.max_new_tokens:,} new tokens ({way}), context {head.context:,}, "
+        f"{head.vocabulary:,} tokens{chat}"
+    )
 
 
 def _faces(head: FaceOutput) -> list[tuple[str, str]]:

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from sanderling.commands import numbers, pictures
+from sanderling.commands import generating, numbers, pictures
 from sanderling.commands.asking import Ask, VectorOptions
 from sanderling.commands.console import clean, plain, print_json, stderr, stdout
+from sanderling.commands.generating import GenerationAsk
 from sanderling.counts import counted
 from sanderling.errors import InputError, SanderlingError, TextError
 from sanderling.faces import Faces
+from sanderling.generation_rules import TASKS
 from sanderling.loading import load
 from sanderling.results import Classification, Embedding, ImageReport, InputReport, RowReport, SeriesReport, TextReport
 from sanderling.tasks.late_interaction import TokenEmbedding
@@ -102,20 +104,56 @@ def run(
             help="JPEG files: exact, in full, or fast, large ones at reduced scale. Default: the variant's own."
         ),
     ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Of a model that generates, the most tokens. Default: the bundle's.")
+    ] = None,
+    num_beams: Annotated[int | None, typer.Option(min=1, help="Beams of a search. Default: the bundle's.")] = None,
+    sample: Annotated[
+        bool | None, typer.Option("--sample/--no-sample", help="Draw tokens, or do not. Default: as the bundle.")
+    ] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of drawing: above 1 more at random.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Of drawing: the share of probability to draw from.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="What is drawn with. Default: 0.")] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="A string before which a text ends; again for more.", show_default=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, one an input, in order.")] = False,
 ) -> None:
     """Answer inputs with a bundle."""
     # load() says which words it knows.
     chosen: Any = decode
     with load(bundle, variant=variant, provider=provider, threads=threads, decode=chosen) as model:
+        generation = GenerationAsk(
+            max_new_tokens, num_beams, sample, temperature, top_p, seed, tuple(stop or ())
+        )  # fmt: skip
+        of_others: dict[str, object] = {
+            "prompt": prompt,
+            "dimensions": dimensions,
+            "normalize": normalize,
+            "precision": precision,
+        }
+        of_others |= {"pair": pair, "query": query, "long_text": long_text, "labels": labels, "template": template}
+        of_others |= {"multi_label": multi_label, "horizon": horizon, "level": level}
+        generation.check(model, of_others)
         vectors = VectorOptions(prompt, dimensions, normalize, precision)
-        ask = Ask(model, top_k, vectors, pair, long_text, _listed(labels), multi_label, template, horizon, level, query)
+        generates = model.task in TASKS
+        ask = (
+            None
+            if generates
+            else Ask(
+                model, top_k, vectors, pair, long_text, _listed(labels), multi_label, template, horizon, level, query
+            )
+        )
         items = _items(model, inputs or [], text or [], image or [])
         first = next(items, None)
         if first is None:
             if inputs:
                 raise InputError("Nothing to answer: standard input is empty; one input a line was expected.")
             raise InputError(f"Nothing to answer: give a {model.modality}, a file, a folder, or - after the bundle.")
+        if ask is None:
+            if generating.answer(model, chain([first], items), generation, as_json=as_json):
+                raise typer.Exit(1)
+            return
         failed = 0
         show = print_json if as_json else _Table(model).show
         for item, result in _answers(ask, chain([first], items)):

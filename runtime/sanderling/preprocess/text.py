@@ -188,6 +188,24 @@ class TextEncoder:
             arrays["token_type_ids"][row, span] = encoded.type_ids
         return {name: arrays[name] for name in names if name in arrays}
 
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of tokens, special ones left out; bytes that are no characters are U+FFFD. Raises TextError."""
+        try:
+            return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+        except BaseException as error:
+            raise _translated(error, TextError(f"The tokenizer {self._where} failed on tokens: {error}")) from error
+
+    def bare(self, text: str) -> NDArray[np.int64]:
+        """The tokens (n,) of a text without special ones around it, int64; nothing is truncated. Raises TextError."""
+        prepared = self._prepare(text, 0, "")
+        if len(prepared) > self._last_read:
+            raise TextError(f"The text has {len(prepared):,} characters; at most {self._last_read:,} are read.")
+        try:
+            found = self._tokenizer_for("whole").encode(prepared, add_special_tokens=False).ids
+        except BaseException as error:
+            raise _translated(error, TextError(f"The tokenizer {self._where} failed on a text: {error}")) from error
+        return np.array(found, np.int64)
+
     def token(self, place: int) -> str:
         """The token of an id, as it stands in the vocabulary; "[place]" for one that the tokenizer does not have."""
         found = self._tokenizer.id_to_token(place)

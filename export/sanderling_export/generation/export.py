@@ -1,0 +1,317 @@
+"""The one way of an export of what generates: load -> convert -> quantize -> measure -> verify -> commit."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from sanderling import cores, sealing, verification
+from sanderling.bundle import open_bundle
+from sanderling.codec import encode
+from sanderling.errors import ExportError, SanderlingError, StorageError
+from sanderling.generation_rules import DECODER, TASKS
+from sanderling.golden import Golden, read_golden
+from sanderling.loading import assemble, load
+from sanderling.manifest import (
+    FORMAT,
+    MAJOR_VERSION,
+    MANIFEST_NAME,
+    MINOR_VERSION,
+    Component,
+    Form,
+    GenerationOutput,
+    GoldenFiles,
+    Invariance,
+    Manifest,
+    Preprocessing,
+    Provenance,
+    Tolerance,
+    Variant,
+)
+from sanderling.plan import PADDED, default_plan
+from sanderling.reasons import first_line
+from sanderling.storage import staging_folder
+from sanderling.verification import cosines
+from sanderling_export import assembly, drift, graphs, quantize, samples, speed
+from sanderling_export.generation import golden, originals
+from sanderling_export.generation.decoders import PIXELS
+from sanderling_export.generation.originals import CausalLM, Original
+from sanderling_export.plan import Plan
+from sanderling_export.quiet import quiet
+from sanderling_export.tokens import TOKENIZER_NAME
+
+Progress = Callable[[str], None]
+
+VARIANTS = ("fp32", "int8-weight-only")
+# Inputs that drift is measured on and ranges are found with, and golden ones: each is a whole run of the original.
+_CHECK, _CALIBRATION, _GOLDEN = 48, 48, 5
+# New tokens of each golden sample, and the tokens that a text of the samples has at most.
+_STEPS, _LONGEST = 6, 96
+# fp32 differs from the original, and from processor to processor, in the last digits only.
+_FP32_COSINE, _FP32_MAX_ABS = 0.9999, 1e-3
+# A quantized golden answer may be this many times as far as it was at export, and a little more.
+_MARGIN, _SLACK = 2.0, 2e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Texts or RGB images: to find ranges with, to measure on, and to keep."""
+
+    calibration: list[Any]
+    check: list[Any]
+    golden: list[Any]
+
+
+def export_generator(plan: Plan, tell: Progress) -> Path:
+    """Export a checkpoint that generates to the bundle folder of `plan`.
+
+    Raises CheckpointError, ExportError; DriftError for a variant below its floor, unless the plan keeps it;
+    StorageError where writing fails.
+    """
+    if plan.search is not None:
+        raise ExportError(
+            "Variants of models that generate are not searched; name them: --variants fp32,int8-weight-only."
+        )
+    sealing.check_target(plan.output)
+    try:
+        with staging_folder(plan.output):
+            pass  # where nothing can be written, that is said now and not after minutes of converting
+        return _build(plan, tell)
+    except OSError as error:
+        raise StorageError(
+            f"The export to {plan.output} failed: {error.strerror or error}. What stood there before is unchanged."
+        ) from error
+
+
+def _build(plan: Plan, tell: Progress) -> Path:
+    tell("load the original")
+    with quiet():
+        source = originals.load(plan.checkpoint, plan.options)
+    tell("gather samples")
+    with quiet():
+        picked = _samples(source, plan)
+    tell("convert to ONNX")
+    nets = _converted(plan, source)
+    tell(f"answer {len(picked.check)} samples with the original")
+    with quiet():
+        expected = originals.answers(source, picked.check)
+    chosen = plan.options.variants or VARIANTS
+    with staging_folder(plan.output) as staging:
+        build = sealing.build_folder(staging)
+        components: dict[str, Component] = {}
+        notes = [*plan.notes, *source.description.notes]
+        for name, net in nets.items():
+            components[name], said = _component(plan, source, name, net, chosen, picked, build, staging, tell)
+            notes += said
+        tell("write golden samples")
+        with quiet():
+            files = golden.write(staging, build, source, picked.golden, _STEPS)
+        draft = _manifest(plan, source, components, files, build, staging, notes)
+        sealed = _measured(plan, draft, staging, picked.check, expected, tell)
+        tell("verify")
+        (staging / MANIFEST_NAME).write_bytes(encode(sealed))
+        report = verification.verify(staging, provider="cpu")
+        if not report.held and not plan.keep_failing:
+            reasons = "; ".join(f"{one.variant}: {one.reason}" for one in report.combinations if not one.held)
+            raise ExportError(f"The bundle does not verify: {reasons}. Nothing was written; see --keep-failing.")
+        tell("commit")
+        (staging / MANIFEST_NAME).unlink()
+        sealing.commit_bundle(staging, sealed, plan.output)
+    return plan.output
+
+
+def _samples(source: Original, plan: Plan) -> Samples:
+    """What every export takes, fewer of them, and of texts as much as leaves room for what is generated."""
+    picked = samples.gather(source.description, plan.data, plan.base, plan.own_data)
+    if not isinstance(source, CausalLM):
+        return Samples(picked.calibration[:_CALIBRATION], picked.check[:_CHECK], picked.golden[:_GOLDEN])
+    most = min(_LONGEST, source.context - _STEPS)
+    if most < 1:
+        raise ExportError(f"The model has a context of {source.context} tokens, too few to measure anything.")
+
+    def fitting(texts: Sequence[object], count: int) -> list[str]:
+        cut = (source.cut(text, most) for text in texts if isinstance(text, str))
+        return [text for text in dict.fromkeys(cut) if text][:count]
+
+    found = Samples(
+        fitting(picked.calibration, _CALIBRATION), fitting(picked.check, _CHECK), fitting(picked.golden, _GOLDEN)
+    )
+    if not found.check or not found.golden:
+        raise ExportError("None of the samples is a prompt with a token in it; give texts with --data.")
+    return found
+
+
+def _converted(plan: Plan, source: Original) -> dict[str, onnx.ModelProto]:
+    with tempfile.TemporaryDirectory() as scratch, quiet():
+        try:
+            return source.graphs(Path(scratch))
+        except SanderlingError:
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise ExportError(
+                f"{plan.checkpoint.path} cannot be converted to ONNX: {first_line(error)}. "
+                "Its decoder may not keep keys and values as transformers' cache does."
+            ) from error
+
+
+def _component(
+    plan: Plan,
+    source: Original,
+    name: str,
+    net: onnx.ModelProto,
+    chosen: Sequence[str],
+    picked: Samples,
+    build: Path,
+    staging: Path,
+    tell: Progress,
+) -> tuple[Component, list[str]]:
+    """One graph in all variants, and notes on how they were made."""
+    variants: dict[str, Variant] = {}
+    notes: list[str] = []
+    made = net
+    for variant in dict.fromkeys(chosen):
+        making = plan.making(variant)
+        tell(f"{name}: {variant}")
+        with quiet():
+            feeds = _feeds(source, name, net, picked) if making.precision != "fp32" else []
+            made, said = quantize.quantize(net, making.precision, feeds, making.settings)
+        notes += [f"{name}, {one}" for one in said]
+        folder = build / name / variant
+        graphs.save(made, folder)
+        prefix = folder.relative_to(staging).as_posix()
+        data = (f"{prefix}/{graphs.WEIGHTS_NAME}",) if (folder / graphs.WEIGHTS_NAME).exists() else ()
+        form = Form(f"{prefix}/{graphs.GRAPH_NAME}", data, optimized=graphs.is_fused(made))
+        variants[variant] = Variant({PADDED: form}, Tolerance(-1.0))
+    return Component(graphs.specs(net.graph.input), graphs.specs(net.graph.output), variants), notes
+
+
+def _feeds(source: Original, name: str, net: onnx.ModelProto, picked: Samples) -> list[dict[str, NDArray[Any]]]:
+    """Single inputs of a graph, to find ranges with; none of a decoder that listens to an encoder."""
+    if name != DECODER:
+        return [{PIXELS: np.asarray(source.inputs(item)[PIXELS])[None]} for item in picked.calibration]
+    if not isinstance(source, CausalLM):
+        return []
+    specs = graphs.specs(net.graph.input)
+    found = []
+    for item in picked.calibration:
+        given = {key: np.asarray(value)[None] for key, value in source.inputs(item).items()}
+        for spec in specs:
+            if spec.name not in given:
+                heads, size = spec.shape[1], spec.shape[3]
+                assert isinstance(heads, int)  # the export has stated both
+                assert isinstance(size, int)
+                given[spec.name] = np.zeros((1, heads, 0, size), spec.dtype)
+        found.append(given)
+    return found
+
+
+def _manifest(
+    plan: Plan,
+    source: Original,
+    components: Mapping[str, Component],
+    files: GoldenFiles,
+    build: Path,
+    staging: Path,
+    notes: Sequence[str],
+) -> Manifest:
+    known, prefix = source.description, build.relative_to(staging).as_posix()
+    assert known.tokenizer is not None  # every model that generates has one
+    assert known.text is not None
+    (build / TOKENIZER_NAME).write_bytes(known.tokenizer)
+    license_file = None
+    if plan.license_file is not None:
+        shutil.copyfile(plan.license_file, build / assembly.LICENSE_NAME)
+        license_file = f"{prefix}/{assembly.LICENSE_NAME}"
+    made = tuple(components[DECODER].variants)
+    return Manifest(
+        format=FORMAT,
+        version=f"{MAJOR_VERSION}.{MINOR_VERSION}",
+        name=plan.name,
+        family=TASKS[known.task][1],  # type: ignore[arg-type]
+        task=known.task,
+        default_variant=assembly.default_variant(plan, made),
+        components=dict(components),
+        preprocessing=Preprocessing(replace(known.text, tokenizer=f"{prefix}/{TOKENIZER_NAME}"), known.image),
+        postprocessing=known.head,
+        golden=files,
+        provenance=Provenance(
+            plan.checkpoint.source,
+            plan.checkpoint.sha256,
+            plan.license,
+            license_file,
+            assembly.versions(),
+            tuple(notes),
+        ),
+        files=sealing.list_files(staging),
+    )
+
+
+def _measured(
+    plan: Plan, draft: Manifest, staging: Path, check: Sequence[Any], expected: NDArray[np.float32], tell: Progress
+) -> Manifest:
+    """The manifest with each variant's drift, invariance, tolerance and speed, measured through the runtime."""
+    assert isinstance(draft.postprocessing, GenerationOutput)  # _manifest() has put it there
+    (staging / MANIFEST_NAME).write_bytes(encode(draft))
+    stored = read_golden(open_bundle(staging, integrity="full"))
+    names = drift.name_inputs(check, quoted=plan.own_data is None)
+    parts = {name: dict(component.variants) for name, component in draft.components.items()}
+    failing: dict[str, str] = {}
+    for variant in draft.variants:
+        tell(f"measure {variant}")
+        with load(staging, variant=variant, integrity="full") as model:
+            rows = model.answer(list(check)).rows
+            replayed = verification.replay(model, stored, Tolerance(-1.0))
+        found = drift.measure(rows, expected, labels=True, names=names)
+        short = drift.shortfalls(found, plan.floors[variant])
+        if short and not plan.keep_failing:
+            raise drift.refuse(variant, short, len(expected))
+        if short:
+            failing[variant] = f"{variant} is below its floor: {'; '.join(short)}"
+        limits = _tolerance(variant, replayed, stored)
+        moved = _invariance(staging, variant, check)
+        for name, variants in parts.items():
+            whole = {"drift": found, "invariance": moved} if name == DECODER else {}
+            variants[variant] = replace(variants[variant], tolerance=limits, **whole)
+    tell("measure speed")
+    speeds = speed.beside_fp32(staging, list(draft.variants), check)
+    for variant, ratio in speeds.items():
+        parts[DECODER][variant] = replace(parts[DECODER][variant], speed=round(ratio.value, 3))
+    timed = [f"{variant}: {ratio}, up to the first token" for variant, ratio in speeds.items()]
+    sound = [variant for variant in draft.variants if variant not in failing]
+    return replace(
+        draft,
+        components={name: replace(part, variants=parts[name]) for name, part in draft.components.items()},
+        default_variant=assembly.default_variant(plan, sound or draft.variants),
+        provenance=replace(draft.provenance, notes=(*draft.provenance.notes, *timed, *failing.values())),
+    )
+
+
+def _invariance(staging: Path, variant: str, items: Sequence[Any]) -> Invariance:
+    """How far the next token's logits move with batch mates, and the padding that they bring."""
+    bundle = open_bundle(staging, integrity="full")
+    plan = default_plan(variant, "cpu", cores.granted(), batch_invariant=True)
+    with assemble(bundle, plan) as model:
+        alone = model.answer(list(items)).rows
+    with assemble(bundle, replace(plan, token_budget=512, image_budget=4)) as model:
+        mixed = model.answer(list(items)).rows
+    return Invariance(float(cosines(mixed, alone).min()))
+
+
+def _tolerance(variant: str, replayed: Sequence[verification.Check], stored: Golden) -> Tolerance:
+    """What `verify` will demand of the golden samples wherever the bundle runs."""
+    peak = max(float(np.abs(stored.output(sample)).max(initial=0.0)) for sample in stored.samples)
+    if variant == "fp32":
+        return Tolerance(_FP32_COSINE, _FP32_MAX_ABS * max(1.0, peak))
+    farthest = 1.0 - min(check.cosine for check in replayed)
+    return Tolerance(max(-1.0, round(1.0 - _MARGIN * farthest - _SLACK, 6)))

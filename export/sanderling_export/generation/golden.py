@@ -1,0 +1,43 @@
+"""Golden samples of a model that generates: inputs, the original's tokens behind them, and its logits of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from safetensors.numpy import save
+
+from sanderling.golden import GoldenSample
+from sanderling.manifest import GoldenFiles
+from sanderling_export.generation.originals import Original
+
+FOLDER = "golden"
+
+
+def write(root: Path, build: Path, original: Original, items: Sequence[Any], count: int) -> GoldenFiles:
+    """Write `items` (texts, or RGB images) with the original's preprocessed tensors, its first `count` tokens of each
+    without beams or drawing, and its logits of the next token behind the input and behind each of these."""
+    folder = build / FOLDER
+    folder.mkdir()
+    prefix = folder.relative_to(root).as_posix()
+    samples, tensors = [], {}
+    for index, item in enumerate(items, 1):
+        if isinstance(item, str):
+            sample = GoldenSample(f"text-{index}", text=item)
+        else:
+            item.save(folder / f"photo-{index}.png", optimize=True)
+            sample = GoldenSample(f"photo-{index}", image=f"{prefix}/photo-{index}.png")
+        samples.append(sample)
+        for name, value in original.inputs(item).items():
+            tensors[f"{sample.id}.input.{name}"] = np.ascontiguousarray(value)
+        following = original.greedy(item, count)
+        logits = original.forced(item, following)
+        tensors[f"{sample.id}.output"] = np.ascontiguousarray(logits[0])
+        tensors[f"{sample.id}.decoder.input"] = np.array(following, np.int64)
+        tensors[f"{sample.id}.decoder.output"] = np.ascontiguousarray(logits[: len(following)])
+    (folder / "samples.json").write_bytes(msgspec.json.format(msgspec.json.encode(samples), indent=1))
+    (folder / "tensors.safetensors").write_bytes(save(tensors))
+    return GoldenFiles(f"{prefix}/samples.json", f"{prefix}/tensors.safetensors")

@@ -1,0 +1,69 @@
+"""Vision encoders that give a decoder its cross-attention's keys and values: computed once a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+
+from sanderling.decode.names import CROSS
+from sanderling_export import graphs
+from sanderling_export.generation.decoders import OPSET, PIXELS, Shape, stated
+
+
+class BlipVision(torch.nn.Module):  # type: ignore[misc]
+    """BLIP's vision tower, and the keys and values that each layer of its text decoder makes of it."""
+
+    def __init__(self, model: Any, shape: Shape) -> None:
+        super().__init__()
+        self.vision = model.vision_model
+        self.layers = torch.nn.ModuleList(
+            [layer.crossattention.self for layer in model.text_decoder.bert.encoder.layer]
+        )
+        self.shape = shape
+
+    def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        states = self.vision(pixel_values=pixel_values).last_hidden_state
+        found = [made(states) for layer in self.layers for made in (layer.key, layer.value)]
+        return tuple(_by_head(one, self.shape) for one in found)
+
+
+class PairedVision(torch.nn.Module):  # type: ignore[misc]
+    """The encoder of a VisionEncoderDecoderModel, and the keys and values that each layer of its GPT-2 makes of it."""
+
+    def __init__(self, model: Any, shape: Shape) -> None:
+        super().__init__()
+        self.encoder = model.encoder
+        projected = hasattr(model, "enc_to_dec_proj")
+        self.projection = model.enc_to_dec_proj if projected else torch.nn.Identity()
+        self.layers = torch.nn.ModuleList([block.crossattention.c_attn for block in model.decoder.transformer.h])
+        self.shape = shape
+
+    def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        states = self.projection(self.encoder(pixel_values=pixel_values).last_hidden_state)
+        found = [part for layer in self.layers for part in layer(states).chunk(2, dim=2)]
+        return tuple(_by_head(one, self.shape) for one in found)
+
+
+def _by_head(states: torch.Tensor, shape: Shape) -> torch.Tensor:
+    return states.view(states.shape[0], -1, shape.heads, shape.size).transpose(1, 2)
+
+
+def to_onnx(vision: BlipVision | PairedVision, size: tuple[int, int], folder: Path) -> onnx.ModelProto:
+    """The encoder's graph for pictures of `size` (height, width), constants folded; scratch files go to `folder`."""
+    names = vision.shape.names(CROSS)
+    path = folder / "vision.onnx"
+    torch.onnx.export(
+        vision,
+        (torch.zeros(2, 3, *size),),
+        str(path),
+        input_names=[PIXELS],
+        output_names=names,
+        dynamic_axes={PIXELS: {0: "batch"}, **{name: {0: "batch"} for name in names}},
+        opset_version=OPSET,
+        dynamo=False,
+    )
+    model = graphs.clean(path, folder / "vision-clean.onnx")
+    return stated(model, dict.fromkeys(names, ("batch", vision.shape.heads, "seen", vision.shape.size)))

@@ -1,0 +1,82 @@
+"""What holds together in the manifest of a model that generates: graphs, their caches, tokens and settings."""
+
+from __future__ import annotations
+
+from sanderling.decode.names import CROSS, PAST, PRESENT
+from sanderling.errors import ManifestError
+from sanderling.manifest import Component, GenerationOutput, Manifest, TensorSpec
+
+DECODER, VISION_ENCODER = "decoder", "vision_encoder"
+# The components of each task that generates, and its family.
+TASKS = {"text-generation": ((DECODER,), "general"), "image-to-text": ((VISION_ENCODER, DECODER), "multimodal")}
+
+
+def check(manifest: Manifest, where: str) -> None:
+    """Raise ManifestError for a contradiction; other tasks' manifests are only held to have no such postprocessing."""
+    head = manifest.postprocessing
+    if (manifest.task in TASKS) != isinstance(head, GenerationOutput):
+        raise ManifestError(
+            f"{where}: a postprocessing of type 'generation' goes with the tasks {' and '.join(TASKS)}, and they with "
+            "it."
+        )
+    if not isinstance(head, GenerationOutput):
+        return
+    names, family = TASKS[manifest.task]
+    if set(manifest.components) != set(names) or manifest.family != family:
+        raise ManifestError(
+            f"{where} has the components {', '.join(sorted(manifest.components))}, family {manifest.family}; the "
+            f"task {manifest.task} has {' and '.join(names)}, and is {family}."
+        )
+    text = manifest.preprocessing.text
+    if text is None or (VISION_ENCODER in names and manifest.preprocessing.image is None):
+        needed = "preprocessing.text and preprocessing.image" if VISION_ENCODER in names else "preprocessing.text"
+        raise ManifestError(f"{where}: the task {manifest.task} needs {needed}.")
+    if text.max_tokens > head.context:
+        raise ManifestError(f"{where}: max_tokens is {text.max_tokens}, but the context {head.context}.")
+    _check_tokens(head, manifest.task, where)
+    encoder = manifest.components.get(VISION_ENCODER)
+    _check_caches(manifest.components[DECODER], head, encoder, where)
+
+
+def _check_tokens(head: GenerationOutput, task: str, where: str) -> None:
+    for name in ("stop_token_ids", "start_token_ids"):
+        beyond = [token for token in getattr(head, name) if token >= head.vocabulary]
+        if beyond:
+            raise ManifestError(f"{where}: {name} has {beyond[0]}, but the vocabulary has {head.vocabulary:,} tokens.")
+    if (task != "text-generation") != bool(head.start_token_ids):
+        raise ManifestError(f"{where}: start_token_ids are there where a sequence does not begin with a prompt.")
+    if len(head.start_token_ids) >= head.context:
+        raise ManifestError(f"{where}: start_token_ids leave no room in the context.")
+    if head.settings.do_sample and head.settings.num_beams > 1:
+        raise ManifestError(f"{where}: settings have do_sample, which goes with num_beams = 1.")
+
+
+def _check_caches(decoder: Component, head: GenerationOutput, encoder: Component | None, where: str) -> None:
+    given = {spec.name: spec for spec in decoder.inputs}
+    made = {spec.name: spec for spec in decoder.outputs}
+    if "input_ids" not in given or head.output not in made:
+        raise ManifestError(f"{where}: the decoder needs the input 'input_ids' and the output {head.output!r}.")
+    past = {name.removeprefix(PAST) for name in given if name.startswith(PAST)}
+    present = {name.removeprefix(PRESENT) for name in made if name.startswith(PRESENT)}
+    if not past or past != present:
+        raise ManifestError(
+            f"{where}: each of the decoder's inputs {PAST}* needs an output {PRESENT}* of the same name, and at least "
+            "one is expected."
+        )
+    for name in past:
+        _check_cache(given[PAST + name], made[PRESENT + name], where)
+    from_image = {spec.name: spec for spec in encoder.outputs} if encoder is not None else {}
+    for name, spec in given.items():
+        if name.startswith(CROSS) and (name not in from_image or from_image[name].dtype != spec.dtype):
+            raise ManifestError(f"{where}: the decoder's input {name!r} is no output of the vision encoder.")
+
+
+def _check_cache(past: TensorSpec, present: TensorSpec, where: str) -> None:
+    rank = len(past.shape) == len(present.shape) == 4
+    fixed = rank and all(isinstance(spec.shape[axis], int) for spec in (past, present) for axis in (1, 3))
+    same = fixed and past.shape[1] == present.shape[1] and past.shape[3] == present.shape[3]
+    if not same or past.dtype != present.dtype or past.dtype not in ("float32", "float16"):
+        raise ManifestError(
+            f"{where}: the decoder's {past.name!r} and {present.name!r} need one dtype, float32 or float16, and shapes "
+            "(batch, heads, tokens, size) with the same numbers of heads and sizes."
+        )

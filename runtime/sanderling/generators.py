@@ -1,0 +1,101 @@
+"""Models that generate, from a bundle: their graphs loaded, their tokenizer read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from sanderling.bundle import Bundle
+from sanderling.decode.names import CROSS, DECODER_INPUTS, PAST
+from sanderling.engines import Engines
+from sanderling.errors import BundleError
+from sanderling.fronts import ImageFront
+from sanderling.generation_rules import DECODER, VISION_ENCODER
+from sanderling.manifest import Component, GenerationOutput
+from sanderling.plan import Plan
+from sanderling.preprocess.text import TextEncoder
+from sanderling.prompt_front import PromptFront
+from sanderling.providers import CPU
+from sanderling.session import Engine, Session
+
+if TYPE_CHECKING:
+    from sanderling.shared import Shared
+    from sanderling.tasks.image_to_text import ImageToText
+    from sanderling.tasks.text_generation import TextGenerator
+
+
+def generator(
+    bundle: Bundle, plan: Plan, head: GenerationOutput, shared: Shared | None = None
+) -> TextGenerator | ImageToText:
+    """The model of a bundle whose task generates. With `shared`, sessions and tokenizer are taken from there."""
+    manifest = bundle.manifest
+    settings = manifest.preprocessing.text
+    assert settings is not None  # the rules of such manifests ask for it
+
+    def read() -> TextEncoder:
+        return TextEncoder(bundle.read(settings.tokenizer), settings, str(bundle.path / settings.tokenizer))
+
+    encoder = shared.thing("encoder", read) if shared is not None else read()
+    decoder = manifest.components[DECODER]
+    _check_inputs(bundle, decoder)
+    if manifest.task == "text-generation":
+        from sanderling.tasks.text_generation import TextGenerator
+
+        def lent(threads: int) -> Engine:
+            build = _builder(bundle, plan, DECODER)
+            return shared.engine(plan, threads, lambda: build(threads)) if shared is not None else build(threads)
+
+        front = PromptFront(encoder, decoder, plan.token_budget, head.context)
+        return TextGenerator(bundle, plan, front, Engines(lent(plan.threads), plan.workers, lambda: lent(1)), head)
+    from sanderling.tasks.image_to_text import ImageToText
+
+    image, vision = manifest.preprocessing.image, manifest.components[VISION_ENCODER]
+    assert image is not None  # as above
+    pictures = ImageFront(image, vision.inputs[0].name, plan.image_budget, plan.decode)
+    # Pictures of a call are one batch of the decoder: there is nothing for workers to share.
+    seeing = _builder(bundle, plan, VISION_ENCODER)(plan.threads)
+    try:
+        speaking = _builder(bundle, plan, DECODER)(plan.threads)
+    except BaseException:
+        seeing.close()
+        raise
+    parts = [Engines(engine, 1, lambda engine=engine: engine) for engine in (seeing, speaking)]  # type: ignore[misc]
+    return ImageToText(bundle, plan, pictures, parts[0], parts[1], head, encoder)
+
+
+def _builder(bundle: Bundle, plan: Plan, name: str) -> Callable[[int], Session]:
+    component = bundle.manifest.components[name]
+    forms = component.variants[plan.variant].forms
+    if plan.form not in forms:
+        raise BundleError(
+            f"{bundle.path}: {name} of the variant {plan.variant!r} has no form {plan.form!r}; it has "
+            f"{', '.join(forms)}."
+        )
+    form = forms[plan.form]
+    graph, *_ = bundle.require([form.graph, *form.data])
+    stated = replace(component, inputs=form.inputs) if form.inputs else component
+    optimized = form.optimized and plan.provider == CPU
+
+    def build(threads: int) -> Session:
+        return Session(
+            graph,
+            stated,
+            provider=plan.provider,
+            threads=threads,
+            optimized=optimized,
+            disabled_fusions=plan.disabled_fusions,
+        )
+
+    return build
+
+
+def _check_inputs(bundle: Bundle, decoder: Component) -> None:
+    for spec in decoder.inputs:
+        known = spec.name.startswith((PAST, CROSS)) or (spec.name in DECODER_INPUTS and spec.dtype == "int64")
+        if not known:
+            raise BundleError(
+                f"{bundle.path}: the decoder takes {spec.name!r} of {spec.dtype}; this Sanderling can give "
+                f"{', '.join(DECODER_INPUTS)} of int64, and caches. Update it: pip install -U sanderling"
+            )
