@@ -1,7 +1,11 @@
-"""Train what is trained here, build every recipe's bundle, and fit those of packaged data: `make models`."""
+"""Train what is trained here, build the recipes' bundles, and fit those of packaged data: `make models`.
+
+Recipes whose checkpoint is on the Hugging Face hub are left out, unless `--hub` asks for them: they need a network.
+"""
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -15,9 +19,15 @@ MODELS = Path(__file__).resolve().parent
 SCRIPTS = ("mauna_loa_co2.py",)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--hub", action="store_true", help="build those from the hub, too")
+    hub = parser.parse_args(arguments).hub
     failed = []
     for recipe in sorted(MODELS.glob("*.toml")):
+        if on_hub(recipe) and not hub:
+            _say(f"\n{recipe.stem} is left out: its checkpoint is on the hub. Build it with --hub.")
+            continue
         if recipe.stem in sentences.LABELS:
             if not (MODELS / "checkpoints" / recipe.stem).is_dir() and not sentences.folder().is_dir():
                 _say(f"\n{recipe.stem} is left out: the sentences it is trained on are not in {sentences.folder()}.")
@@ -33,6 +43,12 @@ def main() -> None:
     failed += [Path(script).stem for script, well in ran.items() if not well]
     if failed:
         raise SystemExit(f"These recipes were not built: {', '.join(failed)}")
+
+
+def on_hub(recipe: Path) -> bool:
+    """Whether a recipe's checkpoint is a name on the hub, and neither in a package nor trained here."""
+    checkpoint: str = tomllib.loads(recipe.read_text("utf-8"))["checkpoint"]
+    return not checkpoint.startswith(("package:", "npm:", "checkpoints/"))
 
 
 def _npm(recipe: Path) -> bool:

@@ -1,0 +1,53 @@
+"""Which recipes `make models` builds: those whose checkpoints can be had without a hub."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MODELS = Path(__file__).resolve().parents[2] / "models"
+sys.path.insert(0, str(MODELS))
+try:
+    import build
+finally:
+    sys.path.remove(str(MODELS))
+
+ON_THE_HUB = {
+    "answerai-colbert-small-v1",
+    "bge-reranker-base",
+    "colbertv2",
+    "ms-marco-minilm-l6-v2",
+    "opensearch-sparse-v1",
+    "splade-cocondenser",
+}
+
+
+@pytest.mark.parametrize("hub", [False, True])
+def test_the_hub_is_asked_for(hub: bool, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    built: list[str] = []
+
+    def run(program: str, shown: str, arguments: list[str]) -> bool:
+        del program, shown
+        built.append(Path(arguments[-1]).stem)
+        return True
+
+    monkeypatch.setattr(build, "_run", run)
+    monkeypatch.setattr(build, "_npm", lambda recipe: True)
+    build.main(["--hub"] if hub else [])
+    assert {"all-minilm-l6-v2", "efficientnet-lite0", "faces"} <= set(built)
+    assert ON_THE_HUB & set(built) == (ON_THE_HUB if hub else set())
+    left_out = {line.split()[0] for line in capsys.readouterr().out.splitlines() if "is on the hub" in line}
+    assert left_out == (set() if hub else ON_THE_HUB)
+
+
+def test_every_recipe_from_the_hub_is_in_the_table() -> None:
+    named = {path.stem: path for path in MODELS.glob("*.toml") if build.on_hub(path)}
+    assert set(named) == ON_THE_HUB
+    text = (MODELS.parent / "docs" / "embeddings.md").read_text("utf-8")
+    for name, path in named.items():
+        checkpoint = build.tomllib.loads(path.read_text("utf-8"))["checkpoint"]
+        assert f"| `{name}` |" in text
+        assert f"`{checkpoint}`" in text
