@@ -20,7 +20,7 @@ from sanderling.heads import Layer
 from sanderling.manifest import TokenOutput
 from sanderling.model import Model, in_thread, windows
 from sanderling.plan import Plan
-from sanderling.results import InputReport, Timing, TokenReport
+from sanderling.results import Batch, InputReport, Timing, TokenReport, summed
 from sanderling.session import Arrays
 from sanderling.tasks.ranking import Ranking
 from sanderling.token_front import DOCUMENT, QUERY, TokenFront
@@ -60,10 +60,9 @@ class TokenEmbedding(Struct, frozen=True, eq=False):
         return f"TokenEmbedding({counted(count, 'token')} x {dimension} numbers, {self.variant})"
 
 
-class TokenEmbeddings(Struct, frozen=True, eq=False):
+class TokenEmbeddings(Batch[TokenEmbedding], frozen=True, eq=False):
     """Tokens' vectors of a batch, in input order: length, items (TokenEmbedding) and slices are those of a sequence."""
 
-    items: tuple[TokenEmbedding, ...]
     timing: Timing
 
     @property
@@ -74,19 +73,6 @@ class TokenEmbeddings(Struct, frozen=True, eq=False):
     def __repr__(self) -> str:
         vectors = sum(len(item.embeddings) for item in self.items)
         return f"TokenEmbeddings({counted(len(self.items), 'text')}, {vectors:,} vectors)"
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    @overload
-    def __getitem__(self, index: int) -> TokenEmbedding: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[TokenEmbedding]: ...
-    def __getitem__(self, index: int | slice) -> TokenEmbedding | list[TokenEmbedding]:
-        return list(self.items[index]) if isinstance(index, slice) else self.items[index]
-
-    def __iter__(self) -> Iterator[TokenEmbedding]:
-        return iter(self.items)
 
 
 def maxsim(query: TokenEmbedding, documents: Sequence[TokenEmbedding]) -> NDArray[np.float32]:
@@ -224,11 +210,7 @@ class LateInteractionModel(Model):
             scores,
             tuple(reports),
             self.variant,
-            Timing(
-                sum(timing.preprocess for timing in timings),
-                sum(timing.run for timing in timings),
-                sum(timing.postprocess for timing in timings) + compared,
-            ),
+            summed([*timings, Timing(0.0, 0.0, compared)]),
             asked.report,
         )
 
