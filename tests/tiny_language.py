@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 from safetensors.numpy import save
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
@@ -28,9 +29,12 @@ from sanderling.manifest import (
     GenerationOutput,
     GenerationSettings,
     GoldenFiles,
+    ImagePreprocessing,
     Manifest,
     Preprocessing,
     Provenance,
+    Rescale,
+    Resize,
     TensorSpec,
     TextPreprocessing,
     Tolerance,
@@ -48,6 +52,13 @@ _RANDOM = np.random.default_rng(20261122)
 OWN = _RANDOM.normal(size=(VOCABULARY, SIZE)).astype(np.float32)
 SUMMED = (_RANDOM.normal(size=(VOCABULARY, SIZE)) * 0.4).astype(np.float32)
 MATRIX = (_RANDOM.normal(size=(SIZE, VOCABULARY)) * 2).astype(np.float32)
+SIDE = 8
+SIGHT = (_RANDOM.normal(size=(SIZE, SIZE)) * 2).astype(np.float32)
+# One dark, one of middle tones, one light: what is seen of each is another thing.
+PICTURES = {
+    f"photo-{place}": _RANDOM.integers(low, low + 60, (11, 17, 3), dtype=np.uint8)
+    for place, low in enumerate((0, 90, 195), 1)
+}
 CHAT = Chat({"user": Turn("<|turn|>", "\n"), "assistant": Turn("<|turn|>", "\n")}, reply="<|turn|>")
 
 
@@ -67,23 +78,59 @@ def ids_of(text: str) -> list[int]:
     return list(tokenizer().encode(text).ids)
 
 
-def reference_logits(tokens: Sequence[int]) -> NDArray[np.float32]:
-    """Logits (vocabulary,) of what follows these tokens."""
+def reference_logits(tokens: Sequence[int], seen: NDArray[np.float64] | float = 0.0) -> NDArray[np.float32]:
+    """Logits (vocabulary,) of what follows these tokens; `seen` is what a picture adds."""
     own, summed = OWN[tokens[-1]].astype(np.float64), SUMMED[list(tokens)].astype(np.float64).sum(axis=0)
-    return np.asarray(np.tanh(own + summed) @ MATRIX, np.float32)
+    return np.asarray(np.tanh(own + summed + seen) @ MATRIX, np.float32)
 
 
-def reference_greedy(tokens: Sequence[int], count: int, ends: Sequence[int] = (END,)) -> list[int]:
+def reference_greedy(
+    tokens: Sequence[int], count: int, ends: Sequence[int] = (END,), seen: NDArray[np.float64] | float = 0.0
+) -> list[int]:
     """The most probable token each time, up to a stop token."""
     found: list[int] = []
     while len(found) < count and (not found or found[-1] not in ends):
-        found.append(int(reference_logits([*tokens, *found]).argmax()))
+        found.append(int(reference_logits([*tokens, *found], seen).argmax()))
     return found
 
 
-def graph(dtype: int = TensorProto.FLOAT) -> onnx.ModelProto:
-    """The decoder."""
+def reference_pixels(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The picture (height, width, 3) as the vision encoder's input: (3, SIDE, SIDE) from 0 to 1."""
+    resized = np.asarray(Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+    return np.ascontiguousarray(np.moveaxis(resized.astype(np.float32) / np.float32(255), 2, 0))
+
+
+def reference_seen(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """What the decoder is told of a picture, (SIZE,): the mean of its numbers, SIZE at a time, with a matrix."""
+    rows = reference_pixels(picture).astype(np.float64).reshape(-1, SIZE)
+    return np.asarray((rows @ SIGHT).mean(axis=0))
+
+
+def sight_graph() -> onnx.ModelProto:
+    """The vision encoder: pixels, SIZE at a time, through a matrix; keys and values alike."""
     node = helper.make_node
+    nodes = [
+        node("Reshape", ["pixel_values", "rows_shape"], ["rows"]),
+        node("MatMul", ["rows", "sight"], ["cross_key_values.0.key"]),
+        node("Identity", ["cross_key_values.0.key"], ["cross_key_values.0.value"]),
+    ]
+    constants = {"sight": SIGHT, "rows_shape": np.array([0, 1, -1, SIZE])}
+    return _model(nodes, constants, (PIXELS,), CROSS)
+
+
+def graph(*, sees: bool = False) -> onnx.ModelProto:
+    """The decoder; one that `sees` adds the mean of the cross-attention's keys."""
+    node = helper.make_node
+    both = [node("Add", ["row", "new_sums"], ["both"])]
+    if sees:
+        both = [
+            node("ReduceMean", ["cross_key_values.0.key", "last"], ["seen_by_head"], keepdims=0),
+            node("Sub", ["cross_key_values.0.value", "cross_key_values.0.key"], ["none"]),
+            node("ReduceMean", ["none", "last"], ["none_by_head"], keepdims=0),
+            node("Add", ["seen_by_head", "none_by_head"], ["seen"]),
+            node("Add", ["row", "new_sums"], ["unseen"]),
+            node("Add", ["unseen", "seen"], ["both"]),
+        ]
     nodes = [
         node("Gather", ["own", "input_ids"], ["row"]),
         node("Gather", ["summed", "input_ids"], ["new_rows"]),
@@ -102,7 +149,7 @@ def graph(dtype: int = TensorProto.FLOAT) -> onnx.ModelProto:
         node("Neg", ["count"], ["negative"]),
         node("Unsqueeze", ["negative", "zero_list"], ["starts"]),
         node("Slice", ["sums", "starts", "far", "one"], ["new_sums"]),
-        node("Add", ["row", "new_sums"], ["both"]),
+        *both,
         node("Tanh", ["both"], ["hidden"]),
         node("Unsqueeze", ["logits_positions", "last"], ["places_column"]),
         node("Expand", ["places_column", "spread"], ["places"]),
@@ -120,17 +167,25 @@ def graph(dtype: int = TensorProto.FLOAT) -> onnx.ModelProto:
         "axis_one": np.array(1), "zero_list": np.array([0]), "far": np.array([2**31 - 1]),
         "spread": np.array([1, 1, SIZE]), "minus_one_list": np.array([-1]), "nothing": np.array(0, np.float32),
     }  # fmt: skip
-    names = {spec.name: spec for spec in (*INPUTS, *OUTPUTS)}
-    types = {"int64": TensorProto.INT64, "float32": dtype}
+    return _model(nodes, constants, (*INPUTS, *(CROSS if sees else ())), OUTPUTS)
 
-    def value(name: str) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(name, types[names[name].dtype], list(names[name].shape))
+
+def _model(
+    nodes: Sequence[onnx.NodeProto],
+    constants: dict[str, NDArray[Any]],
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+) -> onnx.ModelProto:
+    types = {"int64": TensorProto.INT64, "float32": TensorProto.FLOAT}
+
+    def value(spec: TensorSpec) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(spec.name, types[spec.dtype], list(spec.shape))
 
     made = helper.make_graph(
-        nodes,
+        list(nodes),
         "language",
-        [value(spec.name) for spec in INPUTS],
-        [value(spec.name) for spec in OUTPUTS],
+        [value(spec) for spec in inputs],
+        [value(spec) for spec in outputs],
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
@@ -149,6 +204,10 @@ OUTPUTS = (
     TensorSpec("present.0.key", "float32", ("batch", 1, "total", SIZE)),
     TensorSpec("present.0.value", "float32", ("batch", 1, "total", SIZE)),
 )
+PIXELS = TensorSpec("pixel_values", "float32", ("batch", 3, SIDE, SIDE))
+CROSS = tuple(
+    TensorSpec(f"cross_key_values.0.{kind}", "float32", ("batch", 1, "seen", SIZE)) for kind in ("key", "value")
+)
 GOLDEN = {"sea": "The sea ", "wave": "wa", "bird": "🐦 naïve"}
 
 
@@ -156,42 +215,87 @@ def language_bundle(target: Path, *, ends: tuple[int, ...] = (END,), **settings:
     """`tiny-language`, in fp32. `settings` change its GenerationSettings."""
     with staging_folder(target) as staging:
         build = build_folder(staging)
-        prefix = build.name
-        (build / "model.onnx").write_bytes(graph().SerializeToString())
-        (build / "tokenizer.json").write_text(tokenizer().to_str(), encoding="utf-8")
-        (build / "golden").mkdir()
         samples = [GoldenSample(name, text=text) for name, text in GOLDEN.items()]
         tensors: dict[str, NDArray[Any]] = {}
         for name, text in GOLDEN.items():
-            ids = ids_of(text)
-            tensors[f"{name}.input.input_ids"] = np.array(ids, np.int64)
-            tensors[f"{name}.output"] = reference_logits(ids)
-            following = reference_greedy(ids, 5, ends)
-            tensors[f"{name}.decoder.input"] = np.array(following, np.int64)
-            logits = [reference_logits([*ids, *following[:place]]) for place in range(len(following))]
-            tensors[f"{name}.decoder.output"] = np.stack(logits)
-        (build / "golden" / "samples.json").write_bytes(msgspec.json.encode(samples))
-        (build / "golden" / "tensors.safetensors").write_bytes(save(tensors))
-        form = Form(f"{prefix}/model.onnx")
-        manifest = Manifest(
-            format=FORMAT,
-            version="1.0",
-            name="tiny-language",
-            family="general",
-            task="text-generation",
-            default_variant="fp32",
-            components={
-                "decoder": Component(INPUTS, OUTPUTS, {"fp32": Variant({"padded": form}, Tolerance(0.9999, 1e-3))})
-            },
-            preprocessing=Preprocessing(
-                TextPreprocessing(f"{prefix}/tokenizer.json", CONTEXT, pad_token_id=END, padding_side="left")
-            ),
-            postprocessing=GenerationOutput(
-                "logits", VOCABULARY, CONTEXT, ends, (), GenerationSettings(**settings), False, CHAT
-            ),
-            golden=GoldenFiles(f"{prefix}/golden/samples.json", f"{prefix}/golden/tensors.safetensors"),
-            provenance=Provenance("made by hand", "0" * 64, "Apache-2.0"),
-            files=list_files(staging),
-        )
-        commit_bundle(staging, manifest, target)
+            tensors[f"{name}.input.input_ids"] = np.array(ids_of(text), np.int64)
+            tensors |= _golden(name, ids_of(text), ends, 0.0)
+        component = Component(INPUTS, OUTPUTS, {"fp32": _variant(build, "model.onnx", graph())})
+        head = GenerationOutput("logits", VOCABULARY, CONTEXT, ends, (), GenerationSettings(**settings), False, CHAT)
+        kind = ("tiny-language", "general", "text-generation")
+        _commit(staging, build, target, kind, {"decoder": component}, head, None, (samples, tensors))
     return target
+
+
+def captioner_bundle(target: Path, **settings: Any) -> Path:
+    """`tiny-captioner`, in fp32: every caption begins with TURN."""
+    with staging_folder(target) as staging:
+        build = build_folder(staging)
+        samples, tensors = [], {}
+        (build / "golden").mkdir()
+        for name, picture in PICTURES.items():
+            Image.fromarray(picture).save(build / "golden" / f"{name}.png")
+            samples.append(GoldenSample(name, image=f"{build.name}/golden/{name}.png"))
+            tensors[f"{name}.input.pixel_values"] = reference_pixels(picture)
+            tensors |= _golden(name, [TURN], (END,), reference_seen(picture))
+        components = {
+            "vision_encoder": Component((PIXELS,), CROSS, {"fp32": _variant(build, "sight.onnx", sight_graph())}),
+            "decoder": Component(
+                (*INPUTS, *CROSS), OUTPUTS, {"fp32": _variant(build, "model.onnx", graph(sees=True))}
+            ),
+        }  # fmt: skip
+        head = GenerationOutput("logits", VOCABULARY, CONTEXT, (END,), (TURN,), GenerationSettings(**settings))
+        image = ImagePreprocessing((Resize(SIDE, SIDE, "bilinear"), Rescale(divisor=255.0)))
+        kind = ("tiny-captioner", "multimodal", "image-to-text")
+        _commit(staging, build, target, kind, components, head, image, (samples, tensors))
+    return target
+
+
+def _golden(
+    name: str, start: list[int], ends: tuple[int, ...], seen: NDArray[np.float64] | float
+) -> dict[str, NDArray[Any]]:
+    following = reference_greedy(start, 5, ends, seen)
+    steps = [reference_logits([*start, *following[:place]], seen) for place in range(len(following))]
+    return {
+        f"{name}.output": reference_logits(start, seen),
+        f"{name}.decoder.input": np.array(following, np.int64),
+        f"{name}.decoder.output": np.stack(steps),
+    }
+
+
+def _variant(build: Path, name: str, model: onnx.ModelProto) -> Variant:
+    (build / name).write_bytes(model.SerializeToString())
+    return Variant({"padded": Form(f"{build.name}/{name}")}, Tolerance(0.9999, 1e-3))
+
+
+def _commit(
+    staging: Path,
+    build: Path,
+    target: Path,
+    kind: tuple[str, Any, Any],
+    components: dict[str, Component],
+    head: GenerationOutput,
+    image: ImagePreprocessing | None,
+    golden: tuple[list[GoldenSample], dict[str, NDArray[Any]]],
+) -> None:
+    prefix, samples, tensors = build.name, *golden
+    (build / "tokenizer.json").write_text(tokenizer().to_str(), encoding="utf-8")
+    (build / "golden").mkdir(exist_ok=True)
+    (build / "golden" / "samples.json").write_bytes(msgspec.json.encode(samples))
+    (build / "golden" / "tensors.safetensors").write_bytes(save(tensors))
+    text = TextPreprocessing(f"{prefix}/tokenizer.json", CONTEXT, pad_token_id=END, padding_side="left")
+    manifest = Manifest(
+        format=FORMAT,
+        version="1.0",
+        name=kind[0],
+        family=kind[1],
+        task=kind[2],
+        default_variant="fp32",
+        components=components,
+        preprocessing=Preprocessing(text, image),
+        postprocessing=head,
+        golden=GoldenFiles(f"{prefix}/golden/samples.json", f"{prefix}/golden/tensors.safetensors"),
+        provenance=Provenance("made by hand", "0" * 64, "Apache-2.0"),
+        files=list_files(staging),
+    )
+    commit_bundle(staging, manifest, target)

@@ -25,8 +25,8 @@ def main() -> None:
         print(imported - begin, loaded - imported, answered - loaded, flush=True)  # noqa: T201
         return
     for item in inputs:
-        model(item)  # type: ignore[call-overload]
-    model(inputs)  # type: ignore[call-overload]
+        model(item)
+    model(inputs)
     print(peak_memory(), flush=True)  # noqa: T201
 
 

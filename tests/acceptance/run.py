@@ -56,6 +56,7 @@ import index_killed  # isort: skip
 import index_bad_input  # isort: skip
 import bulk  # isort: skip
 import vectors  # isort: skip
+import decoding  # isort: skip
 
 THEMES = (
     same_answers,
@@ -80,6 +81,7 @@ THEMES = (
     image_classification,
     faces,
     vectors,
+    decoding,
     tuner,
     quota,
     passes,

@@ -10,6 +10,9 @@ import msgspec
 from sanderling.errors import InputError
 from sanderling.manifest import GenerationSettings
 
+# Settings that say how tokens are drawn, and how beams are searched.
+_OF_DRAWING = ("temperature", "top_k", "top_p")
+_OF_BEAMS = ("length_penalty", "early_stopping")
 _MOST_STOPS = 100
 _LONGEST_STOP = 1000
 
@@ -32,7 +35,7 @@ class GenerationOptions(TypedDict, total=False):
 
 def settled(known: GenerationSettings, options: Mapping[str, Any]) -> GenerationSettings:
     """The bundle's settings with a call's options. Raises InputError: an unknown name, a value out of its range,
-    beams that are drawn."""
+    beams that are drawn, or a setting that would do nothing."""
     names = GenerationSettings.__struct_fields__
     for name in options:
         if name not in names:
@@ -45,6 +48,13 @@ def settled(known: GenerationSettings, options: Mapping[str, Any]) -> Generation
         raise InputError(
             f"do_sample goes with num_beams=1; num_beams is {found.num_beams}. Search with beams, or draw, not both."
         )
+    for names, given, how in (
+        (_OF_DRAWING, found.do_sample, "do_sample=True"),
+        (_OF_BEAMS, found.num_beams > 1, "num_beams above 1"),
+    ):
+        idle = next((name for name in names if name in options), None)
+        if idle is not None and not given:
+            raise InputError(f"{idle} does nothing by itself; it goes with {how}.")
     return found
 
 

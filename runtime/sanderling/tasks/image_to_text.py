@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from sanderling.bundle import Bundle
@@ -18,7 +19,7 @@ from sanderling.fronts import ImageFront
 from sanderling.generations import Generation, Generations, TextStream
 from sanderling.manifest import GenerationOutput
 from sanderling.model import Answers, in_thread
-from sanderling.placement import Placement
+from sanderling.placement import Placement, together
 from sanderling.plan import Plan
 from sanderling.preprocess.text import TextEncoder
 from sanderling.results import Timing
@@ -150,13 +151,15 @@ class ImageToText(Generator):
     @property
     def placement(self) -> Placement:
         """Which provider really has which nodes, of both graphs together."""
-        merged: dict[str, dict[str, int]] = {}
-        for engine in (self._engines.single, self._speaking.single):
-            for provider, operators in engine.placement.operators.items():
-                there = merged.setdefault(provider, {})
-                for name, count in operators.items():
-                    there[name] = there.get(name, 0) + count
-        return Placement(self.provider, merged)
+        return together(self.provider, [part.single.placement for part in (self._engines, self._speaking)])
+
+    def measure_placement(self, inputs: Sequence[Any] | None = None, runs: int = 3) -> Placement:
+        """The placement of both graphs, with each provider's share of the time that the vision encoder takes.
+
+        What the decoder takes depends on what is said; arguments are as with every model.
+        """
+        found = super().measure_placement(inputs, runs)
+        return replace(self.placement, seconds=found.seconds)
 
     def close(self) -> None:
         """Free the graphs. Calls under way end as they would; later ones raise ModelClosedError."""
