@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from sanderling.manifest import ClassificationOutput
 from sanderling.model import Model
 from sanderling.prompts import choose
 from sanderling.verification import cosines
-from sanderling_bench import bootstrap
+from sanderling_bench import bootstrap, shapes
 from sanderling_bench import evaluation_record as record
 from sanderling_bench.answering import answer, chunks
 from sanderling_bench.evaluation_record import Column, Data, DataFile, EvalRecord, EvalSettings
@@ -30,6 +30,7 @@ from sanderling_bench.metrics import Kind, metrics_for
 from sanderling_bench.record import BundleId
 from sanderling_bench.retrieval import Retrieval
 from sanderling_bench.rolling import Rolling
+from sanderling_bench.shapes import Shape
 from sanderling_bench.statistics import SEED
 from sanderling_bench.tables import LabelledTable
 
@@ -42,6 +43,7 @@ Progress = Callable[[str, int, int], None]
 class EvalPlan:
     """What to evaluate on, and how. `limit` cases are drawn with `seed`, which draws the bootstrap's cases, too.
 
+    Each variant of an embedding model is also measured with vectors of each of `dimensions`, in each of `precisions`.
     `columns` maps roles of the data ("text", "label" ...) to the names of its columns. `prompt` and `query_prompt` name
     prompts of an embedding model; for retrieval they are those of queries and documents where the model has them.
     """
@@ -55,6 +57,8 @@ class EvalPlan:
     resamples: int = RESAMPLES
     prompt: str | None = None
     query_prompt: str | None = None
+    dimensions: tuple[int, ...] = ()
+    precisions: tuple[str, ...] = ()
     provider: str = "cpu"
     threads: int | None = None
 
@@ -77,6 +81,7 @@ def evaluate(bundle: Bundle, plan: EvalPlan, progress: Progress | None = None) -
     kind = kind_of(bundle, plan.data)
     metrics = metrics_for(kind, plan.metrics)
     prompts = _prompts(bundle, kind, plan)
+    shaped = shapes.shapes(bundle.manifest, plan.dimensions, plan.precisions)
     names = [choose_variant(bundle, name) for name in plan.variants] or list(bundle.manifest.variants)
     variants = tuple(dict.fromkeys([*([REFERENCE] if REFERENCE in bundle.manifest.variants else []), *names]))
     watch(f"checking {plan.data.name}", 0, 1)
@@ -92,12 +97,12 @@ def evaluate(bundle: Bundle, plan: EvalPlan, progress: Progress | None = None) -
         }
         threads = models[variants[0]].threads
         if retrieval:
-            answered = _rank(retrieval, models, plan, prompts, watch)
+            answered = _rank(retrieval, models, plan, prompts, shaped, watch)
         elif rolling:
             answered = _forecast(rolling, rows, models, plan, watch)
         else:
             assert labelled is not None
-            answered = _answer(bundle, kind, labelled, rows, models, plan, watch)
+            answered = _answer(bundle, kind, labelled, rows, models, plan, shaped, watch)
     columns = {name: {**_arrays(answered.truth), **_arrays(found)} for name, found in answered.answers.items()}
     scores = bootstrap.scores(
         metrics,
@@ -115,7 +120,7 @@ def evaluate(bundle: Bundle, plan: EvalPlan, progress: Progress | None = None) -
         machine=this_machine(),
         versions=record.versions(),
         settings=EvalSettings(
-            variants=variants,
+            variants=tuple(answered.answers),
             metrics=tuple(metric.name for metric in metrics),
             reference=REFERENCE,
             provider=plan.provider,
@@ -125,6 +130,8 @@ def evaluate(bundle: Bundle, plan: EvalPlan, progress: Progress | None = None) -
             resamples=plan.resamples,
             prompt=prompts[1],
             query_prompt=prompts[0],
+            dimensions=plan.dimensions,
+            precisions=plan.precisions,
         ),
         data=answered.data,
         truth=answered.truth,
@@ -146,12 +153,13 @@ def _answer(
     rows: int,
     models: Mapping[str, Model],
     plan: EvalPlan,
+    shaped: Sequence[Shape],
     watch: Progress,
 ) -> _Answered:
     file = DataFile(str(data.path), file_sha256(data.path), rows)
     lines: list[int] = []
     truth: list[float] = []
-    found: dict[str, list[float]] = {name: [] for name in models}
+    found: dict[str, list[float]] = {}
     cut = 0
     total = min(rows, plan.limit or rows)
     for chunk in chunks(data.cases(rows, plan.limit, plan.seed)):
@@ -163,7 +171,9 @@ def _answer(
             figures = (
                 vectors[:, data.target].tolist() if isinstance(data, LabelledTable) and kind == "regression" else None
             )
-            found[name] += _figures(bundle, kind, vectors, width) if figures is None else figures
+            found.setdefault(name, []).extend(_figures(bundle, kind, vectors, width) if figures is None else figures)
+            for shape in shaped:
+                found.setdefault(shape.of(name), []).extend(_figures(bundle, kind, shape(vectors), width))
         lines += [case.line for case in chunk]
         truth += [case.truth for case in chunk]
         cut += lost
@@ -192,10 +202,11 @@ def _rank(
     models: Mapping[str, Model],
     plan: EvalPlan,
     prompts: tuple[str | None, str | None],
+    shaped: Sequence[Shape],
     watch: Progress,
 ) -> _Answered:
     files = tuple(DataFile(str(path), file_sha256(path), count) for path, count in data.counts.items())
-    ranked = data.rank(models, prompts, plan.limit, plan.seed, watch)
+    ranked = data.rank(models, prompts, plan.limit, plan.seed, watch, shaped)
     described = Data("retrieval", files, dict(plan.columns), len(ranked.lines), ranked.lines, ranked.cut)
     answers: dict[str, dict[str, Column]] = {
         name: {column: tuple(values) for column, values in columns.items()} for name, columns in ranked.measured.items()

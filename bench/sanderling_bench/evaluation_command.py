@@ -44,6 +44,14 @@ def evaluate_bundle(
     resamples: Annotated[int, typer.Option(help="Bootstrap draws that make the intervals.")] = 1000,
     prompt: Annotated[str | None, typer.Option(help="The name of one of the model's prompts.")] = None,
     query_prompt: Annotated[str | None, typer.Option(help="The same for the queries of retrieval.")] = None,
+    dimensions: Annotated[
+        list[int] | None,
+        typer.Option("--dimensions", help="Also with vectors cut to so many numbers; again for more."),
+    ] = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option("--precision", help="Also with vectors in float16, int8 or binary; again for more."),
+    ] = None,
     provider: Annotated[str, typer.Option(help="The execution provider.")] = "cpu",
     threads: Annotated[int | None, typer.Option(help="Threads a run may use. Default: the cores granted.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record, every answer and all, as JSON.")] = False,
@@ -77,6 +85,8 @@ def evaluate_bundle(
         resamples=resamples,
         prompt=prompt,
         query_prompt=query_prompt,
+        dimensions=tuple(dimensions or ()),
+        precisions=tuple(precision or ()),
         provider=provider,
         threads=threads,
     )

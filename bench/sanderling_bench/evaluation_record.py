@@ -46,7 +46,10 @@ class Data(Struct, frozen=True):
 
 
 class EvalSettings(Struct, frozen=True):
-    """What was asked for. `prompt` and `query_prompt` are the names of the prompts that were used."""
+    """What was asked for. `prompt` and `query_prompt` are the names of the prompts that were used.
+
+    Of `dimensions` and `precisions` a variant has entries of its own, as "fp32:192:int8".
+    """
 
     variants: tuple[str, ...]
     metrics: tuple[str, ...]
@@ -58,6 +61,8 @@ class EvalSettings(Struct, frozen=True):
     resamples: int
     prompt: str | None
     query_prompt: str | None
+    dimensions: tuple[int, ...] = ()
+    precisions: tuple[str, ...] = ()
 
 
 class Interval(Struct, frozen=True):

@@ -102,6 +102,8 @@ def _notes(record: EvalRecord) -> list[Text]:
         + (", the same for all variants" if len(settings.variants) > 1 else "")
         + "."
     ]
+    if settings.dimensions or settings.precisions:
+        notes.append(f"{settings.variants[-1]}: a variant with vectors of fewer numbers, or in fewer bytes.")
     if any(score.difference for score in scores):
         notes.append(f"A difference is clear where its interval leaves out 0. ↑ higher is better{_down(record)}.")
     if any(score.value is None for score in scores):

@@ -22,6 +22,7 @@ from sanderling_bench.answering import answer, chunks
 from sanderling_bench.datasets import SUFFIXES, names_of, number, pick, rows
 from sanderling_bench.labelled import modality_of, sample
 from sanderling_bench.metrics import NDCG_DEPTH, RECALL_DEPTHS
+from sanderling_bench.shapes import Shape
 
 MAX_VECTOR_BYTES = 4 * 2**30
 # Pairs of query and document that a cross-encoder is given.
@@ -73,12 +74,17 @@ class Retrieval:
         limit: int | None,
         seed: int,
         watch: Watch,
+        shaped: Sequence[Shape] = (),
     ) -> Ranked:
-        """Embed and rank with every variant. `prompts` are the queries' and the documents'; `limit` is of queries."""
+        """Embed and rank with every variant, and with its vectors in every shape.
+
+        `prompts` are the queries' and the documents'; `limit` is of queries.
+        """
         judged = sorted(self._judged)
         chosen = sample(len(judged), limit, seed)
         asked = judged if chosen is None else [query for index, query in enumerate(judged) if index in chosen]
-        self._check_size(models, len(asked))
+        # Shaped vectors are there beside the whole ones, one shape at a time.
+        self._check_size(models, len(asked), bool(shaped))
         wanted = set(asked)
         lines: list[int] = []
         if self._dimension == 0:
@@ -87,15 +93,28 @@ class Retrieval:
         documents, cut_documents = self._embed(models, self.corpus, prompts[1], len(self._documents), watch)
         measured: dict[str, dict[str, list[float]]] = {}
         for name in models:
-            columns: dict[str, list[float]] = {}
-            for index, query in enumerate(asked):
-                similar = documents[name] @ queries[name][index]
-                for column, value in rank_one(similar, self._judged[query]).items():
-                    columns.setdefault(column, []).append(value)
-                watch(f"{name}: ranking", index + 1, len(asked))
-            measured[name] = columns
+            measured[name] = self._ranked(queries[name], documents[name], asked, name, watch)
+            for shape in shaped:
+                vectors = shape(queries[name]), shape(documents[name])
+                measured[shape.of(name)] = self._ranked(*vectors, asked, shape.of(name), watch)
         relevant = tuple(len(self._judged[query]) for query in asked)
         return Ranked(tuple(lines), relevant, measured, cut_queries + cut_documents)
+
+    def _ranked(
+        self,
+        queries: NDArray[np.float32],
+        documents: NDArray[np.float32],
+        asked: Sequence[int],
+        name: str,
+        watch: Watch,
+    ) -> dict[str, list[float]]:
+        """What ranking all documents for each query measures, by metric."""
+        columns: dict[str, list[float]] = {}
+        for index, query in enumerate(asked):
+            for column, value in rank_one(documents @ queries[index], self._judged[query]).items():
+                columns.setdefault(column, []).append(value)
+            watch(f"{name}: ranking", index + 1, len(asked))
+        return columns
 
     def _cross(self, models: Mapping[str, Model], asked: Sequence[int], watch: Watch) -> Ranked:
         """Rank by a model that sees each query together with each document."""
@@ -161,8 +180,8 @@ class Retrieval:
             raise EvalError(f"{self.qrels} judges no document relevant (a score above 0) to any query.")
         return judged
 
-    def _check_size(self, models: Mapping[str, Model], queries: int) -> None:
-        size = 4 * self._dimension * len(models) * (len(self._documents) + queries)
+    def _check_size(self, models: Mapping[str, Model], queries: int, shaped: bool) -> None:
+        size = 4 * self._dimension * (len(models) + shaped) * (len(self._documents) + queries)
         if size > MAX_VECTOR_BYTES:
             raise EvalError(
                 f"The vectors of {len(self._documents):,} documents and {queries:,} queries in {len(models)} variants "

@@ -23,7 +23,7 @@ import typer  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from sanderling import cli, load, open_bundle  # noqa: E402
-from sanderling.errors import BundleError, EvalError, MissingExtraError  # noqa: E402
+from sanderling.errors import BundleError, EvalError, InputError, MissingExtraError  # noqa: E402
 from sanderling.trimming import trim  # noqa: E402
 from sanderling_bench import evaluation_command, evaluation_record, evaluation_table, retrieval  # noqa: E402
 from sanderling_bench.evaluation import EvalPlan, evaluate  # noqa: E402
@@ -434,3 +434,70 @@ def test_the_command_and_the_plan_have_the_same_defaults() -> None:
         "provider": plan.provider,
         "threads": plan.threads,
     }
+
+
+def test_shorter_and_smaller_vectors_stand_beside_the_whole(
+    embedding_bundle: Path, pairs: tuple[Path, list[float]]
+) -> None:
+    path, scores = pairs
+    plan = EvalPlan(path, variants=("fp32",), resamples=50, dimensions=(4, 8), precisions=("float32", "binary"))
+    # Four numbers have no whole byte of bits.
+    with pytest.raises(InputError, match="Vectors of 4 numbers have no whole bytes"):
+        evaluate(open_bundle(embedding_bundle), plan)
+    made = evaluate(
+        open_bundle(embedding_bundle),
+        EvalPlan(path, variants=("fp32",), resamples=50, dimensions=(4, 8), precisions=("float32", "int8")),
+    )
+    assert made.settings.variants == ("fp32", "fp32:4", "fp32:4:int8", "fp32:int8")
+    assert (made.settings.dimensions, made.settings.precisions) == ((4, 8), ("float32", "int8"))
+    with load(embedding_bundle, variant="fp32") as model:
+        for name, settings in (
+            ("fp32", {}),
+            ("fp32:4", {"dimensions": 4}),
+            ("fp32:4:int8", {"dimensions": 4, "precision": "int8"}),
+            ("fp32:int8", {"precision": "int8"}),
+        ):
+            first, second = (model(TEXTS[part::2], **settings).floats.astype(np.float64) for part in (0, 1))  # type: ignore
+            lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+            expected = (first * second).sum(axis=1) / lengths
+            np.testing.assert_allclose(made.answers[name]["answer"], expected, atol=1e-6)
+            assert point(made, name, "spearman") == pytest.approx(stats.spearmanr(expected, scores)[0], abs=1e-9)
+            assert (made.scores[name]["spearman"].difference is None) == (name == "fp32")
+    assert evaluation_record.decode(evaluation_record.encode(made), "r") == made
+    shown = io.StringIO()
+    evaluation_table.show(made, Console(file=shown, width=80))
+    assert "fp32:4:int8" in shown.getvalue()
+    assert "a variant with vectors of fewer numbers, or in fewer bytes" in shown.getvalue()
+
+
+def test_rankings_by_smaller_vectors(embedding_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "bird"}\n{"_id": "r", "text": "the sea"}\n', "utf-8")
+    documents = ["a bird runs", "sea of it", "love it", "word", "edge along the sea"]
+    rows = "".join(f"{number}\t{text}\n" for number, text in enumerate(documents))
+    (tmp_path / "corpus.tsv").write_text(f"id\ttext\n{rows}", "utf-8")
+    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq\t0\t1\nr\t4\t1\n", "utf-8")
+    plan = EvalPlan(tmp_path, variants=("fp32",), resamples=20, dimensions=(3,), precisions=("binary", "float16"))
+    with pytest.raises(InputError, match="whole bytes of bits"):
+        evaluate(open_bundle(embedding_bundle), plan)
+    made = evaluate(
+        open_bundle(embedding_bundle), EvalPlan(tmp_path, variants=("fp32",), resamples=20, precisions=("binary",))
+    )
+    assert made.settings.variants == ("fp32", "fp32:binary")
+    with load(embedding_bundle, variant="fp32") as model:
+        held = model(documents, prompt="passage", precision="binary").floats  # type: ignore
+        asked = model(["bird", "the sea"], prompt="query", precision="binary").floats  # type: ignore
+    for place, relevant in enumerate((0, 4)):
+        similar = held @ asked[place]
+        rank = 1 + int((similar > similar[relevant]).sum()) + int((similar[:relevant] == similar[relevant]).sum())
+        assert made.answers["fp32:binary"]["mrr"][place] == pytest.approx(1 / rank)
+
+
+def test_shapes_go_with_dense_vectors_alone(
+    text_bundle: Path, embedding_bundle: Path, reviews: tuple[Path, list[int], list[int]], call: Call
+) -> None:
+    path, _, _ = reviews
+    code, _, err = call(text_bundle, "--data", path, "--precision", "int8")
+    assert code == 1
+    assert "go with models of one dense vector an input, which tiny-sentiment is not" in " ".join(err.split())
+    code, _, err = call(embedding_bundle, "--data", path, "--dimensions", "9")
+    assert (code, "dimensions is 9" in err) == (1, True)
