@@ -19,7 +19,7 @@ def main() -> None:
     imported = perf_counter()
     model: Any = sanderling.load(path, variant=variant, provider=provider, threads=int(threads))
     loaded = perf_counter()
-    model(inputs[0])  # type: ignore[call-overload]  # bundles of towers are measured tower by tower
+    model(inputs[0])
     answered = perf_counter()
     if mode == "cold":
         print(imported - begin, loaded - imported, answered - loaded, flush=True)  # noqa: T201
