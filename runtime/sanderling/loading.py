@@ -116,6 +116,11 @@ def load(
     bundle = open_bundle(path, integrity=integrity)
     names = parts.choose(bundle, components)
     head = parts.head(bundle.manifest, names[0])
+    if cap is not None and isinstance(head, GenerationOutput):
+        raise InputError(
+            f"max_memory is measured on models of one answer an input; what {bundle.path} takes grows with what it "
+            "writes. Leave it out, and bound max_new_tokens and the prompts of a call."
+        )
     if dimensions is not None:
         if not isinstance(head, EmbeddingOutput) or len(names) > 1:
             raise InputError(f"dimensions goes with embedding models; {bundle.path} is for {bundle.manifest.task}.")

@@ -204,6 +204,18 @@ def test_what_is_no_prompt_is_refused(model: TextGenerator, prompt: Any, says: s
         model.generate(prompt)
 
 
+def test_memory_that_grows_with_the_text_is_not_promised(language: Path) -> None:
+    with pytest.raises(InputError, match="max_new_tokens"):
+        sanderling.load(language, max_memory="1GB")
+
+
+def test_batch_invariant_models_continue_one_at_a_time(language: Path, model: TextGenerator) -> None:
+    with sanderling.load(language, batch_invariant=True) as alone:
+        assert isinstance(alone, TextGenerator)
+        found = alone.generate(PROMPTS, max_new_tokens=6)
+    assert [one.tokens for one in found] == [one.tokens for one in model.generate(PROMPTS, max_new_tokens=6)]
+
+
 def test_a_stream_takes_one_prompt_and_no_beams(model: TextGenerator) -> None:
     with pytest.raises(TextError, match="one prompt"):
         model.stream(["a"])  # type: ignore[arg-type]
