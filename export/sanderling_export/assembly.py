@@ -20,6 +20,7 @@ from sanderling.manifest import (
     MAJOR_VERSION,
     MINOR_VERSION,
     Component,
+    ContrastiveOutput,
     EmbeddingOutput,
     Form,
     GoldenFiles,
@@ -55,8 +56,7 @@ _VERSIONS = (
 def draft(
     plan: Plan,
     known: Description,
-    component: Component,
-    forms: Mapping[str, Mapping[str, Form]],
+    components: Mapping[str, Component],
     files: GoldenFiles,
     build: Path,
     staging: Path,
@@ -76,16 +76,17 @@ def draft(
     if plan.license_file is not None:
         shutil.copyfile(plan.license_file, build / LICENSE_NAME)
         license_file = f"{prefix}/{LICENSE_NAME}"
-    variants = {name: Variant(dict(made), Tolerance(-1.0)) for name, made in forms.items()}
     embedding = isinstance(known.head, EmbeddingOutput | TokenOutput | SparseOutput)
+    joined = isinstance(known.head, ContrastiveOutput)
+    variants = tuple(next(iter(components.values())).variants)
     return Manifest(
         format=FORMAT,
         version=f"{MAJOR_VERSION}.{MINOR_VERSION}",
         name=plan.name,
-        family="embedding" if embedding else "general",
+        family="multimodal" if joined else "embedding" if embedding else "general",
         task=known.task,
-        default_variant=default_variant(plan, tuple(forms)),
-        components={COMPONENT: replace(component, variants=variants)},
+        default_variant=default_variant(plan, variants),
+        components=dict(components),
         preprocessing=Preprocessing(text, known.image),
         postprocessing=head,
         golden=files,
@@ -98,8 +99,13 @@ def draft(
             tuple(notes),
         ),
         files=sealing.list_files(staging),
-        space=space(plan.checkpoint, known) if embedding else None,
+        space=space(plan.checkpoint, known) if embedding or joined else None,
     )
+
+
+def component(bare: Component, forms: Mapping[str, Mapping[str, Form]]) -> Component:
+    """A component with its variants' forms, as far as it is known before anything was measured."""
+    return replace(bare, variants={name: Variant(dict(made), Tolerance(-1.0)) for name, made in forms.items()})
 
 
 def default_variant(plan: Plan, variants: Sequence[str]) -> str:
@@ -113,9 +119,20 @@ def space(checkpoint: Checkpoint, known: Description) -> str:
 
     SHA-256 of canonical JSON (sorted keys, no blanks) of the digest of the original weights, pooling, normalization,
     dimension and prompts; of an output that is pooled in its graph also the output, and `include_prompt` where it is
-    false. Of vectors of tokens, the sides in place of a pooling.
+    false. Of vectors of tokens, the sides in place of a pooling. Both towers of a model that joins texts and images
+    have one, with the output of each.
     """
     head = known.head
+    if isinstance(head, ContrastiveOutput):
+        return _digest(
+            {
+                "weights": checkpoint.sha256,
+                "dimension": head.image.dimension,
+                "normalize": head.image.normalize,
+                "outputs": {"text": head.text.output, "image": head.image.output},
+                "prompts": known.text.prompts if known.text else {},
+            }
+        )
     assert isinstance(head, EmbeddingOutput | TokenOutput | SparseOutput)
     content: dict[str, object] = {
         "weights": checkpoint.sha256,

@@ -11,7 +11,7 @@ import onnx
 import torch
 
 from sanderling.errors import ExportError, SanderlingError
-from sanderling.manifest import SparseOutput
+from sanderling.manifest import ContrastiveOutput, SparseOutput
 from sanderling_export import graphs
 from sanderling_export.checkpoint import Checkpoint
 from sanderling_export.features import ImageEmbedder
@@ -19,6 +19,7 @@ from sanderling_export.original import ImageClassifier, Original, TorchModule, f
 from sanderling_export.pace import compare
 from sanderling_export.simplify import simplify
 from sanderling_export.timm_models import TimmClassifier
+from sanderling_export.towers import TextTower, VisionTower
 
 OPSET = 18
 # Tasks that the exporter knows by another name.
@@ -55,12 +56,14 @@ def convert(checkpoint: Checkpoint, original: Original) -> Converted:
 def unrewritten(checkpoint: Checkpoint, original: Original, folder: Path) -> onnx.ModelProto:
     """The fp32 graph as the original library's exporter writes it, cleaned; files that it makes go to `folder`."""
     if isinstance(original, TorchModule | TimmClassifier):
-        path = _module(original.model, original.size, folder, original.description.head.output)
+        path = _module(original.model, original.size, folder, _output(original))
     elif isinstance(original, ImageClassifier) and not _known_to_optimum(original):
         assert original.description.image is not None  # every image classifier has it
         path = _module(_Logits(original.model).eval(), final_size(original.description.image), folder)
     elif isinstance(original, ImageEmbedder):
         path = _features(original, folder)
+    elif isinstance(original, TextTower | VisionTower):
+        path = _tower(original, folder)
     else:
         known = original.description
         task = "fill-mask" if isinstance(known.head, SparseOutput) else _EXPORTED_AS.get(known.task, known.task)
@@ -135,7 +138,7 @@ def _features(original: ImageEmbedder, folder: Path) -> Path:
     """As optimum writes vision models, by tracing: the passes know the graphs that come of it."""
     assert original.description.image is not None  # an ImageEmbedder has preprocessing of images
     path = folder / "features.onnx"
-    output = original.description.head.output
+    output = _output(original)
     torch.onnx.export(
         original.features,
         (torch.zeros(2, 3, *final_size(original.description.image)),),
@@ -145,6 +148,34 @@ def _features(original: ImageEmbedder, folder: Path) -> Path:
         dynamic_axes={"pixel_values": {0: "batch"}, output: {0: "batch"}},
         opset_version=OPSET,
         dynamo=False,
+    )
+    return path
+
+
+def _output(original: Original) -> str:
+    """The name that the graph's output gets."""
+    head = original.description.head
+    assert not isinstance(head, ContrastiveOutput)  # of both towers together, which are converted one by one
+    return head.output
+
+
+def _tower(original: TextTower | VisionTower, folder: Path) -> Path:
+    """One tower, whatever the lengths of texts; of one that sees the padding they are all of one length."""
+    path = folder / "tower.onnx"
+    inputs, names = original.example()
+    free = [{0: "batch", **({1: "sequence"} if original.any_length else {})} for _ in inputs]
+    output = _output(original)
+    torch.onnx.export(
+        original.graph,
+        inputs,
+        str(path),
+        input_names=list(names),
+        output_names=[output],
+        dynamic_shapes=(tuple({axis: torch.export.Dim(name) for axis, name in axes.items()} for axes in free),),
+        opset_version=OPSET,
+        dynamo=True,
+        external_data=False,
+        verbose=False,
     )
     return path
 

@@ -60,12 +60,14 @@ def measured(
     source: Original,
     check: Sequence[object],
     floors: Mapping[str, Floor],
+    component: str | None = None,
 ) -> tuple[ImagePreprocessing | None, dict[str, Variant]]:
     """The preprocessing with the least margin at which the default variant holds its floor, and the variants with their
     drift at it. Those that hold their floors decode fast from now on; where no margin will do, none does. Of a floor
     that only the largest margin might hold, no other is tried.
 
-    `draft` is the manifest of the bundle in `staging` so far, `check` are RGB images that calibration never saw.
+    Those are of one `component`, or of a bundle that has no other. `draft` is the manifest of the bundle in `staging`
+    so far, `check` are RGB images that calibration never saw.
     """
     settings = draft.preprocessing.image
     if settings is None or not isinstance(settings.steps[0], Resize | ResizeShortest | ResizeFit):
@@ -84,7 +86,7 @@ def measured(
             return replace(settings, reduced_decode=None), dict(variants)
         expected = _answers(source, files)
         labels = isinstance(draft.postprocessing, ClassificationOutput)
-        found = {name: _drift(staging, name, files, expected, names, labels) for name in variants}
+        found = {name: _drift(staging, name, files, expected, names, labels, component) for name in variants}
         if not drift.shortfalls(found[draft.default_variant], floor):
             break
     (staging / MANIFEST_NAME).write_bytes(encode(draft))
@@ -145,9 +147,15 @@ def _answers(source: Original, files: Sequence[bytes]) -> NDArray[np.float32]:
 
 
 def _drift(
-    staging: Path, name: str, files: list[bytes], expected: NDArray[np.float32], names: list[str], labels: bool
+    staging: Path,
+    name: str,
+    files: list[bytes],
+    expected: NDArray[np.float32],
+    names: list[str],
+    labels: bool,
+    component: str | None,
 ) -> Drift:
     plan = replace(default_plan(name, "cpu", cores.granted()), decode="fast")
-    with assemble(open_bundle(staging, integrity="full"), plan) as model:
+    with assemble(open_bundle(staging, integrity="full"), plan, components=component) as model:
         rows = model.answer(list(files)).rows
     return drift.measure(rows, expected, labels=labels, names=names)

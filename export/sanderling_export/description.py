@@ -15,6 +15,7 @@ from sanderling.errors import CheckpointError, ExportError
 from sanderling.manifest import (
     Chat,
     ClassificationOutput,
+    ContrastiveOutput,
     EmbeddingOutput,
     GenerationOutput,
     GenerationSettings,
@@ -32,6 +33,8 @@ from sanderling_export.recipe import Module, Pooling
 _NO_LIMIT = 1_000_000
 # What says of a picture what is to be seen in it.
 _CAPTIONERS = ("BlipForConditionalGeneration", "VisionEncoderDecoderModel")
+# Models of two towers: what their config calls them.
+TWO_TOWERS = ("CLIPModel", "SiglipModel", "Siglip2Model")
 # A score from which a label holds, where nothing else is said: as likely as not.
 _HALF = 0.5
 # Fewer numbers than this are not measured unasked.
@@ -58,6 +61,8 @@ class Options:
     image: ImagePreprocessing | None = None
     generation: GenerationSettings | None = None
     chat: Chat | str | None = None
+    templates: tuple[str, ...] = ()
+    temperature: float | None = None
     variants: tuple[str, ...] = ()
 
 
@@ -70,7 +75,7 @@ class Description:
     """
 
     task: Task
-    head: EmbeddingOutput | TokenOutput | SparseOutput | ClassificationOutput | GenerationOutput
+    head: EmbeddingOutput | TokenOutput | SparseOutput | ClassificationOutput | GenerationOutput | ContrastiveOutput
     text: TextPreprocessing | None = None
     tokenizer: bytes | None = None
     image: ImagePreprocessing | None = None
@@ -110,6 +115,8 @@ def task_of(checkpoint: Checkpoint, asked: Task | None) -> Task:
             return "image-classification"
         if generates(name):
             return "image-to-text" if name in _CAPTIONERS else "text-generation"
+    if any(name in TWO_TOWERS for name in names):
+        return "zero-shot-image-classification"
     encoder = any(name.endswith(("Model", "ForMaskedLM", "ForPreTraining")) for name in names)
     if encoder and (folder / "tokenizer_config.json").is_file():
         return "feature-extraction"

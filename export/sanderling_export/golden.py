@@ -22,14 +22,35 @@ FOLDER = "golden"
 _PROMPTED = 4
 
 
-def write(root: Path, build: Path, original: Original, items: Sequence[Any], inputs: Sequence[str]) -> GoldenFiles:
-    """Write `items` (texts, pairs of texts, RGB images) with what the original makes of them; `inputs` are the
-    graph's. Some texts are there with each of the prompts as well."""
+# An original, the items it is shown, and the names of its graph's inputs.
+Shown = tuple[Original, Sequence[Any], Sequence[str]]
+
+
+def write(root: Path, build: Path, shown: Sequence[Shown]) -> GoldenFiles:
+    """Write items (texts, pairs of texts, RGB images) with what their originals make of them.
+
+    Some texts are there with each of the prompts as well. Of a model of several graphs each has items of its own.
+    """
     folder = build / FOLDER
     folder.mkdir()
     prefix = folder.relative_to(root).as_posix()
+    samples: list[GoldenSample] = []
+    tensors: dict[str, Any] = {}
+    for original, items, inputs in shown:
+        found, values = _part(folder, prefix, original, items, inputs)
+        samples += found
+        tensors |= values
+    (folder / "samples.json").write_bytes(msgspec.json.format(msgspec.json.encode(samples), indent=1))
+    (folder / "tensors.safetensors").write_bytes(save(tensors))
+    return GoldenFiles(f"{prefix}/samples.json", f"{prefix}/tensors.safetensors")
+
+
+def _part(
+    folder: Path, prefix: str, original: Original, items: Sequence[Any], inputs: Sequence[str]
+) -> tuple[list[GoldenSample], dict[str, Any]]:
     answers = original.answers(items)
-    samples, tensors = [], {}
+    samples: list[GoldenSample] = []
+    tensors: dict[str, Any] = {}
     for index, item in enumerate(items, 1):
         if isinstance(item, str):
             sample = GoldenSample(f"text-{index}", text=item)
@@ -54,6 +75,4 @@ def write(root: Path, build: Path, original: Original, items: Sequence[Any], inp
                 if name in inputs:
                     tensors[f"{sample.id}.input.{name}"] = np.ascontiguousarray(value)
             tensors[f"{sample.id}.output"] = np.ascontiguousarray(answers[index - 1])
-    (folder / "samples.json").write_bytes(msgspec.json.format(msgspec.json.encode(samples), indent=1))
-    (folder / "tensors.safetensors").write_bytes(save(tensors))
-    return GoldenFiles(f"{prefix}/samples.json", f"{prefix}/tensors.safetensors")
+    return samples, tensors

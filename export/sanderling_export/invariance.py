@@ -37,7 +37,7 @@ _MATES = 8
 _SEED = 20240501
 
 
-def among_mates(root: Path, variant: str, items: Sequence[object]) -> Invariance:
+def among_mates(root: Path, variant: str, items: Sequence[object], component: str | None = None) -> Invariance:
     """Minimum cosine of each input's answer among batch mates to its answer alone, by the runtime's own batches.
 
     Images have no padding; vectors of tokens have that of their mates.
@@ -45,9 +45,9 @@ def among_mates(root: Path, variant: str, items: Sequence[object]) -> Invariance
     bundle = open_bundle(root, integrity="full")
     order = _shuffled(len(items))
     plan = default_plan(variant, "cpu", cores.granted(), batch_invariant=True)
-    with assemble(bundle, plan) as model:
+    with assemble(bundle, plan, components=component) as model:
         alone = model.answer([items[i] for i in order]).rows
-    with assemble(bundle, replace(plan, image_budget=_MATES, token_budget=TOKEN_BUDGET)) as model:
+    with assemble(bundle, replace(plan, image_budget=_MATES, token_budget=TOKEN_BUDGET), components=component) as model:
         groups = [order[start : start + _MATES] for start in range(0, len(order), _MATES)]
         mixed = np.concatenate([model.answer([items[i] for i in group]).rows for group in groups])
     return Invariance(float(cosines(mixed, alone).min()))
@@ -75,6 +75,8 @@ class TextProbe:
         self._head = head
         self._dense = dense
         self._limit = text.max_tokens
+        # A model that sees the padding always sees all of it.
+        self._full = text.max_tokens if text.padding == "max_tokens" else 0
         self._encoder = TextEncoder((root / text.tokenizer).read_bytes(), text, text.tokenizer)
         self._session = Session(root / form.graph, component, threads=cores.granted(), optimized=form.optimized)
 
@@ -88,7 +90,7 @@ class TextProbe:
             mates = order[start : start + _MATES]
             mixed[mates] = self._run([encoded[i] for i in mates])
         padding = {}
-        for extra in _PADDINGS:
+        for extra in () if self._full else _PADDINGS:
             fitting = [i for i, e in enumerate(encoded) if e.length + extra <= self._limit]
             if fitting:
                 padded = np.concatenate([self._run([encoded[i]], extra) for i in fitting])
@@ -97,7 +99,7 @@ class TextProbe:
         return Invariance(float(cosines(mixed, alone).min()), padding)
 
     def _run(self, batch: Sequence[Encoded], extra: int = 0) -> NDArray[np.float32]:
-        length = max(e.length for e in batch) + extra
+        length = self._full or max(e.length for e in batch) + extra
         feeds: dict[str, Any] = self._encoder.pad(batch, self._names, length)
         outputs = self._session.run(feeds)
         if isinstance(self._head, ClassificationOutput):

@@ -29,13 +29,16 @@ from sanderling.manifest import (
 )
 from sanderling.pairs import TextPair
 from sanderling.reasons import first_line
-from sanderling_export import description, features, images, late, sparse, timm_models, tokens, vision_operators
+from sanderling.surroundings import TEXT_ENCODER, VISION_ENCODER
+from sanderling_export import description, features, images, late, sparse, timm_models, tokens, towers, vision_operators
 from sanderling_export.checkpoint import Checkpoint
 from sanderling_export.description import Description, Options
 from sanderling_export.recipe import Module
 
 Array = NDArray[Any]
 _IMAGES_A_RUN = 8
+# What a model of a single graph calls it.
+COMPONENT = "model"
 
 _POOLINGS = {
     "mean": "mean",
@@ -86,6 +89,13 @@ def load(checkpoint: Checkpoint, options: Options) -> Original:
             f"{checkpoint.path} cannot be loaded: {why}. Check that its files are whole, and that "
             "transformers knows its architecture."
         ) from error
+
+
+def parts(source: Original) -> dict[str, Original]:
+    """The originals of each of a bundle's components, by name: of most models the one there is."""
+    if isinstance(source, towers.Towers):
+        return {TEXT_ENCODER: source.text, VISION_ENCODER: source.vision}
+    return {COMPONENT: source}
 
 
 class TextEmbedder:
@@ -486,4 +496,5 @@ _LIBRARIES: dict[Task, Any] = {
     "text-ranking": TextRanker,
     "image-classification": ImageClassifier,
     "image-feature-extraction": features.ImageEmbedder,
+    "zero-shot-image-classification": towers.Towers,
 }

@@ -126,6 +126,8 @@ def _recipe_plan(
         image=recipe.image,
         generation=recipe.generation,
         chat=recipe.chat,
+        templates=recipe.templates,
+        temperature=recipe.temperature,
         variants=asked.variants or tuple(recipe.variants),
     )
     text = references.locate(recipe.license_file, base) if recipe.license_file else found.license_file

@@ -155,6 +155,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     thresholds: dict[str, float] = {}
     long_text: LongText | None = None
     image: ImagePreprocessing | None = None
+    templates: tuple[str, ...] = ()
+    temperature: Annotated[float, Meta(gt=0.0)] | None = None
     default_variant: Name | None = None
     variants: dict[Name, Wanted] = {}
     data: Data = Data()
@@ -211,6 +213,9 @@ def _check(recipe: Recipe, path: Path) -> None:
                 f"{path}: the variant {name!r} is named after no precision; say which it has, "
                 f"as precision: {', '.join(get_args(Precision))}."
             )
+    for template in recipe.templates:
+        if template.count("{}") != 1:
+            raise RecipeError(f"{path}: the template {template!r} needs one {{}}, for the label.")
     prompts = recipe.prompts
     if recipe.default_prompt is not None and prompts is not None and recipe.default_prompt not in prompts:
         known = ", ".join(prompts) or "none"

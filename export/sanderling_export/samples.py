@@ -29,7 +29,7 @@ class Samples:
 
 def gather(known: Description, data: Data, base: Path, own: Path | None) -> Samples:
     """The user's `own` texts or folder of images, else the recipe's, else those every export can use."""
-    if known.task.startswith("image"):
+    if known.image is not None:
         return _images(data, base, own)
     golden = [*texts.GOLDEN, *(texts.GOLDEN_PAIRS if known.takes_pairs else ())]
     pairs = known.text is not None and known.text.pairs

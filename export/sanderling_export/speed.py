@@ -39,9 +39,11 @@ class Ratio:
         )
 
 
-def beside_fp32(root: Path, variants: Sequence[str], items: Sequence[object]) -> dict[str, Ratio]:
+def beside_fp32(
+    root: Path, variants: Sequence[str], items: Sequence[object], component: str | None = None
+) -> dict[str, Ratio]:
     """The speed of each variant but fp32 over `items`, many in a call, preprocessing included; empty without fp32, or
-    with it alone.
+    with it alone. With `component` that one is loaded without the others.
 
     Each round times every variant in turn, so that what else the machine does meets all of them.
     """
@@ -51,7 +53,8 @@ def beside_fp32(root: Path, variants: Sequence[str], items: Sequence[object]) ->
     chosen = list(items[::step][:_INPUTS])
     with ExitStack() as stack:
         models = {
-            name: stack.enter_context(load(root, variant=name, provider="cpu", integrity="full")) for name in variants
+            name: stack.enter_context(load(root, variant=name, provider="cpu", integrity="full", components=component))
+            for name in variants
         }
         for model in models.values():
             _seconds(model, chosen[:4])

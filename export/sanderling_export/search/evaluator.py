@@ -174,7 +174,7 @@ class Bench:
     def _golden(self) -> GoldenFiles:
         with quiet():
             names = [spec.name for spec in self._component.inputs]
-            return golden.write(self._root, self._build, self._source, self._samples.golden[:1], names)
+            return golden.write(self._root, self._build, [(self._source, self._samples.golden[:1], names)])
 
     @cached_property
     def _batches(self) -> list[dict[str, Any]]:
@@ -213,8 +213,7 @@ class Bench:
         draft = assembly.draft(
             self._plan,
             self._source.description,
-            self._component,
-            {_TRIAL: {assembly.FORM: form}},
+            {assembly.COMPONENT: assembly.component(self._component, {_TRIAL: {assembly.FORM: form}})},
             golden_files,
             self._build,
             self._root,

@@ -1,0 +1,79 @@
+"""Tokenizers of two-tower models as tokenizer.json, SigLIP's of SentencePiece among them."""
+
+from __future__ import annotations
+
+import string
+from pathlib import Path
+from typing import Any
+
+from sanderling.errors import CheckpointError
+from sanderling_export import texts, tokens
+
+_COMPARED = 60
+
+
+def load(folder: Path) -> Any:
+    """The tokenizer in transformers. Raises CheckpointError where there is none that can be read."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except (ImportError, ValueError, OSError, AttributeError, TypeError) as error:
+        # Without SentencePiece transformers has no class for SigLIP's: it then says that there is none.
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise CheckpointError(
+            f"{folder} has no tokenizer that transformers can read here: {lines[0][:200].rstrip('.')}. "
+            "SigLIP's needs SentencePiece: pip install sentencepiece"
+        ) from error
+
+
+def tokenizer_json(tokenizer: Any) -> bytes:
+    """The tokenizer's file, without padding and truncation; SigLIP's own is converted, and compared with itself.
+
+    Raises CheckpointError for a tokenizer that cannot be converted, or that gives other tokens then.
+    """
+    if getattr(tokenizer, "is_fast", False) or type(tokenizer).__name__ != "SiglipTokenizer":
+        return tokens.tokenizer_json(tokenizer)
+    made = _converted(tokenizer)
+    for text in (*texts.HARD, *texts.GOLDEN, *texts.corpus(_COMPARED, 0)):
+        expected, found = tokenizer(text)["input_ids"], made.encode(text).ids
+        if expected != found:
+            raise CheckpointError(
+                f"The tokenizer of {type(tokenizer).__name__} gives other tokens as a tokenizer.json, such as for "
+                f"{text[:60]!r}; please report this checkpoint."
+            )
+    return bytes(made.to_str().encode())
+
+
+def _converted(tokenizer: Any) -> Any:
+    """SiglipTokenizer as the tokenizers library has it: text in lower case without punctuation, white space as one
+    blank, then SentencePiece's own normalization and unigrams, and the end of the text."""
+    from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers.convert_slow_tokenizer import import_protobuf
+
+    proto = import_protobuf().ModelProto()
+    proto.ParseFromString(Path(tokenizer.vocab_file).read_bytes())
+    if proto.trainer_spec.model_type != 1:
+        raise CheckpointError("The checkpoint's SentencePiece model is no unigram model; Sanderling converts those.")
+    vocabulary = [(piece.piece, piece.score) for piece in proto.pieces]
+    made = Tokenizer(
+        models.Unigram(vocabulary, proto.trainer_spec.unk_id, byte_fallback=proto.trainer_spec.byte_fallback)
+    )
+    steps: list[Any] = [normalizers.Lowercase()] if tokenizer.do_lower_case else []
+    steps += [
+        normalizers.Replace(Regex(f"[{''.join(f'{chr(92)}{c}' for c in string.punctuation)}]"), ""),
+        normalizers.Replace(Regex(r"\s+"), " "),
+        normalizers.Strip(),
+    ]
+    if proto.normalizer_spec.precompiled_charsmap:
+        steps.append(normalizers.Precompiled(proto.normalizer_spec.precompiled_charsmap))
+    steps.append(normalizers.Replace(Regex(" {2,}"), " "))
+    made.normalizer = normalizers.Sequence(steps)
+    made.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
+    end = tokenizer.eos_token
+    made.post_processor = processors.TemplateProcessing(
+        single=f"$A {end}", pair=f"$A {end} $B {end}", special_tokens=[(end, tokenizer.eos_token_id)]
+    )
+    special = [tokenizer.eos_token, tokenizer.pad_token, tokenizer.unk_token]
+    made.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in dict.fromkeys(special)])
+    return made
