@@ -1,8 +1,9 @@
 """What a fresh process does to be measured: run as a script, it imports Sanderling alone and times itself.
 
-Arguments: `cold` or `memory`, the bundle, the variant, the provider, the threads, the modality. Standard input
-brings the inputs, each led by its length as 8 little-endian bytes. `cold` answers the first input and prints the
-seconds of import, load and answer; `memory` answers each input, then all at once, and prints the peak in bytes.
+Arguments: `cold` or `memory`, the bundle, the variant, the provider, the threads, the modality, the component.
+Standard input brings the inputs, each led by its length as 8 little-endian bytes. `cold` answers the first input and
+prints the seconds of import, load and answer; `memory` answers each input, then all at once, and prints the peak in
+bytes.
 """
 
 import sys
@@ -11,13 +12,13 @@ from typing import Any
 
 
 def main() -> None:
-    mode, path, variant, provider, threads, kind = sys.argv[1:]
+    mode, path, variant, provider, threads, kind, component = sys.argv[1:]
     inputs = _inputs(sys.stdin.buffer.read(), kind)
     begin = perf_counter()
     import sanderling
 
     imported = perf_counter()
-    model: Any = sanderling.load(path, variant=variant, provider=provider, threads=int(threads))
+    model: Any = sanderling.load(path, variant=variant, provider=provider, threads=int(threads), components=component)
     loaded = perf_counter()
     model(inputs[0])
     answered = perf_counter()

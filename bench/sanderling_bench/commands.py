@@ -47,6 +47,10 @@ def bench(
     cold_starts: Annotated[
         int, typer.Option(help="Fresh processes of each variant; 0 leaves out cold start and peak memory.")
     ] = 5,
+    component: Annotated[
+        str | None,
+        typer.Option(help="The component to measure, where a bundle has several that answer by themselves."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record, raw samples and all, as JSON.")] = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write the record to this file.", show_default=False)
@@ -80,8 +84,9 @@ def bench(
         rounds=rounds,
         samples=samples,
         cold_starts=cold_starts,
+        component=component,
     )
-    given = inputs_for(opened, inputs or ())
+    given = inputs_for(opened, inputs or (), component)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = stderr()
     with ProgressBar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

@@ -18,6 +18,7 @@ from sanderling.loading import choose_variant, load
 from sanderling.manifest import ClassificationOutput
 from sanderling.model import Model
 from sanderling.prompts import choose
+from sanderling.tasks.dual_encoder import DualEncoder
 from sanderling.verification import cosines
 from sanderling_bench import bootstrap, shapes
 from sanderling_bench import evaluation_record as record
@@ -168,6 +169,9 @@ def _answer(
         places = [case.line for case in chunk for _ in case.inputs]
         answers, lost = answer(models, data.path, places, inputs, plan.prompt)
         for name, vectors in answers.items():
+            if isinstance(data, Labelled) and data.free_labels:
+                found[name] += _zero_shot(models[name], vectors, data.free_labels)
+                continue
             figures = (
                 vectors[:, data.target].tolist() if isinstance(data, LabelledTable) and kind == "regression" else None
             )
@@ -180,6 +184,13 @@ def _answer(
         watch("answering", len(lines), total)
     described = Data(kind, (file,), data.columns(), len(lines), tuple(lines), cut)
     return _Answered(described, {"truth": tuple(truth)}, {name: {"answer": tuple(f)} for name, f in found.items()})
+
+
+def _zero_shot(model: Model, vectors: NDArray[np.float32], labels: tuple[str, ...]) -> list[float]:
+    """The number of the label whose vector is nearest to each image's."""
+    assert isinstance(model, DualEncoder)  # of whom else are labels free
+    figures: list[float] = (vectors @ model.label_vectors(labels).T).argmax(axis=1).tolist()
+    return figures
 
 
 def _figures(bundle: Bundle, kind: Kind, rows: NDArray[np.float32], width: int) -> list[float]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sanderling import components
 from sanderling.bundle import Bundle
 from sanderling.errors import BenchError
 from sanderling.golden import read_golden
@@ -48,16 +49,15 @@ class Inputs:
         return digest.hexdigest()
 
 
-def inputs_for(bundle: Bundle, given: Sequence[Path] = ()) -> Inputs:
-    """The files and folders `given`, or the default inputs of the bundle's modality.
+def inputs_for(bundle: Bundle, given: Sequence[Path] = (), component: str | None = None) -> Inputs:
+    """The files and folders `given`, or the default inputs of the bundle's modality (or of one `component`'s).
 
     Texts come one a line from text files. Raises BenchError: nothing there that this bundle takes.
     """
     if bundle.manifest.preprocessing.tabular is not None or bundle.manifest.preprocessing.series is not None:
         return _numbers_for(bundle, given)
-    if len(bundle.manifest.components) > 1:
-        raise BenchError(f"bench takes models of one graph; {bundle.manifest.task} is not measured yet.")
-    modality: Modality = "text" if bundle.manifest.preprocessing.text is not None else "image"
+    name = measured_component(bundle, component)
+    modality: Modality = "text" if components.modality(bundle.manifest, name) == "text" else "image"
     if given:
         items = _texts_of(given) if modality == "text" else _images_of(given)
         return Inputs(modality, items, ", ".join(map(str, given)))
@@ -67,6 +67,19 @@ def inputs_for(bundle: Bundle, given: Sequence[Path] = ()) -> Inputs:
     if not images:
         raise BenchError("The bundle has no golden images to measure it on. Name some with: --input FOLDER")
     return Inputs("image", images, "the bundle's golden samples")
+
+
+def measured_component(bundle: Bundle, asked: str | None) -> str:
+    """The one component that is measured. Raises BenchError where there are several and none of them is asked for, or
+    where they answer only together."""
+    there = list(bundle.manifest.components)
+    if len(there) > 1 and len(components.apart(bundle)) == 1:
+        raise BenchError(f"bench takes models of one graph; {bundle.manifest.task} is not measured yet.")
+    if asked is None and len(there) > 1:
+        raise BenchError(
+            f"{bundle.manifest.name} has {', '.join(there)}, which are measured one at a time: --component {there[0]}"
+        )
+    return components.choose(bundle, asked)[0]
 
 
 def standard_texts(count: int) -> tuple[str, ...]:

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from sanderling import components
 from sanderling.bundle import Bundle
+from sanderling.components import joins
 from sanderling.errors import EvalError
 from sanderling.manifest import (
     ClassificationOutput,
@@ -19,6 +21,7 @@ from sanderling.manifest import (
     SparseOutput,
     TokenOutput,
 )
+from sanderling.tasks.zero_shot import MAX_LABELS
 from sanderling_bench.datasets import SUFFIXES, Row, names_of, number, pick, rows
 from sanderling_bench.metrics import Kind
 
@@ -47,12 +50,14 @@ class Case:
 
 def kind_of(bundle: Bundle, data: Path) -> Kind:
     """What the data is for: a folder is for retrieval, a file for what the bundle answers with."""
+    if joins(bundle.manifest):
+        return "retrieval" if data.is_dir() else "classification"
     if len(bundle.manifest.components) > 1:
         raise EvalError(
             f"eval takes models of one graph; {bundle.manifest.name} is for {bundle.manifest.task}. "
             "The drift of its graphs is shown by: sanderling inspect --drift"
         )
-    head = bundle.manifest.postprocessing
+    head = components.head(bundle.manifest, next(iter(bundle.manifest.components)))
     if isinstance(head, ForecastOutput):
         return "forecast"
     if isinstance(head, RegressionOutput):
@@ -76,7 +81,9 @@ def kind_of(bundle: Bundle, data: Path) -> Kind:
 
 
 def modality_of(bundle: Bundle) -> str:
-    """What the bundle's models take: "text" or "image"."""
+    """What the bundle's models take: "text" or "image"; those that join both decide images."""
+    if joins(bundle.manifest):
+        return "image"
     return "text" if bundle.manifest.preprocessing.text is not None else "image"
 
 
@@ -97,6 +104,9 @@ class Labelled:
         self._labels = None
         if kind == "classification" and isinstance(head, ClassificationOutput):
             self._labels = LabelNumbers(head.labels)
+        # What a model decides among whose labels are free: those of the data.
+        self.free_labels: tuple[str, ...] = ()
+        self._joins = joins(bundle.manifest)
 
     def columns(self) -> dict[str, str]:
         """The column of each role, as the first row has them."""
@@ -118,7 +128,21 @@ class Labelled:
                 f"{self.path} has no column for {' and '.join(missing)}; it has {met[:300]}. {self._wanted()} "
                 f"Tell other names with: --column {missing[0]}=NAME"
             )
+        if self._joins:
+            self.free_labels = self._found_labels()
+            self._labels = LabelNumbers(self.free_labels)
         return sum(1 for _ in self._cases())
+
+    def _found_labels(self) -> tuple[str, ...]:
+        """The labels that occur, in alphabetical order."""
+        found: set[str] = set()
+        for row in rows(self.path):
+            found.add(pick(self.path, row, self._truth, self._roles[self._truth]))
+            if len(found) > MAX_LABELS:
+                raise EvalError(f"{self.path} has more than {MAX_LABELS:,} labels; fewer were expected.")
+        if len(found) < 2:
+            raise EvalError(f"{self.path} has one label alone ({next(iter(found))[:60]!r}); deciding needs at least 2.")
+        return tuple(sorted(found))
 
     def cases(self, count: int, limit: int | None, seed: int) -> Iterator[Case]:
         """The cases of all `count` rows, or of `limit` of them drawn with the seed, in the order of the file."""
@@ -144,24 +168,29 @@ class Labelled:
             inputs = tuple(self._input(row, role) for role in self._inputs)
             yield Case(row.line, inputs, self._truth_of(row))
 
-    def _input(self, row: Row, role: str) -> str:
+    def _input(self, row: Row, role: str) -> str | Path:
         cell = pick(self.path, row, role, self._roles[role])
-        if not self._images:
-            return cell
-        # Relative to the file that names it, so that a folder of data can be moved.
-        try:
-            image = self.path.parent / cell
-            if image.is_file():
-                return str(image)
-        except (OSError, ValueError):  # too long for a path, or with a NUL
-            pass
-        raise EvalError(f"{self.path}, line {row.line}: there is no image {cell[:200]!r} in {self.path.parent}.")
+        return image_file(self.path, row, cell) if self._images else cell
 
     def _truth_of(self, row: Row) -> float:
         if self._labels is None:
             return number(self.path, row, self._truth, self._roles[self._truth])
         cell = pick(self.path, row, self._truth, self._roles[self._truth])
         return self._labels.of(self.path, row, cell)
+
+
+def image_file(path: Path, row: Row, cell: str) -> Path:
+    """The image that a cell names, relative to the file that it stands in, so that a folder of data can be moved.
+
+    Raises EvalError where there is none.
+    """
+    try:
+        image = path.parent / cell
+        if image.is_file():
+            return image
+    except (OSError, ValueError):  # too long for a path, or with a NUL
+        pass
+    raise EvalError(f"{path}, line {row.line}: there is no image {cell[:200]!r} in {path.parent}.")
 
 
 class LabelNumbers:

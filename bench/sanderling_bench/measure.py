@@ -18,7 +18,7 @@ from sanderling.providers import CPU
 from sanderling.results import TextReport, Timing
 from sanderling.verification import cosines
 from sanderling_bench import flops, record
-from sanderling_bench.inputs import Inputs
+from sanderling_bench.inputs import Inputs, measured_component
 from sanderling_bench.machine import this_machine
 from sanderling_bench.metal import measure_metal
 from sanderling_bench.process import Child
@@ -41,7 +41,8 @@ class Plan:
 
     Before it is timed in a round, a variant answers `warmup` single inputs that are not counted, so that what the
     variant before it left in the caches is gone; before all rounds it answers every input once. `cold_starts` of 0
-    leaves the fresh processes out, and with them the peak memory.
+    leaves the fresh processes out, and with them the peak memory. `component` is the one to measure, of a bundle whose
+    components answer by themselves.
     """
 
     variants: tuple[str, ...] = ()
@@ -53,6 +54,7 @@ class Plan:
     warmup: int = 3
     cold_starts: int = 5
     seed: int = SEED
+    component: str | None = None
 
 
 def measure(bundle: Bundle, inputs: Inputs, plan: Plan, progress: Progress | None = None) -> Record:
@@ -63,10 +65,19 @@ def measure(bundle: Bundle, inputs: Inputs, plan: Plan, progress: Progress | Non
     """
     _check(plan)
     variants = _variants(bundle, plan.variants)
+    component = measured_component(bundle, plan.component)
     with ExitStack() as stack:
         names = [*variants, *([REFERENCE] if REFERENCE in bundle.manifest.variants else [])]
         models = {
-            name: stack.enter_context(load(bundle.path, variant=name, provider=plan.provider, threads=plan.threads))
+            name: stack.enter_context(
+                load(
+                    bundle.path,
+                    variant=name,
+                    provider=plan.provider,
+                    threads=plan.threads,
+                    components=component,
+                )
+            )
             for name in dict.fromkeys(names)
         }
         threads = models[variants[0]].threads
@@ -76,13 +87,13 @@ def measure(bundle: Bundle, inputs: Inputs, plan: Plan, progress: Progress | Non
         streams = _streams(measured, inputs, plan, steps)
         batches = _batches(measured, inputs, plan, steps)
         metal = measure_metal(threads) if plan.provider == CPU else None
-        works = {name: _work(models[name], inputs) if metal else {} for name in variants}
+        works = {name: _work(models[name], inputs, component) if metal else {} for name in variants}
         none: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
         runs = {
             name: none if plan.provider == CPU else measure_residence(models[name], inputs.items, plan.rounds)
             for name in variants
         }
-    children = {name: Child(bundle.path, name, plan.provider, threads) for name in variants}
+    children = {name: Child(bundle.path, name, plan.provider, threads, component) for name in variants}
     cold, peaks = _processes(children, inputs, plan, steps)
     samples = {
         name: Samples(
@@ -98,7 +109,7 @@ def measure(bundle: Bundle, inputs: Inputs, plan: Plan, progress: Progress | Non
         )
         for name in variants
     }
-    sizes = {name: variant_size(bundle, name) for name in variants}
+    sizes = {name: variant_size(bundle, name, component) for name in variants}
     return Record(
         format=record.FORMAT,
         version=record.VERSION,
@@ -206,10 +217,12 @@ def _drift(answers: Answers, reference: Answers | None, bundle: Bundle) -> dict[
     return found
 
 
-def _work(model: Model, inputs: Inputs) -> dict[str, Any]:
+def _work(model: Model, inputs: Inputs, component: str) -> dict[str, Any]:
     """The arithmetic of each input alone, in the graph that answers."""
-    (component,) = model.bundle.manifest.components.values()
-    graph = model.bundle.path / component.variants[model.variant].forms[model.plan.form].graph
+    graph = (
+        model.bundle.path
+        / model.bundle.manifest.components[component].variants[model.variant].forms[model.plan.form].graph
+    )
     prepared = model.front.prepare(list(inputs.items), None)
     counted = flops.count(graph, [model.front.feeds([one])[0] for one in prepared])
     return {
@@ -253,4 +266,5 @@ def _settings(plan: Plan, variants: tuple[str, ...], threads: int, inputs: Input
         inputs_digest=inputs.digest,
         inputs_from=inputs.source,
         seed=plan.seed,
+        component=plan.component,
     )

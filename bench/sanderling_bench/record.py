@@ -46,6 +46,7 @@ class Settings(Struct, frozen=True):
     inputs_digest: str
     inputs_from: str
     seed: int
+    component: str | None = None
 
 
 class Stages(Struct, frozen=True):

@@ -8,19 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sanderling import components
 from sanderling.bundle import Bundle
+from sanderling.components import joins
 from sanderling.errors import EvalError
 from sanderling.manifest import EmbeddingOutput, SparseOutput
 from sanderling.model import Model
 from sanderling.pairs import TextPair
 from sanderling.results import TextReport
 from sanderling_bench.answering import answer, chunks
-from sanderling_bench.datasets import SUFFIXES, names_of, number, pick, rows
-from sanderling_bench.labelled import modality_of, sample
+from sanderling_bench.datasets import SUFFIXES, Row, names_of, number, pick, rows
+from sanderling_bench.labelled import image_file, modality_of, sample
 from sanderling_bench.metrics import NDCG_DEPTH, RECALL_DEPTHS
 from sanderling_bench.shapes import Shape
 
@@ -33,6 +36,7 @@ _QUERY_ID = ("query-id", "query_id", "query")
 _DOCUMENT_ID = ("corpus-id", "corpus_id", "document")
 _RELEVANCE = ("score", "relevance")
 _TEXT = ("text",)
+_IMAGE = ("image", "path")
 
 Watch = Callable[[str, int, int], None]
 
@@ -51,14 +55,15 @@ class Retrieval:
     """A folder of queries, documents and judgements, read and checked."""
 
     def __init__(self, bundle: Bundle, folder: Path, given: Mapping[str, str]) -> None:
-        if modality_of(bundle) != "text":
+        self._joins = joins(bundle.manifest)
+        if modality_of(bundle) != "text" and not self._joins:
             raise EvalError(f"{folder} is a folder, for retrieval of texts; {bundle.manifest.name} takes images.")
-        head = bundle.manifest.postprocessing
+        head = components.head(bundle.manifest, next(iter(bundle.manifest.components)))
         # kind_of() has said that it is one of those; a cross-encoder has no vectors, but a score for each pair.
         self._dimension = head.dimension if isinstance(head, EmbeddingOutput | SparseOutput) else 0
         # Sparse vectors are compared by their dot product, others by their cosine.
         self._lengths = not isinstance(head, SparseOutput)
-        self._roles = names_of({"text": _TEXT}, given)
+        self._roles = names_of({"text": _TEXT, **({"image": _IMAGE} if self._joins else {})}, given)
         self.queries, self.corpus = _file(folder, "queries"), _file(folder, "corpus")
         self.qrels = _file(folder, "qrels", "qrels/test")
         query_numbers, self._documents = self._ids(self.queries), self._ids(self.corpus)
@@ -146,7 +151,7 @@ class Retrieval:
         found: dict[str, int] = {}
         for row in rows(path):
             key = pick(path, row, "id", _ID)
-            pick(path, row, "text", self._roles["text"])
+            self._content(path, row)
             if key in found:
                 raise EvalError(f"{path}, line {row.line}: the id {key[:60]!r} was there before; ids are unique.")
             found[key] = len(found)
@@ -218,13 +223,19 @@ class Retrieval:
             raise EvalError(f"{path} was changed while it was read. Evaluate again.")
         return vectors, cut
 
-    def _texts(self, path: Path, wanted: Container[int] | None) -> Iterator[tuple[int, str]]:
+    def _texts(self, path: Path, wanted: Container[int] | None) -> Iterator[tuple[int, Any]]:
         for index, row in enumerate(rows(path)):
             if wanted is None or index in wanted:
-                text = pick(path, row, "text", self._roles["text"])
-                title = row.cells.get("title", "")
-                # As BEIR does: what a document is called is part of what is found.
-                yield row.line, f"{title} {text}" if title else text
+                yield row.line, self._content(path, row)
+
+    def _content(self, path: Path, row: Row) -> str | Path:
+        """A row's text, or of a model that joins texts and images the image that it names instead."""
+        if self._joins and any(name in row.cells for name in self._roles["image"]):
+            return image_file(path, row, pick(path, row, "image", self._roles["image"]))
+        text = pick(path, row, "text", self._roles["text"])
+        title = row.cells.get("title", "")
+        # As BEIR does: what a document is called is part of what is found.
+        return f"{title} {text}" if title else text
 
 
 def rank_one(similar: NDArray[np.float32], relevance: Mapping[int, float]) -> dict[str, float]:

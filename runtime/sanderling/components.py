@@ -9,7 +9,7 @@ from sanderling.errors import BundleError
 from sanderling.manifest import Component, Manifest
 from sanderling.surroundings import TEXT_ENCODER, VISION_ENCODER, head, modality
 
-__all__ = ["TEXT_ENCODER", "VISION_ENCODER", "apart", "choose", "forms", "head", "modality", "only", "seeing"]
+__all__ = ["TEXT_ENCODER", "VISION_ENCODER", "apart", "choose", "forms", "head", "joins", "modality", "only", "seeing"]
 
 # Tasks whose components answer by themselves: any of them may be loaded without the others.
 _APART = frozenset({"zero-shot-image-classification"})
@@ -58,6 +58,11 @@ def forms(bundle: Bundle, variant: str, names: Sequence[str] | None = None) -> t
     found = [bundle.manifest.components[name] for name in (names or bundle.manifest.components)]
     first, *others = found
     return tuple(f for f in first.variants[variant].forms if all(f in c.variants[variant].forms for c in others))
+
+
+def joins(manifest: Manifest) -> bool:
+    """Whether a bundle has both towers of a model that joins texts and images."""
+    return {TEXT_ENCODER, VISION_ENCODER} <= set(manifest.components) and manifest.task in _APART
 
 
 def seeing(manifest: Manifest) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from sanderling import precisions
 from sanderling.commands import numbers, pictures
 from sanderling.errors import InputError
 from sanderling.pairs import TextPair
+from sanderling.tasks.dual_encoder import DualEncoder
 from sanderling.tasks.feature_extraction import EmbeddingModel
 from sanderling.tasks.sparse import SparseModel
 
@@ -33,13 +34,13 @@ class VectorOptions:
         given = {"--prompt": self.prompt, "--dimensions": self.dimensions, "--normalize": self.normalize}
         named = [option for option, value in given.items() if value is not None]
         named += ["--precision"] if self.precision != "float32" else []
-        if named and model.family != "embedding":
+        if named and not isinstance(model, EmbeddingModel | SparseModel):
             raise InputError(f"{named[0]} goes with embedding models; {model.name} is for {model.task}.")
         if isinstance(model, EmbeddingModel):
             precisions.check(self.precision, model.reshaped(self.dimensions, self.normalize).dimension)
         elif named and named != ["--prompt"]:
             raise InputError(f"{named[-1]} goes with models of one dense vector an input, which {model.name} is not.")
-        if model.family == "embedding":
+        if isinstance(model, EmbeddingModel | SparseModel):
             model.front.prepare([], self.prompt)  # an unknown prompt is one for every input
 
 
@@ -60,7 +61,7 @@ class Ask:
         level: float | None = None,
         query: str | None = None,
     ) -> None:
-        classifies = model.family != "embedding"
+        classifies = not isinstance(model, EmbeddingModel | SparseModel)
         if model.task == pictures.TASK:
             others = {"horizon": horizon, "level": level, "template": template, "multi_label": multi_label}
             pictures.refuse(model, prompt=vectors.prompt, pair=pair, labels=labels, long_text=long_text, **others)
@@ -82,12 +83,19 @@ class Ask:
             raise InputError(f"--long-text and --labels go with texts; {model.name} is for {model.task}.")
         self._pair, self._query = pair, query
         call: Any = model
-        if labels is not None:
+        if isinstance(model, DualEncoder):
+            if labels is None or multi_label:
+                raise InputError(
+                    f"{model.name} decides images among --labels, by {model.activation}; leave the rest out."
+                )
+            settings: dict[str, Any] = {"labels": labels, "templates": template, "top_k": top_k}
+            model.label_vectors(labels, templates=template)  # what is wrong with a label is so for every input
+        elif labels is not None:
             from sanderling.tasks.zero_shot import ZeroShotClassifier
 
             call = ZeroShotClassifier(model, template=template)
             call([], labels)  # what is wrong with a label is wrong with it for every input
-            settings: dict[str, Any] = {"labels": labels, "multi_label": multi_label, "top_k": top_k}
+            settings = {"labels": labels, "multi_label": multi_label, "top_k": top_k}
         elif ahead is not None:
             settings = ahead
         elif model.task == pictures.TASK:

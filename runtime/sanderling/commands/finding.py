@@ -9,7 +9,9 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from sanderling.bundle import open_bundle
 from sanderling.commands.console import plain, print_json, stdout
+from sanderling.components import VISION_ENCODER, joins
 from sanderling.errors import InputError
 from sanderling.index.filters import Filter
 from sanderling.index.folder import file_of, piece_id
@@ -27,9 +29,15 @@ _PIECES, _LEAST_FILES = 8, 10
 _WHOLE = 0.3
 
 
-def embedding_model(bundle: str | Path, variant: str | None, threads: int | None = None) -> EmbeddingModel:
-    """The model that embeds what goes into an index, or a query. Raises InputError for a model of another task."""
-    model = load(bundle, variant=variant, threads=threads)
+def embedding_model(
+    bundle: str | Path, variant: str | None, threads: int | None = None, *, tower: str = VISION_ENCODER
+) -> EmbeddingModel:
+    """The model that embeds what goes into an index, or a query. Raises InputError for a model of another task.
+
+    Of one that joins texts and images it is the `tower` of the two: an index is of images, a query may be a text.
+    """
+    chosen = tower if joins(open_bundle(bundle).manifest) else None
+    model = load(bundle, variant=variant, threads=threads, components=chosen)
     if not isinstance(model, EmbeddingModel):
         model.close()
         raise InputError(f"{bundle} is a model for {model.task}; one for feature-extraction embeds.")

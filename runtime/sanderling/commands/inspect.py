@@ -14,6 +14,7 @@ from sanderling.commands.drift import show_drift, variant_size
 from sanderling.counts import counted, megabytes
 from sanderling.manifest import (
     ClassificationOutput,
+    ContrastiveOutput,
     EmbeddingOutput,
     FaceOutput,
     ForecastOutput,
@@ -92,6 +93,18 @@ def _facts(bundle: Bundle) -> Table:
         table.add_row("output", f"{head.horizon:,} values ahead, intervals {', '.join(covered) or 'not measured'}")
     elif isinstance(head, GenerationOutput):
         table.add_row("output", _generation(head))
+    elif isinstance(head, ContrastiveOutput):
+        words = ", ".join(repr(template) for template in head.templates[:3]) + (
+            ", …" if len(head.templates) > 3 else ""
+        )
+        bias = f" {head.logit_bias:+.3f}" if head.logit_bias else ""
+        table.add_row("output", f"{head.image.dimension} numbers of texts and of images, in one space")
+        table.add_row(
+            "scores",
+            f"{head.activation} of {head.logit_scale:.3f} x cosine{bias}, temperature {head.temperature:g}; labels as "
+            f"{plain(words)}",
+        )
+        table.add_row("space", (manifest.space or "")[:16])
     elif isinstance(head, FaceOutput):
         for line in _faces(head):
             table.add_row(*line)

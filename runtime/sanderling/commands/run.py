@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from sanderling.bundle import open_bundle
 from sanderling.commands import generating, numbers, pictures
 from sanderling.commands.asking import Ask, VectorOptions
 from sanderling.commands.console import clean, plain, print_json, stderr, stdout
 from sanderling.commands.generating import GenerationAsk
+from sanderling.components import TEXT_ENCODER, VISION_ENCODER, joins
 from sanderling.counts import counted
 from sanderling.errors import InputError, SanderlingError, TextError
 from sanderling.faces import Faces
@@ -122,7 +124,8 @@ def run(
     """Answer inputs with a bundle."""
     # load() says which words it knows.
     chosen: Any = decode
-    with load(bundle, variant=variant, provider=provider, threads=threads, decode=chosen) as model:
+    tower = _tower(bundle, labels, text)
+    with load(bundle, variant=variant, provider=provider, threads=threads, decode=chosen, components=tower) as model:
         generation = GenerationAsk(
             max_new_tokens, num_beams, sample, temperature, top_p, seed, tuple(stop or ())
         )  # fmt: skip
@@ -163,6 +166,14 @@ def run(
             stderr().print(f"{failed} input(s) failed.", style="red")
     if failed:
         raise typer.Exit(1)
+
+
+def _tower(bundle: Path, labels: str | None, texts: list[str] | None) -> str | None:
+    """Of a model that joins texts and images the tower that answers, where both are not needed: without labels it
+    embeds texts that are said to be such, else images."""
+    if labels is not None or not joins(open_bundle(bundle).manifest):
+        return None
+    return TEXT_ENCODER if texts else VISION_ENCODER
 
 
 def _listed(labels: str | None) -> tuple[str, ...] | None:

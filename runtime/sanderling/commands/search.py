@@ -9,9 +9,13 @@ import typer
 
 from sanderling.commands import finding
 from sanderling.commands.console import stderr
+from sanderling.components import TEXT_ENCODER, VISION_ENCODER
 from sanderling.errors import InputError
+from sanderling.index import reading
 from sanderling.index.index import Index
 from sanderling.prompts import prompt_for
+
+_TOWERS = {"text": TEXT_ENCODER, "image": VISION_ENCODER}
 
 
 def register(app: typer.Typer) -> None:
@@ -29,6 +33,15 @@ def search(
     kind: Annotated[
         str | None, typer.Option(help="Only files of this kind: text, html, pdf or image.", show_default=False)
     ] = None,
+    modality: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            help="What the query is, for a model that joins texts and images: text or image. Default: image where it "
+            "is the file of one.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, one a file, best first.")] = False,
 ) -> None:
     """Find the files that are most like a query, offline."""
@@ -37,9 +50,27 @@ def search(
         if where is None:
             raise InputError(f"{index} does not say which bundle it was made with; name it with -m BUNDLE.")
         variant = opened.about.get("variant") if bundle is None else None
-        with finding.embedding_model(where, variant) as model:
+        with finding.embedding_model(where, variant, tower=_tower(query, modality)) as model:
+            if modality is not None and modality != model.modality:
+                raise InputError(f"--as is {modality}; {model.name} takes {model.modality}s.")
             answer = model(query, prompt=prompt_for(model, "query"))
         hits = finding.find(opened, answer, top_k, None if kind is None else {"kind": kind})
     if not hits:
         stderr().print("note: nothing was found.")
     finding.show(hits, as_json=as_json)
+
+
+def _tower(query: str, modality: str | None) -> str:
+    """Which tower a query is for, of a model that has two."""
+    if modality is None:
+        modality = "image" if _is_image(query) else "text"
+    if modality not in _TOWERS:
+        raise InputError(f"--as is {modality!r}; text or image was expected.")
+    return _TOWERS[modality]
+
+
+def _is_image(query: str) -> bool:
+    try:
+        return Path(query).is_file() and reading.kind(Path(query)) == "image"
+    except (OSError, ValueError):  # too long for a path, or with a NUL: a text
+        return False
