@@ -33,7 +33,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def called(*arguments: Any, code: int = 0) -> str:
     done = CliRunner().invoke(build_app(), [str(argument) for argument in arguments])
     assert done.exit_code == code, done.output
-    return done.output
+    return done.stdout
 
 
 def test_run_decides_among_labels_and_embeds_without(bundle: Path, pictures: Path) -> None:
