@@ -16,7 +16,7 @@ pytest.importorskip("sklearn.metrics")
 from sanderling import open_bundle
 from sanderling.errors import BenchError, EvalError
 from sanderling_bench.evaluation import EvalPlan, evaluate
-from sanderling_bench.evaluation_record import EvalRecord  # noqa: E402
+from sanderling_bench.evaluation_record import EvalRecord
 from sanderling_bench.inputs import inputs_for
 from sanderling_bench.measure import Plan, measure
 
