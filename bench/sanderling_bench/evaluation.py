@@ -170,7 +170,7 @@ def _answer(
         answers, lost = answer(models, data.path, places, inputs, plan.prompt)
         for name, vectors in answers.items():
             if isinstance(data, Labelled) and data.free_labels:
-                found[name] += _zero_shot(models[name], vectors, data.free_labels)
+                found.setdefault(name, []).extend(_zero_shot(models[name], vectors, data.free_labels))
                 continue
             figures = (
                 vectors[:, data.target].tolist() if isinstance(data, LabelledTable) and kind == "regression" else None

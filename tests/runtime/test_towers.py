@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import tiny_bundles
 import tiny_towers
+from PIL import Image
 from tiny_bundles import PICTURE, TEXTS
 
 import sanderling
@@ -316,3 +319,18 @@ def test_a_bundle_may_have_one_tower_alone(bundle: Path, tmp_path: Path) -> None
     assert sanderling.verify(target).held
     with pytest.raises(BundleError, match="no component 'decoder'"):
         trim(bundle, ["fp32"], tmp_path / "other", components=["decoder"])
+
+
+def test_the_examples_of_the_docs_run(
+    bundle: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (root / "docs" / "multimodal.md").read_text("utf-8")
+    shutil.copytree(bundle, tmp_path / "models" / "bundles" / "clip")
+    Image.fromarray(PICTURE).save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    examples = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert len(examples) == 5
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    for example in examples:
+        exec(compile(example, "multimodal.md", "exec"), namespace)
+    assert "photo.jpg" in capsys.readouterr().out
