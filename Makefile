@@ -34,7 +34,9 @@ lint: $(READY)
 models: $(READY)
 	$(BIN)/python models/build.py
 
+# Bulk embedding is checked on Ray's local cluster; tests do without it.
 acceptance: $(READY)
+	$(BIN)/python -m pip install --quiet -e ".[ray]"
 	$(BIN)/python models/build.py
 	$(BIN)/python tests/acceptance/run.py
 

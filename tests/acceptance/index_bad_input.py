@@ -306,4 +306,6 @@ def _counts(report: dict[str, object]) -> str:
 
 
 def _row(what: str, held: bool, met: list[str]) -> Row:
-    return true(what, held, "held" if held else "not so", "held", spread="; ".join(said[:140] for said in met))
+    return true(
+        what, held, "held" if held else "not so", "held", spread=met[-1][-200:] if held else "; ".join(met)[:900]
+    )

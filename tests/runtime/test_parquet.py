@@ -126,9 +126,16 @@ def test_a_part_is_known_again_by_its_content_and_how_it_was_made(
     assert carried_out(parts, model, how) == [True, False, True]
     assert Path(parts[1].target).read_bytes() == before
     assert set(parquet.standing(tmp_path / "out")) == {Path(part.target) for part in parts}
-    parquet.check_space(parquet.standing(tmp_path / "out"), model.space, tmp_path / "out")
+
+
+def test_a_folder_of_other_vectors_is_refused(source: Path, tmp_path: Path, model: EmbeddingModel) -> None:
+    out = tmp_path / "out"
+    carried_out(parquet.parts(source, out, "text", 4), model, How("text"))
+    parquet.check(parquet.standing(out), model.space, source, out)
     with pytest.raises(SpaceError, match="has vectors of the embedding space 5555555555555555"):
-        parquet.check_space(parquet.standing(tmp_path / "out"), "b" * 64, tmp_path / "out")
+        parquet.check(parquet.standing(out), "b" * 64, source, out)
+    with pytest.raises(InputError, match=r"out has the vectors of .*source, not of .*other\. Choose another folder"):
+        parquet.check(parquet.standing(out), model.space, tmp_path / "other", out)
 
 
 def test_a_part_that_cannot_be_written_leaves_nothing(

@@ -46,12 +46,16 @@ class How(Struct, frozen=True):
 
 
 class Part(Struct, frozen=True):
-    """`rows` rows of the file `source`, from the row `first` on (from 0), and the file that they become."""
+    """`rows` rows of the file `source`, from the row `first` on (from 0), and the file that they become.
+
+    `origin` is the file or folder that was to be embedded.
+    """
 
     source: str
     first: int
     rows: int
     target: str
+    origin: str
 
 
 class Made(Struct, frozen=True):
@@ -61,6 +65,7 @@ class Made(Struct, frozen=True):
     """
 
     key: str
+    origin: str
     space: str
     bundle: str
     variant: str
@@ -83,7 +88,7 @@ def parts(source: Path, target: Path, column: str, rows: int) -> list[Part]:
             count = file.metadata.num_rows
         for first in range(0, count, rows):
             made = target / name.with_name(f"{name.stem}-{first:010}.parquet")
-            found.append(Part(str(path), first, min(rows, count - first), str(made)))
+            found.append(Part(str(path), first, min(rows, count - first), str(made), str(source.resolve())))
     return found
 
 
@@ -106,14 +111,18 @@ def made(path: Path) -> Made | None:
         return None
 
 
-def check_space(parts: dict[Path, Made], space: str, target: Path) -> None:
-    """Raises SpaceError where a folder has vectors of another space."""
-    other = next((path for path, of in parts.items() if of.space != space), None)
-    if other is not None:
-        raise SpaceError(
-            f"{target} has vectors of the embedding space {parts[other].space[:16]} ({other.name}), the bundle makes "
-            f"those of {space[:16]}; cosines between them mean nothing. Choose another folder, or remove this one."
-        )
+def check(parts: dict[Path, Made], space: str, origin: Path, target: Path) -> None:
+    """Raises SpaceError where a folder has vectors of another space, InputError where it has those of other texts."""
+    for path, of in parts.items():
+        if of.space != space:
+            raise SpaceError(
+                f"{target} has vectors of the embedding space {of.space[:16]} ({path.name}), the bundle makes those of "
+                f"{space[:16]}; cosines between them mean nothing. Choose another folder, or remove this one."
+            )
+        if of.origin != str(origin.resolve()):
+            raise InputError(
+                f"{target} has the vectors of {of.origin}, not of {origin.resolve()}. Choose another folder."
+            )
 
 
 def carry_out(part: Part, model: EmbeddingModel, how: How) -> tuple[Made, bool]:
@@ -132,6 +141,7 @@ def carry_out(part: Part, model: EmbeddingModel, how: How) -> tuple[Made, bool]:
     cut = sum((a or 0) + (b or 0) > 0 for a, b in zip(lost.to_pylist(), unread.to_pylist(), strict=True))
     said = Made(
         key,
+        part.origin,
         model.space,
         model.bundle.digest,
         model.variant,

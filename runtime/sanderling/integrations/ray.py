@@ -121,8 +121,9 @@ def embed_parquet(
     worker ends, Ray starts another, which makes its part again. Connects to the cluster of RAY_ADDRESS, or starts one
     of this machine and ends it again; source, target and bundle must be the same folders on every machine.
 
-    Raises what `sanderling.load` raises; InputError: no Parquet file, or one without that column; SpaceError: `target`
-    has vectors of another space; StorageError: it cannot be written, or another run is writing it.
+    Raises what `sanderling.load` raises; InputError: no Parquet file, one without that column, or a `target` that has
+    the vectors of another source; SpaceError: it has vectors of another space; StorageError: it cannot be written, or
+    another run is writing it.
     """
     folder = Path(target)
     job = _job(bundle, column, threads, prompt, variant, dimensions, precision)
@@ -130,7 +131,7 @@ def embed_parquet(
     report, total, embedded = Report(), sum(part.rows for part in parts), 0
     with _locked(folder):
         before = parquet.standing(folder)
-        parquet.check_space(before, job.space, folder)
+        parquet.check(before, job.space, Path(source), folder)
         with _writing(folder):
             for inside in {Path(part.target).parent for part in parts}:
                 inside.mkdir(parents=True, exist_ok=True)
