@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 import sanderling
 from sanderling.errors import InputError, SpaceError, StorageError
@@ -160,6 +161,28 @@ def test_a_part_that_cannot_be_written_leaves_nothing(
     (tmp_path / "out" / ".all-0000000000.parquet.0a1b2c3d.partial").write_bytes(before[:100])
     parquet.sweep(tmp_path / "out")
     assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_a_part_that_ends_every_process_is_given_up(source: Path, tmp_path: Path) -> None:
+    (part, *_) = parquet.parts(source, tmp_path, "text", 4)
+    name = f".{Path(part.target).name}"
+    for number in range(3):
+        with parquet.taken(part):
+            assert len(list(tmp_path.glob(f"{name}.*.taken"))) == number + 1
+            left = [(path, path.read_bytes()) for path in tmp_path.glob(f"{name}.*.taken")]
+        assert not list(tmp_path.glob(f"{name}.*.taken"))
+        for path, data in left:  # as a process that was killed leaves them
+            path.write_bytes(data)
+    with pytest.raises(InputError, match="3 workers ended while they made it"), parquet.taken(part):
+        pass
+    parquet.sweep(tmp_path)
+    with parquet.taken(part):
+        pass
+    with (
+        pytest.raises(StorageError, match="Could not write"),
+        parquet.taken(replace(part, target=str(tmp_path / "no" / "folder"))),
+    ):
+        pass
 
 
 def test_what_cannot_be_embedded_is_refused(source: Path, tmp_path: Path, model: EmbeddingModel) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from sanderling import storage
-from sanderling.errors import InputError, MissingExtraError, SpaceError
+from sanderling.errors import InputError, MissingExtraError, SpaceError, StorageError
 from sanderling.precisions import Precision
 from sanderling.results import Embeddings, TextReport
 from sanderling.tasks.feature_extraction import EmbeddingModel
@@ -35,6 +36,8 @@ VECTOR, SCALE, TOKENS_LOST, UNREAD = "vector", "scale", "tokens_lost", "characte
 _FOOTER = b"sanderling"
 _VERSION = 1
 _ROWS_AT_ONCE = 65536
+# Processes that may end while they make a part, before it is given up.
+_TRIES = 3
 
 
 class How(Struct, frozen=True):
@@ -161,6 +164,34 @@ def carry_out(part: Part, model: EmbeddingModel, how: How) -> tuple[Made, bool]:
     return said, False
 
 
+@contextmanager
+def taken(part: Part) -> Iterator[None]:
+    """Leaves a note beside the part's file while it is made, which only a process that was ended leaves behind.
+
+    Raises InputError where every process that took it was ended: it would do so for ever. Raises StorageError.
+    """
+    target = Path(part.target)
+    for number in range(_TRIES):
+        note = target.with_name(f".{target.name}.{number}.taken")
+        try:
+            note.touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise StorageError(f"Could not write {note}: {error.strerror or error}. Free some space.") from error
+        break
+    else:
+        raise InputError(
+            f"{_TRIES} workers ended while they made it, perhaps for want of memory. Take fewer rows a part."
+        )
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            for earlier in range(number + 1):
+                target.with_name(f".{target.name}.{earlier}.taken").unlink(missing_ok=True)
+
+
 def embedded(table: pa.Table, model: EmbeddingModel, how: How) -> pa.Table:
     """The rows with their vectors as lists of fixed size, and the tokens and characters that the model did not see.
 
@@ -188,8 +219,9 @@ def embedded(table: pa.Table, model: EmbeddingModel, how: How) -> pa.Table:
 
 def sweep(target: Path) -> None:
     """Remove what writers that were killed left half written."""
-    for path in target.rglob(".*.parquet.*.partial"):
-        path.unlink(missing_ok=True)
+    for kind in ("partial", "taken"):
+        for path in target.rglob(f".*.parquet.*.{kind}"):
+            path.unlink(missing_ok=True)
 
 
 def _numbers(values: Sequence[float] | NDArray[Any], there: NDArray[np.bool_], dtype: type[np.generic]) -> pa.Array:

@@ -6,9 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -16,13 +14,13 @@ from msgspec import Struct
 import sanderling
 from sanderling import cores, errors, storage
 from sanderling.counts import whole_number
-from sanderling.errors import BundleError, InferenceError, InputError, MissingExtraError, SanderlingError, StorageError
+from sanderling.errors import InferenceError, InputError, MissingExtraError, SanderlingError, StorageError
 from sanderling.integrations import parquet
+from sanderling.integrations.actors import Embedder, Job, Maker, Outcome
 from sanderling.integrations.models import texts_model
 from sanderling.precisions import Precision
 from sanderling.precisions import check as check_precision
 from sanderling.prompts import prompt_for
-from sanderling.tasks.feature_extraction import EmbeddingModel
 
 # Ray reports its use over the network; Sanderling uses none. Set the variable to 1 to have it.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -36,8 +34,6 @@ except ImportError as error:
 # Some seconds of work of one core: all that is done again where a worker ends.
 ROWS = 2048
 _MAX_ROWS, _MAX_WORKERS = 2**20, 2**16
-# How often a part is tried again whose worker ended: one that ends every worker does not do so for ever.
-_TRIES = 3
 _LOCK = ".sanderling.lock"
 
 
@@ -90,7 +86,7 @@ def embed(
     # One actor at first: reading the dataset needs cores as well.
     pool = ray.data.ActorPoolStrategy(min_size=1, max_size=most)
     return dataset.map_batches(
-        _Embedder,
+        Embedder,
         batch_format="pyarrow",
         batch_size=whole_number("rows", rows, _MAX_ROWS),
         compute=pool,
@@ -158,76 +154,6 @@ def embed_parquet(
     return report
 
 
-class _Job(Struct, frozen=True):
-    """All that a worker has to know."""
-
-    bundle: str
-    digest: str
-    variant: str
-    dimensions: int | None
-    threads: int
-    space: str
-    how: parquet.How
-
-
-class _Outcome(Struct, frozen=True):
-    """What became of one part. `kind` names the error that ends the run; `error` alone is the part's own."""
-
-    number: int
-    worker: str
-    made: parquet.Made | None = None
-    stood: bool = False
-    error: str = ""
-    kind: str = ""
-
-
-class _Worker:
-    """An actor: the model is loaded when it is first needed, so that what is wrong with it is told like all else."""
-
-    def __init__(self, job: _Job) -> None:
-        self.job = job
-        # The tokenizer's threads; they are made when it first encodes.
-        os.environ["RAYON_NUM_THREADS"] = str(job.threads)
-
-    @cached_property
-    def model(self) -> EmbeddingModel:
-        job = self.job
-        model = texts_model(
-            sanderling.load(job.bundle, variant=job.variant, threads=job.threads, dimensions=job.dimensions)
-        )
-        if model.bundle.digest != job.digest:
-            raise BundleError(
-                f"{job.bundle} is another bundle on a worker ({model.bundle.digest[:16]}) than where the run was "
-                f"started ({job.digest[:16]}); copy it to every machine."
-            )
-        return model
-
-
-class _Embedder(_Worker):
-    """Tables to tables with vectors."""
-
-    def __call__(self, table: Any) -> Any:
-        return parquet.embedded(table, self.model, self.job.how)
-
-
-class _Maker(_Worker):
-    """Parts to files; each row of a batch is a part, and answered by its outcome."""
-
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
-        return {"outcome": [msgspec.json.encode(self._make(bytes(part))) for part in batch["part"]]}
-
-    def _make(self, encoded: bytes) -> _Outcome:
-        number, part = msgspec.json.decode(encoded, type=tuple[int, parquet.Part])
-        worker = f"{ray.get_runtime_context().get_node_id()}:{os.getpid()}"
-        try:
-            made, stood = parquet.carry_out(part, self.model, self.job.how)
-        except SanderlingError as error:
-            # What is wrong with the rows is a matter of their part; what is wrong with the machine, of all.
-            own = isinstance(error, InputError)
-            return _Outcome(number, worker, error=str(error), kind="" if own else type(error).__name__)
-        return _Outcome(number, worker, made, stood)
-
-
 def _job(
     bundle: str | os.PathLike[str],
     column: str,
@@ -236,7 +162,7 @@ def _job(
     variant: str | None,
     dimensions: int | None,
     precision: Precision,
-) -> _Job:
+) -> Job:
     """The settings as every worker will use them; loaded here once, so that what is wrong is said before Ray starts."""
     threads = whole_number("threads", threads, _MAX_WORKERS)
     with sanderling.load(bundle, variant=variant, threads=threads, dimensions=dimensions) as loaded:
@@ -244,12 +170,12 @@ def _job(
         check_precision(precision, model.dimension)
         how = parquet.How(column, prompt_for(model, "document", prompt), precision)
         where = str(Path(bundle).resolve())
-        return _Job(where, model.bundle.digest, model.variant, dimensions, threads, model.space, how)
+        return Job(where, model.bundle.digest, model.variant, dimensions, threads, model.space, how)
 
 
 def _carried_out(
-    parts: list[parquet.Part], job: _Job, workers: int | None, threads: int
-) -> Iterator[tuple[parquet.Part, _Outcome]]:
+    parts: list[parquet.Part], job: Job, workers: int | None, threads: int
+) -> Iterator[tuple[parquet.Part, Outcome]]:
     """Each part with what became of it, as they are done. Raises the first error that is no part's own."""
     if not parts:
         return
@@ -257,16 +183,15 @@ def _carried_out(
         count = min(_workers(workers, threads), len(parts))
         items = [{"part": msgspec.json.encode((number, part))} for number, part in enumerate(parts)]
         dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-            _Maker,
+            Maker,
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=count),
             num_cpus=threads,
             fn_constructor_args=(job,),
-            ray_remote_args_fn=_patience,
         )
         try:
             for row in dataset.iter_rows():
-                outcome = msgspec.json.decode(row["outcome"], type=_Outcome)
+                outcome = msgspec.json.decode(row["outcome"], type=Outcome)
                 if outcome.kind:
                     raise _typed(outcome.kind, outcome.error)
                 yield parts[outcome.number], outcome
@@ -275,11 +200,6 @@ def _carried_out(
                 f"Ray could not go on: {str(error).strip().splitlines()[-1][:300]}. What was made is kept; run it "
                 "again to go on."
             ) from error
-
-
-def _patience() -> dict[str, int]:
-    """Another actor for each that ends, but no part for ever."""
-    return {"max_restarts": -1, "max_task_retries": _TRIES}
 
 
 def _typed(kind: str, message: str) -> SanderlingError:
