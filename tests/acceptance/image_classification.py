@@ -90,8 +90,8 @@ def decoding(context: Context) -> list[Row]:
     bundle = open_bundle(built(name))
     variant = bundle.manifest.default_variant
     stated = bundle.manifest.components["model"].variants[variant]
-    files = _files(context.folder, (4000, 3000), 12, photographs.unseen_by_calibration(name))
-    files += _files(context.folder, (816, 612), 36, photographs.unseen_by_calibration(name))
+    large = _files(context.folder, (4000, 3000), 12, photographs.unseen_by_calibration(name))
+    files = large + _files(context.folder, (816, 612), 36, photographs.unseen_by_calibration(name))
     context.say(f"{len(files)} files, exact and fast")
     answers = {}
     for decode in ("exact", "fast"):
@@ -99,7 +99,10 @@ def decoding(context: Context) -> list[Row]:
             answers[decode] = [model(file) for file in files]
     exact, fast = (np.stack([answer.logits for answer in answers[decode]]) for decode in ("exact", "fast"))
     similar = cosines(fast, exact)
-    told = all(answer.report.reduced > 1 for answer in answers["fast"])
+    reports = [answer.report for answer in answers["fast"]]
+    # A smaller file may be too small for the margin: then it is decoded in full, says so, and is answered the same.
+    reduced = np.array([report.reduced > 1 for report in reports])
+    told = bool(reduced[: len(large)].all() and (fast[~reduced] == exact[~reduced]).all())
     drift = stated.fast_decode
     return [
         true(
@@ -109,7 +112,12 @@ def decoding(context: Context) -> list[Row]:
             "stated",
         ),
         true(f"{variant}: decodes fast unless told", stated.decode == "fast", stated.decode, "fast"),
-        true("every file that was decoded at reduced scale says so", told, str(told), "True"),
+        true(
+            "large files are decoded at reduced scale and say so; those that are not answer as decoded in full",
+            told,
+            f"{reduced.sum()} of {len(files)} reduced",
+            f"the {len(large)} large ones at least",
+        ),
         at_least(
             f"{variant}, {len(files)} files: cosine of fast to exact, mean",
             similar.mean(),
