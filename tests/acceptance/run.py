@@ -56,6 +56,7 @@ import index_killed  # isort: skip
 import index_bad_input  # isort: skip
 import bulk  # isort: skip
 import vectors  # isort: skip
+import two_towers  # isort: skip
 import decoding  # isort: skip
 
 THEMES = (
@@ -90,6 +91,7 @@ THEMES = (
     index_recall,
     index_speed,
     index_killed,
+    two_towers,
     index_bad_input,
     bulk,
 )
