@@ -14,7 +14,7 @@ import sanderling
 from sanderling.loading import assemble
 from sanderling.plan import Plan
 from sanderling.verification import verify
-from sanderling_export import forms
+from sanderling_export import forms, tracing
 from sanderling_export.description import Description
 from sanderling_export.pipeline import export
 
@@ -122,6 +122,6 @@ def test_a_graph_that_answers_otherwise_does_not_hold(tmp_path: Path) -> None:
     other = onnx.ModelProto()
     other.CopyFrom(model)
     other.graph.node[-1].op_type = "Tanh"
-    run = forms.runner(tmp_path / "fp32")
+    run = tracing.runner(tmp_path / "fp32")
     assert forms.exact_holds(model, model, run)
     assert not forms.exact_holds(model, other, run)
