@@ -70,6 +70,15 @@ def refuse_mixed(given: str, expected: str) -> SpaceError:
     )
 
 
+def check_one(ours: str, theirs: str) -> None:
+    """Raise SpaceError for vectors of two spaces that are to be compared."""
+    if ours != theirs:
+        raise SpaceError(
+            f"The vectors are of the spaces {ours[:16]} and {theirs[:16]}; what is between them means nothing. Compare "
+            "vectors of one model."
+        )
+
+
 def derived(space: str, *, dimensions: int | None = None, normalize: bool | None = None) -> str:
     """The fingerprint of a bundle's space with vectors cut to `dimensions`, or normalized otherwise than the bundle's.
 

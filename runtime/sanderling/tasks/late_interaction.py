@@ -10,12 +10,12 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from sanderling import heads
+from sanderling import heads, spaces
 from sanderling.bundle import Bundle
 from sanderling.cancellation import Cancellation
 from sanderling.counts import counted, whole_number
 from sanderling.engines import Engines
-from sanderling.errors import InputError, SpaceError, TextError
+from sanderling.errors import InputError, TextError
 from sanderling.heads import Layer
 from sanderling.manifest import TokenOutput
 from sanderling.model import Model, in_thread, windows
@@ -82,11 +82,7 @@ def maxsim(query: TokenEmbedding, documents: Sequence[TokenEmbedding]) -> NDArra
     Raises SpaceError where spaces differ.
     """
     for document in documents:
-        if document.space != query.space:
-            raise SpaceError(
-                f"The vectors are of the spaces {query.space[:16]} and {document.space[:16]}; what is between them "
-                "means nothing. Compare vectors of one model."
-            )
+        spaces.check_one(query.space, document.space)
     counts = np.array([len(document.embeddings) for document in documents], np.int64)
     scores = np.zeros(len(documents), np.float32)
     filled = np.flatnonzero(counts).tolist()

@@ -9,12 +9,11 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from sanderling import heads
+from sanderling import heads, spaces
 from sanderling.bundle import Bundle
 from sanderling.cancellation import Cancellation
 from sanderling.counts import whole_number
 from sanderling.engines import Engines
-from sanderling.errors import SpaceError
 from sanderling.fronts import TextFront
 from sanderling.manifest import SparseOutput
 from sanderling.model import Model, in_thread, windows
@@ -51,11 +50,7 @@ class SparseEmbedding(Struct, frozen=True, eq=False):
 
         Raises SpaceError for one of another space.
         """
-        if self.space != other.space:
-            raise SpaceError(
-                f"The vectors are of the spaces {self.space[:16]} and {other.space[:16]}; what is between them means "
-                "nothing. Compare vectors of one model."
-            )
+        spaces.check_one(self.space, other.space)
         _, ours, theirs = np.intersect1d(self.indices, other.indices, assume_unique=True, return_indices=True)
         return float(self.weights[ours].astype(np.float64) @ other.weights[theirs])
 
