@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import overload
 
 from msgspec import Struct
 
 from sanderling.decode.loop import FinishReason
 from sanderling.errors import InputError
-from sanderling.results import InputReport
+from sanderling.results import Batch, InputReport
 
 
 class GenerationTiming(Struct, frozen=True):
@@ -61,13 +60,12 @@ class Generation(Struct, frozen=True, eq=False):
         return f"Generation({shown!r}, {len(self.tokens)} tokens, {self.finish_reason})"
 
 
-class Generations(Struct, frozen=True, eq=False):
+class Generations(Batch[Generation], frozen=True, eq=False):
     """What was generated for each of several inputs, in input order.
 
     Its length, its items (Generation) and its slices are those of a sequence.
     """
 
-    items: tuple[Generation, ...]
     timing: GenerationTiming
 
     @property
@@ -77,19 +75,6 @@ class Generations(Struct, frozen=True, eq=False):
 
     def __repr__(self) -> str:
         return f"Generations({len(self.items)}: {', '.join(map(repr, self.texts[:2]))}{', …' if len(self) > 2 else ''})"
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    @overload
-    def __getitem__(self, index: int) -> Generation: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Generation]: ...
-    def __getitem__(self, index: int | slice) -> Generation | list[Generation]:
-        return list(self.items[index]) if isinstance(index, slice) else self.items[index]
-
-    def __iter__(self) -> Iterator[Generation]:
-        return iter(self.items)
 
 
 class TextStream:

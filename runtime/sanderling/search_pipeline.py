@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, cast, overload
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -17,7 +17,7 @@ from sanderling.index.incoming import check_space
 from sanderling.index.index import Index
 from sanderling.index.opened import Hit
 from sanderling.model import in_thread
-from sanderling.results import Classification, InputReport, TextReport
+from sanderling.results import Batch, Classification, InputReport, TextReport
 from sanderling.tasks.classification import Classifier
 from sanderling.tasks.feature_extraction import EmbeddingModel
 from sanderling.tasks.late_interaction import LateInteractionModel
@@ -60,14 +60,13 @@ class SearchResult(Struct, frozen=True, eq=False):
     classification: Classification | None = None
 
 
-class SearchResults(Struct, frozen=True, eq=False):
+class SearchResults(Batch[SearchResult], frozen=True, eq=False):
     """What one query found, best first: its length, items (SearchResult) and slices are those of a sequence.
 
     `query_report` says what the embedding model saw of the query, `stages` what each stage took and lost, in their
     order; `seconds` passed in all.
     """
 
-    items: tuple[SearchResult, ...]
     query_report: InputReport
     stages: tuple[Stage, ...]
     seconds: float
@@ -80,19 +79,6 @@ class SearchResults(Struct, frozen=True, eq=False):
     def __repr__(self) -> str:
         spent = ", ".join(f"{stage.name} {1000 * stage.seconds:.1f} ms" for stage in self.stages)
         return f"SearchResults({counted(len(self.items), 'item')}; {spent})"
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    @overload
-    def __getitem__(self, index: int) -> SearchResult: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[SearchResult]: ...
-    def __getitem__(self, index: int | slice) -> SearchResult | list[SearchResult]:
-        return list(self.items[index]) if isinstance(index, slice) else self.items[index]
-
-    def __iter__(self) -> Iterator[SearchResult]:
-        return iter(self.items)
 
 
 class SearchPipeline:
