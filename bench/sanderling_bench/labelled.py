@@ -62,15 +62,11 @@ def kind_of(bundle: Bundle, data: Path) -> Kind:
         return "forecast"
     if isinstance(head, RegressionOutput):
         return "regression"
-    if isinstance(head, TokenOutput):
-        raise EvalError(
-            f"{bundle.manifest.name} answers with a vector for each token, which eval does not compare; evaluate a "
-            "model of one vector an input, or a cross-encoder."
-        )
-    if bundle.manifest.task == "text-ranking":
+    if bundle.manifest.task == "text-ranking" or isinstance(head, TokenOutput):
         if not data.is_dir():
+            kind = "late interaction" if isinstance(head, TokenOutput) else "text-ranking"
             raise EvalError(
-                f"{data} is a file; a model of text-ranking is evaluated on a folder with queries, corpus and qrels."
+                f"{data} is a file; a model of {kind} is evaluated on a folder with queries, corpus and qrels."
             )
         return "retrieval"
     if isinstance(head, EmbeddingOutput | SparseOutput):

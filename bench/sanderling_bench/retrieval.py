@@ -17,10 +17,11 @@ from sanderling import components
 from sanderling.bundle import Bundle
 from sanderling.components import joins
 from sanderling.errors import EvalError
-from sanderling.manifest import EmbeddingOutput, SparseOutput
+from sanderling.manifest import EmbeddingOutput, SparseOutput, TokenOutput
 from sanderling.model import Model
 from sanderling.pairs import TextPair
 from sanderling.results import TextReport
+from sanderling.tasks.late_interaction import LateInteractionModel, TokenEmbedding
 from sanderling_bench.answering import answer, chunks
 from sanderling_bench.datasets import SUFFIXES, Row, names_of, number, pick, rows
 from sanderling_bench.labelled import image_file, modality_of, sample
@@ -59,7 +60,8 @@ class Retrieval:
         if modality_of(bundle) != "text" and not self._joins:
             raise EvalError(f"{folder} is a folder, for retrieval of texts; {bundle.manifest.name} takes images.")
         head = components.head(bundle.manifest, next(iter(bundle.manifest.components)))
-        # kind_of() has said that it is one of those; a cross-encoder has no vectors, but a score for each pair.
+        # A cross-encoder has no vectors, but a score for each pair; late interaction a vector for each token.
+        self._late = isinstance(head, TokenOutput)
         self._dimension = head.dimension if isinstance(head, EmbeddingOutput | SparseOutput) else 0
         # Sparse vectors are compared by their dot product, others by their cosine.
         self._lengths = not isinstance(head, SparseOutput)
@@ -92,6 +94,8 @@ class Retrieval:
         self._check_size(models, len(asked), bool(shaped))
         wanted = set(asked)
         lines: list[int] = []
+        if self._late:
+            return self._by_tokens(models, prompts, asked, watch)
         if self._dimension == 0:
             return self._cross(models, asked, watch)
         queries, cut_queries = self._embed(models, self.queries, prompts[0], len(asked), watch, wanted, lines)
@@ -128,10 +132,7 @@ class Retrieval:
                 f"{len(asked):,} queries with {len(self._documents):,} documents each are more than {MAX_PAIRS:,} "
                 "pairs. Evaluate fewer queries (--limit), or fewer documents."
             )
-        wanted = set(asked)
-        queries, documents = list(self._texts(self.queries, wanted)), list(self._texts(self.corpus, None))
-        if len(queries) != len(asked) or len(documents) != len(self._documents):
-            raise EvalError(f"{self.queries.parent} was changed while it was read. Evaluate again.")
+        queries, documents = self._read(asked)
         measured: dict[str, dict[str, list[float]]] = {}
         cut = 0
         for name, model in models.items():
@@ -146,6 +147,46 @@ class Retrieval:
             measured[name] = columns
         relevant = tuple(len(self._judged[query]) for query in asked)
         return Ranked(tuple(line for line, _ in queries), relevant, measured, cut)
+
+    def _by_tokens(
+        self,
+        models: Mapping[str, Model],
+        prompts: tuple[str | None, str | None],
+        asked: Sequence[int],
+        watch: Watch,
+    ) -> Ranked:
+        """Rank by MaxSim over the vectors of the tokens, those of all documents held at a time."""
+        queries, documents = self._read(asked)
+        measured: dict[str, dict[str, list[float]]] = {}
+        cut = 0
+        for name, model in models.items():
+            assert isinstance(model, LateInteractionModel)  # as its head has said
+            held: list[TokenEmbedding] = []
+            for chunk in chunks(documents):
+                held += model([text for _, text in chunk], prompt=prompts[1])
+                if sum(one.embeddings.nbytes for one in held) > MAX_VECTOR_BYTES:
+                    raise EvalError(
+                        f"The vectors of the tokens of {len(held):,} documents take more than the {MAX_VECTOR_BYTES:,} "
+                        "bytes that are held. Evaluate fewer documents."
+                    )
+                watch(f"{name}: embedding {self.corpus.name}", len(held), len(documents))
+            columns: dict[str, list[float]] = {}
+            made = model([text for _, text in queries], prompt=prompts[0])
+            for done, (query, one) in enumerate(zip(asked, made, strict=True), 1):
+                for column, value in rank_one(model.scores(one, held), self._judged[query]).items():
+                    columns.setdefault(column, []).append(value)
+                watch(f"{name}: ranking", done, len(asked))
+            measured[name] = columns
+            cut = sum(not one.report.complete for one in (*held, *made))
+        relevant = tuple(len(self._judged[query]) for query in asked)
+        return Ranked(tuple(line for line, _ in queries), relevant, measured, cut)
+
+    def _read(self, asked: Sequence[int]) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
+        """The queries asked and all documents, each with its line. Raises EvalError where files have changed."""
+        queries, documents = list(self._texts(self.queries, set(asked))), list(self._texts(self.corpus, None))
+        if len(queries) != len(asked) or len(documents) != len(self._documents):
+            raise EvalError(f"{self.queries.parent} was changed while it was read. Evaluate again.")
+        return queries, documents
 
     def _ids(self, path: Path) -> dict[str, int]:
         found: dict[str, int] = {}

@@ -140,10 +140,30 @@ def test_on_the_command_line(bundle: Path) -> None:
     done = runner.invoke(cli.build_app(), ["run", str(bundle), "word " * 40])
     assert "bird" not in done.stdout
     assert "27 tokens cut off" in done.stdout
-    from sanderling_bench.labelled import kind_of
 
-    with pytest.raises(EvalError, match="a vector for each token"):
-        kind_of(sanderling.open_bundle(bundle), bundle)
+
+def test_retrieval_is_evaluated(bundle: Path, model: Any, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn", reason="the extra [eval] is not installed")
+    from sanderling_bench.evaluation import EvalPlan, evaluate
+
+    queries = ["bird", "the sea " * 9]
+    (tmp_path / "queries.jsonl").write_text(
+        "".join(json.dumps({"_id": str(number), "text": text}) + "\n" for number, text in enumerate(queries)), "utf-8"
+    )
+    rows = "".join(f"{number}\t{text}\n" for number, text in enumerate(TEXTS) if text)
+    (tmp_path / "corpus.tsv").write_text(f"id\ttext\n{rows}", "utf-8")
+    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n0\t0\t1\n1\t1\t1\n", "utf-8")
+    opened = sanderling.open_bundle(bundle)
+    record = evaluate(opened, EvalPlan(tmp_path, variants=("fp32",), resamples=20))
+    documents = [text for text in TEXTS if text]
+    for place, query in enumerate(queries):
+        order = model.rank(query, documents).indices
+        assert record.answers["fp32"]["mrr"][place] == pytest.approx(1 / (1 + order.index(place)))
+    assert (record.settings.query_prompt, record.settings.prompt, record.data.cut) == ("query", "document", 2)
+    with pytest.raises(EvalError, match="a model of late interaction is evaluated on a folder"):
+        evaluate(opened, EvalPlan(tmp_path / "qrels.tsv"))
+    with pytest.raises(EvalError, match="go with models of one dense vector an input"):
+        evaluate(opened, EvalPlan(tmp_path, precisions=("int8",)))
 
 
 def test_contradictions_are_refused(bundle: Path) -> None:
