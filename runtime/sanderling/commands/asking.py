@@ -14,6 +14,7 @@ from sanderling.errors import InputError
 from sanderling.pairs import TextPair
 from sanderling.tasks.dual_encoder import DualEncoder
 from sanderling.tasks.feature_extraction import EmbeddingModel
+from sanderling.tasks.late_interaction import LateInteractionModel
 from sanderling.tasks.sparse import SparseModel
 
 if TYPE_CHECKING:
@@ -34,13 +35,13 @@ class VectorOptions:
         given = {"--prompt": self.prompt, "--dimensions": self.dimensions, "--normalize": self.normalize}
         named = [option for option, value in given.items() if value is not None]
         named += ["--precision"] if self.precision != "float32" else []
-        if named and not isinstance(model, EmbeddingModel | SparseModel):
+        if named and not isinstance(model, EmbeddingModel | LateInteractionModel | SparseModel):
             raise InputError(f"{named[0]} goes with embedding models; {model.name} is for {model.task}.")
         if isinstance(model, EmbeddingModel):
             precisions.check(self.precision, model.reshaped(self.dimensions, self.normalize).dimension)
         elif named and named != ["--prompt"]:
             raise InputError(f"{named[-1]} goes with models of one dense vector an input, which {model.name} is not.")
-        if isinstance(model, EmbeddingModel | SparseModel):
+        if isinstance(model, EmbeddingModel | LateInteractionModel | SparseModel):
             model.front.prepare([], self.prompt)  # an unknown prompt is one for every input
 
 
@@ -61,7 +62,7 @@ class Ask:
         level: float | None = None,
         query: str | None = None,
     ) -> None:
-        classifies = not isinstance(model, EmbeddingModel | SparseModel)
+        classifies = not isinstance(model, EmbeddingModel | LateInteractionModel | SparseModel)
         if model.task == pictures.TASK:
             others = {"horizon": horizon, "level": level, "template": template, "multi_label": multi_label}
             pictures.refuse(model, prompt=vectors.prompt, pair=pair, labels=labels, long_text=long_text, **others)
