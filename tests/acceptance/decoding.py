@@ -126,7 +126,8 @@ class Beside:
         from PIL import Image
 
         if self.speaks:
-            return dict(self._tool(item, return_tensors="pt"))
+            # Without token types, which tokenizers of this class give and causal models do not mean.
+            return dict(self._tool(item, return_tensors="pt", return_token_type_ids=False))
         return {"pixel_values": self._tool(Image.open(item).convert("RGB"), return_tensors="pt")["pixel_values"]}
 
     def expected(self, item: Any, tokens: int, beams: int) -> list[int]:

@@ -58,6 +58,8 @@ _CHECK, _CALIBRATION, _GOLDEN = 48, 48, 5
 _STEPS, _LONGEST = 6, 96
 # fp32 differs from the original, and from processor to processor, in the last digits only.
 _FP32_COSINE, _FP32_MAX_ABS = 0.9999, 1e-3
+# Precisions that need samples of a graph's inputs.
+_CALIBRATED = ("int8-dynamic", "int8-static")
 # A quantized golden answer may be this many times as far as it was at export, and a little more.
 _MARGIN, _SLACK = 2.0, 2e-3
 
@@ -182,6 +184,11 @@ def _component(
     made = net
     for variant in dict.fromkeys(chosen):
         making = plan.making(variant)
+        if name == DECODER and not isinstance(source, CausalLM) and making.precision in _CALIBRATED:
+            raise ExportError(
+                f"{variant} is calibrated on what a graph is given, and a captioner's decoder is given what its encoder "
+                "computes, which is not recorded. Take int8-weight-only, int4-weight-only or fp16."
+            )
         tell(f"{name}: {variant}")
         with quiet():
             feeds = _feeds(source, name, net, picked) if making.precision != "fp32" else []
