@@ -186,8 +186,8 @@ def _component(
         making = plan.making(variant)
         if name == DECODER and not isinstance(source, CausalLM) and making.precision in _CALIBRATED:
             raise ExportError(
-                f"{variant} is calibrated on what a graph is given, and a captioner's decoder is given what its encoder "
-                "computes, which is not recorded. Take int8-weight-only, int4-weight-only or fp16."
+                f"{variant} is calibrated on what a graph is given, and a captioner's decoder is given what the other "
+                "graph computes, which is not recorded. Take int8-weight-only, int4-weight-only or fp16."
             )
         tell(f"{name}: {variant}")
         with quiet():
