@@ -11,7 +11,7 @@ import onnx
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from sanderling import verification
+from sanderling import components, verification
 from sanderling.bundle import open_bundle
 from sanderling.codec import encode
 from sanderling.errors import ExportError
@@ -152,7 +152,7 @@ def _invariance(staging: Path, draft: Manifest, part: Part, name: str, items: Se
     if known.text is None or text is None:
         return None
     form = component.variants[name].forms[assembly.FORM]
-    head = known.head
+    head = components.head(draft, part.name)  # of the draft: it names the file of the dense layers
     dense: tuple[Layer, ...] = ()
     if isinstance(head, EmbeddingOutput) and head.weights is not None:
         dense = dense_layers(open_bundle(staging, integrity="full"), head)
