@@ -153,7 +153,7 @@ def test_the_digest_tells_where_one_input_ends(embedding_bundle: Path, tmp_path:
 def test_the_peak_is_the_childs_own(embedding_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "one.txt").write_text("a small bird\n")
     inputs = inputs_for(open_bundle(embedding_bundle), [tmp_path / "one.txt"])
-    child = Child(embedding_bundle, "fp32", "cpu", 1)
+    child = Child(embedding_bundle, "fp32", "cpu", 1, "model")
     before = child.peak_memory(inputs)
     ballast = np.ones(400_000_000, np.uint8)
     after = child.peak_memory(inputs)
@@ -170,7 +170,10 @@ def test_a_child_imports_sanderling_and_nothing_of_the_bench(embedding_bundle: P
     )
     text = b"a small bird"
     done = subprocess.run(
-        [sys.executable, "-P", "-c", watch, str(script), "cold", str(embedding_bundle), "fp32", "cpu", "1", "text"],
+        [
+            *(sys.executable, "-P", "-c", watch, str(script)),
+            *("cold", str(embedding_bundle), "fp32", "cpu", "1", "text", "model"),
+        ],
         input=len(text).to_bytes(8, "little") + text,
         capture_output=True,
         check=True,
@@ -183,7 +186,7 @@ def test_a_child_imports_sanderling_and_nothing_of_the_bench(embedding_bundle: P
 def test_a_child_that_fails_says_why(embedding_bundle: Path, tmp_path: Path) -> None:
     inputs = inputs_for(open_bundle(embedding_bundle))
     with pytest.raises(BenchError, match="has no variant 'int3'"):
-        Child(embedding_bundle, "int3", "cpu", 1).cold_start(inputs)
+        Child(embedding_bundle, "int3", "cpu", 1, "model").cold_start(inputs)
     with pytest.raises(BenchError, match="did not start"):
         run_child([str(tmp_path / "none")])
     with pytest.raises(BenchError, match="printed nothing"):

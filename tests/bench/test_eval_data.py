@@ -199,7 +199,7 @@ def test_scores_are_finite_numbers(embedding_bundle: Path, write: Write, score: 
 def test_images_are_found_beside_the_data(image_bundle: Path, write: Write) -> None:
     write("data/pictures/a.png", tiny_bundles.png(tiny_bundles.PICTURE))
     data = labelled(image_bundle, path := write("data/a.tsv", "image\tlabel\npictures/a.png\tsea\n"))
-    assert [case.inputs for case in data.cases(data.check(), None, 0)] == [(str(path.parent / "pictures/a.png"),)]
+    assert [case.inputs for case in data.cases(data.check(), None, 0)] == [(path.parent / "pictures/a.png",)]
     for missing in ("pictures/b.png", "", "a\0b", "x" * 5000):
         with pytest.raises(EvalError, match="line 2: there is no image"):
             labelled(image_bundle, write("data/b.tsv", f"image\tlabel\n{missing}\tsea\n")).check()
