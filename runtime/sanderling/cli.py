@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import typer
 
 _COMMAND_GROUP = "sanderling.commands"
+# Commands of distributions of their own: their extra, and what it installs.
+_ELSEWHERE = {"export": ("export", "sanderling-export")}
 
 
 def main() -> None:
@@ -80,13 +82,27 @@ def build_app() -> typer.Typer:
     app.callback()(_root)
     for module in (run, index, search, similar, embed, inspect, verify, tune, trim, devices, doctor):
         module.register(app)
-    for entry in sorted(entry_points(group=_COMMAND_GROUP), key=lambda entry: entry.name):
+    entries = sorted(entry_points(group=_COMMAND_GROUP), key=lambda entry: entry.name)
+    for name in _ELSEWHERE.keys() - {entry.name for entry in entries}:
+        _register_missing(app, name)
+    for entry in entries:
         try:
             entry.load()(app)
         except Exception as error:
             # One broken package, whatever it raises, takes its own command away, not the others.
             sys.stderr.write(f"note: the command {entry.name!r} is not available: {error}\n")
     return app
+
+
+def _register_missing(app: typer.Typer, name: str) -> None:
+    """A command that is not installed says how it is."""
+    extra, distribution = _ELSEWHERE[name]
+
+    def missing() -> None:
+        raise MissingExtraError(f"The command {name}", extra, distribution)
+
+    settings = {"allow_extra_args": True, "ignore_unknown_options": True}
+    app.command(name, context_settings=settings, help=f'Not installed: pip install "sanderling[{extra}]"')(missing)
 
 
 def _root() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 MAX_UNPACKED_BYTES = 1_500_000
-PACKAGES = {"sanderling", "sanderling_export", "sanderling_bench"}
+PACKAGES = {"sanderling", "sanderling_bench"}
 
 
 def check(root: Path, *command: str) -> None:
@@ -39,23 +40,41 @@ def test_the_direction_of_imports(root: Path) -> None:
 
 @pytest.fixture(scope="module")
 def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    return built(root, tmp_path_factory.mktemp("wheel"))
+
+
+def built(project: Path, folder: Path) -> zipfile.ZipFile:
     pytest.importorskip("hatchling")
-    folder = tmp_path_factory.mktemp("wheel")
-    check(root, sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder))
+    check(project, sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder))
     (path,) = folder.glob("*.whl")
     return zipfile.ZipFile(path)
 
 
-def test_the_wheel_has_the_three_packages_and_nothing_else(root: Path, wheel: zipfile.ZipFile) -> None:
+def written(source: Path, package: str) -> set[str]:
+    return {path.relative_to(source).as_posix() for path in (source / package).rglob("*.py")}
+
+
+def test_the_wheel_has_runtime_and_bench_and_nothing_else(root: Path, wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == PACKAGES
-    for source, package in (("runtime", "sanderling"), ("export", "sanderling_export"), ("bench", "sanderling_bench")):
-        written = {path.relative_to(root / source).as_posix() for path in (root / source / package).rglob("*.py")}
-        assert written <= names
+    assert written(root / "runtime", "sanderling") | written(root / "bench", "sanderling_bench") <= names
     assert "sanderling/py.typed" in names
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     unwanted = (".onnx", ".bin", ".safetensors", ".pth", ".pyc", "bundle.json")
     assert [name for name in names if name.endswith(unwanted) or "test" in name] == []
+
+
+def test_the_export_is_a_distribution_of_its_own(root: Path, tmp_path: Path) -> None:
+    wheel = built(root / "export", tmp_path)
+    names = set(wheel.namelist())
+    assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"sanderling_export"}
+    assert written(root / "export", "sanderling_export") <= names
+    (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
+    lines = wheel.read(metadata).decode().splitlines()
+    stated = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
+    assert f"Version: {stated['version']}" in lines
+    assert f"Requires-Dist: sanderling[cli]=={stated['version']}" in lines
+    assert stated["optional-dependencies"]["export"] == [f"sanderling-export=={stated['version']}"]
 
 
 def test_the_wheel_is_small(wheel: zipfile.ZipFile) -> None:

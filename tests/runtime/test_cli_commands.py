@@ -210,6 +210,16 @@ def test_without_the_extra_the_install_line_is_given(call: Call, monkeypatch: py
     )
 
 
+def test_a_command_that_is_not_installed_says_how_it_is(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [])
+    status, out, err = call("export", "a-checkpoint", "-o", "a-bundle")
+    assert (status, out) == (1, "")
+    assert err == (
+        "error: The command export needs the package 'sanderling-export', which is not installed. "
+        'Install it with: pip install "sanderling[export]"\n'
+    )
+
+
 def test_an_error_in_a_process_of_its_own_shows_no_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sanderling", "inspect", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
