@@ -78,6 +78,22 @@ def test_only_what_changed_is_embedded_again(folder: Path, model: EmbeddingModel
         index.check()
 
 
+def test_a_file_without_a_text_is_counted_each_time_and_takes_its_pieces_with_it(
+    folder: Path, model: EmbeddingModel
+) -> None:
+    (folder / "empty.md").write_text(" \n", "utf-8")
+    with empty(folder, model) as index:
+        report = brought(index, folder, model)
+        assert (report.embedded, report.unchanged, report.empty) == (4, 0, 1)
+        report = brought(index, folder, model)
+        assert (report.embedded, report.unchanged, report.empty) == (0, 4, 1)
+        before = len(index)
+        (folder / "sea.txt").write_text("", "utf-8")
+        report = brought(index, folder, model)
+        assert (report.embedded, report.unchanged, report.empty) == (0, 3, 2)
+        assert len(index) < before
+
+
 def test_files_that_are_none_of_its_kind_are_counted_and_broken_ones_named(folder: Path, model: EmbeddingModel) -> None:
     (folder / "program").write_bytes(b"\x7fELF\0\0\1")
     (folder / "picture.png").write_bytes(tiny_bundles.png(tiny_bundles.PICTURE))
@@ -93,7 +109,7 @@ def test_files_that_are_none_of_its_kind_are_counted_and_broken_ones_named(folde
     with empty(folder, model) as index:
         report = brought(index, folder, model)
         assert report.failed == {"latin.txt": "This is no valid UTF-8 (byte 1); convert it first."}
-        assert report.embedded == 4 + 3
+        assert (report.embedded, report.empty) == (4 + 2, 1)
         assert index.metadata("wide.txt#0")["text"] == "the sea"
         assert index.metadata("marked.txt#0")["text"] == "a bird"
         assert not any("hidden" in name or "loop" in name or "round" in name for name in index.ids())

@@ -126,6 +126,7 @@ def _show(report: folders.Report, target: Path, *, as_json: bool) -> None:
         stdout().print(
             f"{plain(str(target))}: {counted(report.embedded, 'file')} embedded in {counted(report.pieces, 'piece')}, "
             f"{report.unchanged} as before, {report.gone} gone, {report.other} of other kinds, "
+            f"{report.empty} without a text, "
             f"{len(report.failed)} that could not be read"
         )
         for path, reason in list(report.failed.items())[:_SHOWN]:

@@ -46,12 +46,14 @@ class Progress(Struct, frozen=True):
 
 class Report(Struct):
     """What became of a folder's files: how many were embedded, were as before, were gone; and those not read, with the
-    reason. `other` counts files that are nothing the model takes: links, images for a text model, programs."""
+    reason. `other` counts files that are nothing the model takes: links, images for a text model, programs; `empty`
+    those that hold no text."""
 
     embedded: int = 0
     unchanged: int = 0
     gone: int = 0
     other: int = 0
+    empty: int = 0
     pieces: int = 0
     failed: dict[str, str] = {}
 
@@ -145,7 +147,8 @@ def update(
             report.failed[source.path], items = f"This file cannot be read: {error.strerror or error}.", None
         done += source.size
         if items is not None:
-            report.embedded += 1
+            report.embedded += bool(items)
+            report.empty += not items
             report.pieces += len(items)
             pending.add(source, items, old.ids)
         if len(pending) >= _PIECES_AT_ONCE:
