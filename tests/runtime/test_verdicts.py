@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -167,10 +167,10 @@ def test_a_graph_that_does_not_run_is_reported_but_no_verdict(
 ) -> None:
     bundle = copy_bundle(embedding_bundle)
 
-    def refuse(opened: Bundle, plan: Plan) -> object:
+    def refuse(opened: Bundle, plan: Plan, components: Sequence[str] | None = None) -> object:
         if plan.variant == "fp32":
             raise ProviderError("No more memory on the device.")
-        return assemble(opened, plan)
+        return assemble(opened, plan, components=components)
 
     from sanderling.verification import assemble
 
