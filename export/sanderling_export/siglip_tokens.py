@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import string
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,21 +61,42 @@ def _converted(tokenizer: Any) -> Any:
     made = Tokenizer(
         models.Unigram(vocabulary, proto.trainer_spec.unk_id, byte_fallback=proto.trainer_spec.byte_fallback)
     )
+    special = list(dict.fromkeys([tokenizer.eos_token, tokenizer.pad_token, tokenizer.unk_token]))
+    # The blank before a text stands there once, and not before what follows a special token inside the text: so the
+    # text is normalized as a whole, and the special tokens are found after that.
     steps: list[Any] = [normalizers.Lowercase()] if tokenizer.do_lower_case else []
     steps += [
-        normalizers.Replace(Regex(f"[{''.join(f'{chr(92)}{c}' for c in string.punctuation)}]"), ""),
+        normalizers.Replace(Regex(_punctuation(special)), ""),
         normalizers.Replace(Regex(r"\s+"), " "),
         normalizers.Strip(),
     ]
     if proto.normalizer_spec.precompiled_charsmap:
         steps.append(normalizers.Precompiled(proto.normalizer_spec.precompiled_charsmap))
-    steps.append(normalizers.Replace(Regex(" {2,}"), " "))
+    marked = "|".join(map(re.escape, special))
+    steps += [
+        normalizers.Replace(Regex(" {2,}"), " "),
+        normalizers.Prepend("▁"),
+        normalizers.Replace(Regex(rf"\A▁(?= |{marked})"), ""),
+    ]
     made.normalizer = normalizers.Sequence(steps)
-    made.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
+    made.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="never")
     end = tokenizer.eos_token
     made.post_processor = processors.TemplateProcessing(
         single=f"$A {end}", pair=f"$A {end} $B {end}", special_tokens=[(end, tokenizer.eos_token_id)]
     )
-    special = [tokenizer.eos_token, tokenizer.pad_token, tokenizer.unk_token]
-    made.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in dict.fromkeys(special)])
+    made.add_special_tokens(
+        [AddedToken(token, special=True, normalized=True, lstrip=True, rstrip=True) for token in special]
+    )
     return made
+
+
+def _punctuation(special: Sequence[str]) -> str:
+    """A pattern of the ASCII punctuation that is no part of a special token."""
+    kept = [
+        (f"(?<={re.escape(token[:at])})" if at else "") + re.escape(token[at:])
+        for token in special
+        for at, character in enumerate(token)
+        if character in string.punctuation
+    ]
+    marks = "".join(f"\\{mark}" for mark in string.punctuation)
+    return (f"(?!{'|'.join(kept)})" if kept else "") + f"[{marks}]"

@@ -297,5 +297,14 @@ def test_a_tokenizer_of_sentencepiece_is_converted(tmp_path: Path) -> None:
     )
     tokenizer = transformers.SiglipTokenizer(str(tmp_path / "spiece.model"), model_max_length=16)
     made = tokenizers.Tokenizer.from_str(siglip_tokens.tokenizer_json(tokenizer).decode())
-    for text in ("A small BIRD, running: along!", "low\n tide ", "", "…sand"):
+    ends = (
+        "sea</s>sea",
+        "</s> light",
+        " a </S> b </s>! </s>sand",
+        "<</s>>tide",
+        "<unk>sea",
+        "< /s>sea",
+        "(sand) <pad>",
+    )
+    for text in ("A small BIRD, running: along!", "low\n tide ", "", " ", "…sand", *ends):
         assert made.encode(text).ids == tokenizer(text)["input_ids"]
