@@ -110,7 +110,9 @@ def clip(folder: Path, **text: Any) -> Path:
 def siglip(folder: Path) -> Path:
     """A SiglipModel of random weights, with a unigram tokenizer and its processor."""
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -3.0)]
-    pieces += [(f"▁{word}", -2.0) for word in sorted({word for line in SOURCE for word in line.split()})]
+    # With the words of the template, since a label that the model reads only in part is refused.
+    words = {word for line in (*SOURCE, "this is a photo of") for word in line.split()}
+    pieces += [(f"▁{word}", -2.0) for word in sorted(words)]
     pieces += [(chr(c), -6.0) for c in range(33, 127)]
     built = tokenizers.Tokenizer(models.Unigram(pieces, unk_id=2))
     built.normalizer = normalizers.Lowercase()
