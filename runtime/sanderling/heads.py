@@ -115,6 +115,11 @@ def tokens(
     return found
 
 
+def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each vector along the last axis with the length 1, float32; zeros stay zeros."""
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), _MIN_NORM), np.float32)
+
+
 def sparse(outputs: Arrays, feeds: Arrays, head: SparseOutput) -> NDArray[np.float32]:
     """Weights of the shape (batch, dimension), float32, of the tokens of the vocabulary; most of them are 0."""
     logits = outputs[head.output]

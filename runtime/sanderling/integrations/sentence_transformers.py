@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from sanderling import heads
 from sanderling.errors import InputError
 from sanderling.integrations.models import texts_model
 from sanderling.precisions import compress
@@ -99,7 +100,7 @@ class SentenceEncoder:
         if truncate_dim is not None:
             rows = rows[:, :truncate_dim]
             if normalize_embeddings:
-                rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-12))
+                rows = heads.unit(rows)
         vectors: Vector = compress(rows, "binary")[0] if precision == "ubinary" else rows
         return vectors[0] if isinstance(sentences, str) else vectors
 
@@ -114,5 +115,5 @@ class SentenceEncoder:
     def similarity(self, a: Vector, b: Vector) -> NDArray[np.float32]:
         """Cosine similarity of each vector of `a` with each of `b`: (n, m), float32."""
         sides = [np.atleast_2d(np.asarray(side, np.float32)) for side in (a, b)]
-        units = [side / np.maximum(np.linalg.norm(side, axis=1, keepdims=True), np.float32(1e-12)) for side in sides]
+        units = [heads.unit(side) for side in sides]
         return np.asarray(units[0] @ units[1].T, np.float32)

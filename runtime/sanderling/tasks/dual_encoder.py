@@ -33,7 +33,7 @@ from sanderling.results import (
 )
 from sanderling.tasks import label_cache
 from sanderling.tasks.feature_extraction import EmbeddingModel
-from sanderling.tasks.zero_shot import checked_labels
+from sanderling.tasks.zero_shot import checked_labels, decision
 
 if TYPE_CHECKING:
     from sanderling.fronts import ImageInput
@@ -188,9 +188,10 @@ class DualEncoder(Model):
         given = self._embedded(images, cancellation)
         logits = self._logits(given.floats, known, temperature)
         scores = heads.softmax(logits) if self._head.activation == "softmax" else heads.sigmoid(logits)
+        threshold = None if self._head.activation == "softmax" else _HALF
         decided = tuple(
-            self._decision(names, logits[row], scores[row], report, given.timing, count)
-            for row, report in enumerate(given.reports)
+            decision(names, row, row, own, report, self.variant, given.timing, count, threshold)
+            for row, own, report in zip(logits, scores, given.reports, strict=True)
         )
         if given.single:
             return decided[0]
@@ -295,10 +296,10 @@ class DualEncoder(Model):
             single = isinstance(images, Embedding)
             rows = images.floats[None] if isinstance(images, Embedding) else images.floats
             reports = (images.report,) if isinstance(images, Embedding) else images.reports
-            return _Given(_unit(rows), reports, Timing(0.0, 0.0, 0.0), single)
+            return _Given(heads.unit(rows), reports, Timing(0.0, 0.0, 0.0), single)
         items, single = self.vision_encoder.front.items(images)
         answers = self.vision_encoder.answer(items, None, cancellation)
-        return _Given(_unit(answers.rows), answers.reports, answers.timing, single)
+        return _Given(heads.unit(answers.rows), answers.reports, answers.timing, single)
 
     def _labelled(
         self, names: tuple[str, ...], templates: tuple[str, ...], cancellation: Cancellation | None
@@ -316,8 +317,8 @@ class DualEncoder(Model):
                         f"The label {text[:80]!r} takes {report.tokens + report.tokens_lost:,} tokens or more, of "
                         f"which the model reads {report.tokens}. Shorten it."
                     )
-            vectors = _unit(answers.rows).reshape(len(some), len(templates), -1)
-            parts.append(_unit(vectors.mean(axis=1)) if len(templates) > 1 else vectors[:, 0])
+            vectors = heads.unit(answers.rows).reshape(len(some), len(templates), -1)
+            parts.append(heads.unit(vectors.mean(axis=1)) if len(templates) > 1 else vectors[:, 0])
         return np.ascontiguousarray(np.concatenate(parts))
 
     def _templates(self, given: Sequence[str] | str | None) -> tuple[str, ...]:
@@ -340,27 +341,6 @@ class DualEncoder(Model):
         scaled = (rows @ known.T) * np.float32(self._head.logit_scale) + np.float32(self._head.logit_bias)
         return np.asarray(scaled / np.float32(divisor), np.float32)
 
-    def _decision(
-        self,
-        names: tuple[str, ...],
-        logits: NDArray[np.float32],
-        scores: NDArray[np.float32],
-        report: InputReport,
-        timing: Timing,
-        top_k: int,
-    ) -> Classification:
-        best = np.argsort(-logits, kind="stable")
-        held = best[:1] if self._head.activation == "softmax" else [i for i in best if scores[i] >= _HALF]
-        return Classification(
-            labels=tuple(names[i] for i in best[:top_k]),
-            scores=tuple(float(scores[i]) for i in best[:top_k]),
-            logits=logits,
-            report=report,
-            variant=self.variant,
-            timing=timing,
-            selected=tuple(names[i] for i in held),
-        )
-
 
 class _Given(Struct, frozen=True, eq=False):
     """Images as unit vectors (n, d), and whether it was a single one that was handed over."""
@@ -375,7 +355,3 @@ def _by_tower(items: Sequence[Any]) -> tuple[list[int], list[int]]:
     """The places of texts, and those of images."""
     texts = [place for place, item in enumerate(items) if isinstance(item, str | TextPair)]
     return texts, sorted(set(range(len(items))) - set(texts))
-
-
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12), np.float32)

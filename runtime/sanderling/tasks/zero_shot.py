@@ -16,7 +16,7 @@ from sanderling.cancellation import Cancellation
 from sanderling.counts import whole_number
 from sanderling.errors import InputError, TextError
 from sanderling.pairs import TextPair
-from sanderling.results import Classification, Classifications, TextReport, Timing, summed
+from sanderling.results import Classification, Classifications, InputReport, TextReport, Timing, summed
 from sanderling.tasks.classification import Classifier
 from sanderling.tasks.feature_extraction import EmbeddingModel
 
@@ -85,7 +85,7 @@ class ZeroShotClassifier:
             logits, scores, reports, timing = self._by_inference(items, names, multi_label, cancellation)
         threshold = 0.5 if multi_label and not isinstance(self.model, EmbeddingModel) else None
         decided = tuple(
-            self._decision(names, logits[i], scores[i], report, timing, count, threshold)
+            decision(names, scores[i], logits[i], scores[i], report, self.model.variant, timing, count, threshold)
             for i, report in enumerate(reports)
         )
         return decided[0] if single else Classifications(decided, logits, timing)
@@ -100,7 +100,7 @@ class ZeroShotClassifier:
     ) -> _Scored:
         known = _label_vectors(model, tuple(self.template.replace("{}", name) for name in names), cancellation)
         answers = model.answer(items, None, cancellation)
-        cosines = _unit(answers.rows) @ known.T
+        cosines = heads.unit(answers.rows) @ known.T
         return (
             cosines,
             cosines if multi_label else heads.softmax(cosines * np.float32(SCALE)),
@@ -130,27 +130,31 @@ class ZeroShotClassifier:
         reports = tuple(_worst(said[i : i + len(names)]) for i in range(0, len(said), len(names)))
         return entailed, scores, reports, summed(answers.timing for answers in answered)
 
-    def _decision(
-        self,
-        names: tuple[str, ...],
-        logits: NDArray[np.float32],
-        scores: NDArray[np.float32],
-        report: Any,
-        timing: Timing,
-        top_k: int,
-        threshold: float | None,
-    ) -> Classification:
-        best = np.argsort(-scores, kind="stable")
-        held = best[:1] if threshold is None else [i for i in best if scores[i] >= threshold]
-        return Classification(
-            labels=tuple(names[i] for i in best[:top_k]),
-            scores=tuple(float(scores[i]) for i in best[:top_k]),
-            logits=logits,
-            report=report,
-            variant=self.model.variant,
-            timing=timing,
-            selected=tuple(names[i] for i in held),
-        )
+
+def decision(
+    names: tuple[str, ...],
+    order: NDArray[np.float32],
+    logits: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    report: InputReport,
+    variant: str,
+    timing: Timing,
+    top_k: int,
+    threshold: float | None,
+) -> Classification:
+    """One input decided among labels: the best `top_k` by `order` (labels,), and those selected: the best one alone, or
+    with a `threshold` all whose score reaches it."""
+    best = np.argsort(-order, kind="stable")
+    held = best[:1] if threshold is None else [i for i in best if scores[i] >= threshold]
+    return Classification(
+        labels=tuple(names[i] for i in best[:top_k]),
+        scores=tuple(float(scores[i]) for i in best[:top_k]),
+        logits=logits,
+        report=report,
+        variant=variant,
+        timing=timing,
+        selected=tuple(names[i] for i in held),
+    )
 
 
 _Scored = tuple[NDArray[np.float32], NDArray[np.float32], tuple[Any, ...], Timing]
@@ -168,7 +172,7 @@ def _label_vectors(
         found = {prompt: kept[prompt] for prompt in prompts if prompt in kept}
     missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in found]
     if missing:
-        rows = _unit(model.answer(list(missing), None, cancellation).rows)
+        rows = heads.unit(model.answer(list(missing), None, cancellation).rows)
         found |= dict(zip(missing, rows, strict=True))
     with _lock:
         for prompt in prompts:
@@ -209,7 +213,3 @@ def _worst(reports: Sequence[Any]) -> TextReport:
     """What was lost of a text beside the label that left least room for it."""
     worst: TextReport = max(reports, key=lambda report: (report.tokens_lost, report.tokens))
     return worst
-
-
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12), np.float32)
