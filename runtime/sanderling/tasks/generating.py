@@ -110,6 +110,14 @@ class Generator(Model):
             raise InputError(f"seed is {seed!r}; a whole number from 0 to 2^63 - 1 was expected.")
         return Asked(settled(self._head.settings, options), stop_strings(stop), seed)
 
+    def _check_streamed(self, asked: Asked) -> None:
+        """Raise InputError for beams, which have no text before their end."""
+        if asked.settings.num_beams > 1:
+            raise InputError(
+                f"Beams (num_beams is {asked.settings.num_beams}) have no text before their end; use generate(), or "
+                "num_beams=1."
+            )
+
     @property
     def _together(self) -> int:
         """Inputs that are continued side by side."""

@@ -116,11 +116,7 @@ class ImageToText(Generator):
         Arguments and errors as of `generate`; with beams no token is certain before the end, so that they are refused.
         """
         clock, asked, start = Clock(), self._asked(options, stop, seed), self._begun(text)
-        if asked.settings.num_beams > 1:
-            raise InputError(
-                f"Beams (num_beams is {asked.settings.num_beams}) have no text before their end; use generate(), or "
-                "num_beams=1."
-            )
+        self._check_streamed(asked)
         items, single = self.front.items(image)
         if not single:
             raise InputError("stream() was given several pictures; one was expected.")

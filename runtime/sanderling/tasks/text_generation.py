@@ -181,11 +181,7 @@ class TextGenerator(Generator):
         return [found[place] for place in range(len(given))]
 
     def _stream(self, given: Given, asked: Asked, clock: Clock, cancellation: Cancellation | None) -> TextStream:
-        if asked.settings.num_beams > 1:
-            raise InputError(
-                f"Beams (num_beams is {asked.settings.num_beams}) have no text before their end; use generate(), or "
-                "num_beams=1."
-            )
+        self._check_streamed(asked)
         self._engines.check()
 
         def pieces() -> Iterator[str | Generation]:
