@@ -108,7 +108,7 @@ def rows(
 
 def _choose(logits: Scores, going: Sequence[Row], settings: GenerationSettings, ends: Sequence[int]) -> list[int]:
     _check(logits)
-    sequences = [row.sequence for row in going]
+    sequences = [row.sequence for row in going] if scores.looks_back(settings) else ()
     found = scores.processed(logits, sequences, settings, len(going[0].tokens), ends)
     if not settings.do_sample:
         return [int(token) for token in found.argmax(axis=-1)]
@@ -132,11 +132,12 @@ def search(
 ) -> Sequenced:
     """Beam search over one prompt; the best sequence. Errors as of `rows`."""
     beams = Beams(settings, limit.tokens, ends, stops)
+    looks_back = scores.looks_back(settings)
     logits = np.repeat(steps.start([prompt], cancellation), settings.num_beams, axis=0)
     first = True
     while True:
         _check(logits)
-        sequences = [np.concatenate([prompt, tokens]) for tokens in beams.running]
+        sequences = [np.concatenate([prompt, tokens]) for tokens in beams.running] if looks_back else ()
         log_probs = scores.log_softmax(logits)
         order = beams.advance(scores.processed(log_probs, sequences, settings, beams.running.shape[1], ends))
         if beams.done:

@@ -41,13 +41,10 @@ def no_repeated_ngrams(scores: Scores, sequences: Sequence[Tokens], size: int) -
     """No token that would complete a run of `size` tokens which is there already."""
     changed = scores.copy()
     for row, sequence in zip(changed, sequences, strict=True):
-        if len(sequence) + 1 < size:
-            continue
-        windows = np.lib.stride_tricks.sliding_window_view(sequence, size) if len(sequence) >= size else ()
-        last = sequence[len(sequence) - size + 1 :]
-        for window in windows:
-            if np.array_equal(window[:-1], last):
-                row[window[-1]] = _NEVER
+        if len(sequence) >= size:
+            windows = np.lib.stride_tricks.sliding_window_view(sequence, size)
+            again = (windows[:, :-1] == sequence[len(sequence) - size + 1 :]).all(axis=1)
+            row[windows[again, -1]] = _NEVER
     return changed
 
 
@@ -78,10 +75,16 @@ def top_p(scores: Scores, p: float) -> Scores:
     return changed
 
 
+def looks_back(settings: GenerationSettings) -> bool:
+    """Whether `processed` depends on the tokens so far: else none need to be gathered."""
+    return settings.repetition_penalty != 1.0 or bool(settings.no_repeat_ngram_size)
+
+
 def processed(
     scores: Scores, sequences: Sequence[Tokens], settings: GenerationSettings, new_tokens: int, ends: Sequence[int]
 ) -> Scores:
-    """Scores after all that does not depend on drawing; `new_tokens` were generated so far, `ends` are stop tokens."""
+    """Scores after all that does not depend on drawing; `new_tokens` were generated so far, `ends` are stop tokens.
+    `sequences` may be empty where it does not look back."""
     if settings.repetition_penalty != 1.0:
         scores = repetition_penalty(scores, sequences, settings.repetition_penalty)
     if settings.no_repeat_ngram_size:
