@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -109,17 +109,19 @@ def export(
         raise ExportError("--trust goes with fitted pipelines (.skops files).")
     with console.status("load the exporter"):
         pipeline = load_pipeline()
+    from sanderling_export.recipe import Pooling, Precision  # the exporter has read it by now
+
     chosen: list[str | None] | str | None = None
     if variants is not None and variants.strip() == AUTO:
         chosen = AUTO
     elif variants:
-        chosen = [_choice(name, _PRECISIONS, "--variants") for name in variants.split(",")]
+        chosen = [_choice(name, get_args(Precision), "--variants") for name in variants.split(",")]
     with _Stages(console) as stages:
         path = pipeline.export(
             source,
             output,
             task=_choice(task, _TASKS, "--task"),
-            pooling=_choice(pooling, _POOLINGS, "--pooling"),
+            pooling=_choice(pooling, tuple(one for one in get_args(Pooling) if one != "none"), "--pooling"),
             normalize=normalize,
             max_tokens=max_tokens,
             labels=labels,
@@ -200,19 +202,6 @@ _TASKS = (
     "image-classification",
     "image-feature-extraction",
 )
-_POOLINGS = (
-    "mean",
-    "cls",
-    "last",
-    "max",
-    "mean_sqrt_len",
-    "weighted_mean",
-    "splade",
-    "colbert",
-    "pooler",
-    "penultimate",
-)
-_PRECISIONS = ("fp32", "fp16", "int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only")
 
 
 def _choice(value: str | None, known: tuple[str, ...], option: str) -> str | None:
