@@ -16,7 +16,7 @@ from sanderling.providers import CPU, available
 
 Purpose = Literal["latency", "throughput", "memory"]
 
-_TOKEN_BUDGETS = (TOKEN_BUDGET, 256, 1024, 128, 1)
+_TOKEN_BUDGETS = (TOKEN_BUDGET, 512, 1024, 128, 1)
 _IMAGE_BUDGETS = (IMAGE_BUDGET, 16, 1)
 _ROW_BUDGETS = (ROW_BUDGET, 64, 1)
 # Providers that compile for each shape are given few of them.
