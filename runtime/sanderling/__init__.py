@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     )
     from sanderling.search_pipeline import SearchPipeline, SearchResult, SearchResults, Stage
     from sanderling.spaces import similarity
+    from sanderling.subtitles import Segment, to_srt, to_webvtt, write_subtitles
     from sanderling.tasks.classification import Classifier
     from sanderling.tasks.dual_encoder import DualEncoder
     from sanderling.tasks.face_recognition import FaceRecognizer
@@ -146,6 +147,7 @@ _HOMES = {
     ),
     "sanderling.search_pipeline": ("SearchPipeline", "SearchResult", "SearchResults", "Stage"),
     "sanderling.spaces": ("similarity",),
+    "sanderling.subtitles": ("Segment", "to_srt", "to_webvtt", "write_subtitles"),
     "sanderling.tasks.classification": ("Classifier",),
     "sanderling.tasks.dual_encoder": ("DualEncoder",),
     "sanderling.tasks.face_recognition": ("FaceRecognizer",),
@@ -220,6 +222,7 @@ __all__ = [
     "SearchPipeline",
     "SearchResult",
     "SearchResults",
+    "Segment",
     "SeriesError",
     "SeriesReport",
     "SpaceError",
@@ -250,8 +253,11 @@ __all__ = [
     "open_bundle",
     "recommend",
     "similarity",
+    "to_srt",
+    "to_webvtt",
     "tune",
     "verify",
+    "write_subtitles",
 ]
 
 

@@ -70,6 +70,7 @@ PUBLIC = [
     "SearchPipeline",
     "SearchResult",
     "SearchResults",
+    "Segment",
     "SeriesError",
     "SeriesReport",
     "SpaceError",
@@ -100,8 +101,11 @@ PUBLIC = [
     "open_bundle",
     "recommend",
     "similarity",
+    "to_srt",
+    "to_webvtt",
     "tune",
     "verify",
+    "write_subtitles",
 ]
 # Raised by the other rooms, never by the runtime.
 OF_OTHER_ROOMS = {"ExportError", "RecipeError", "CheckpointError", "DriftError", "BenchError", "EvalError"}
