@@ -10,9 +10,11 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sanderling.audio import Audio
     from sanderling.bundle import Bundle, open_bundle
     from sanderling.cancellation import Cancellation
     from sanderling.errors import (
+        AudioError,
         BundleError,
         CancelledError,
         DeadlineError,
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from sanderling.plan import Plan
     from sanderling.predictions import Forecast, Forecasts, Prediction, Predictions
     from sanderling.results import (
+        AudioReport,
         Classification,
         Classifications,
         Embedding,
@@ -90,9 +93,11 @@ __version__ = "0.1.0"
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
+    "sanderling.audio": ("Audio",),
     "sanderling.bundle": ("Bundle", "open_bundle"),
     "sanderling.cancellation": ("Cancellation",),
     "sanderling.errors": (
+        "AudioError",
         "BundleError",
         "CancelledError",
         "DeadlineError",
@@ -134,6 +139,7 @@ _HOMES = {
     "sanderling.plan": ("Plan",),
     "sanderling.predictions": ("Forecast", "Forecasts", "Prediction", "Predictions"),
     "sanderling.results": (
+        "AudioReport",
         "Classification",
         "Classifications",
         "Embedding",
@@ -166,6 +172,9 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Audio",
+    "AudioError",
+    "AudioReport",
     "Bundle",
     "BundleError",
     "Cancellation",

@@ -43,6 +43,10 @@ class ImageError(InputError):
     """An image cannot be read: not an image, truncated, too large, or an array of the wrong dtype or rank."""
 
 
+class AudioError(InputError):
+    """A sound cannot be read: no sound, damaged, empty, too long, or an array of the wrong dtype, shape or rate."""
+
+
 class FaceError(ImageError):
     """A picture was to hold one face, and holds none or several."""
 

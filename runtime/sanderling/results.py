@@ -119,7 +119,40 @@ class SeriesReport(Struct, frozen=True):
     level: float = 0.0
 
 
-InputReport = TextReport | ImageReport | RowReport | SeriesReport
+class AudioReport(Struct, frozen=True):
+    """What was done to one sound before the model heard it.
+
+    `rate`, `channels`, `frames` (samples of a channel) and `encoding` ("pcm 16 bit") are of the sound as it is stored.
+    Several channels were mixed down to their mean; another rate was `resampled` to the model's. `clipped` counts
+    samples at an end of their range, where a recording was cut off. `missing` counts the frames that a file promises
+    and does not have: they were not heard.
+    """
+
+    rate: int
+    channels: int
+    frames: int
+    encoding: str
+    clipped: int = 0
+    missing: int = 0
+    resampled: int | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long the sound is."""
+        return self.frames / self.rate
+
+    @property
+    def mixed(self) -> bool:
+        """Whether several channels were made one."""
+        return self.channels > 1
+
+    @property
+    def complete(self) -> bool:
+        """Whether all was there that the file says it holds."""
+        return self.missing == 0
+
+
+InputReport = TextReport | ImageReport | RowReport | SeriesReport | AudioReport
 
 
 class Embedding(Struct, frozen=True, eq=False):

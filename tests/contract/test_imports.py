@@ -14,7 +14,11 @@ import tiny_bundles
 
 DEPENDENCIES = {"numpy", "onnxruntime", "tokenizers", "PIL", "msgspec"}
 # Of the extras `pdf` and `search`: each used by one file, which says what to install where it is missing.
-EXTRAS = {"index/reading.py": {"pypdf"}, "index/approximate.py": {"usearch"}}
+EXTRAS = {
+    "preprocess/audio.py": {"soundfile", "soxr"},
+    "index/reading.py": {"pypdf"},
+    "index/approximate.py": {"usearch"},
+}
 COMMAND_LINE = {"typer", "rich"}
 # The libraries that an adapter is for: each imported by its one file alone.
 ADAPTED = {

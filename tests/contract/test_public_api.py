@@ -14,6 +14,9 @@ import sanderling
 from sanderling import errors
 
 PUBLIC = [
+    "Audio",
+    "AudioError",
+    "AudioReport",
     "Bundle",
     "BundleError",
     "Cancellation",
