@@ -34,7 +34,7 @@ def decoded(audio: AudioInput, rate: int) -> tuple[NDArray[np.float32], AudioRep
     """One channel (samples,) at `rate`: the mean of all channels, resampled where the rate was another.
 
     `audio` is a file's path, a file's bytes, or Audio. Raises AudioError: no such file, no sound, damaged, empty,
-    longer than six hours, values that are not finite; MissingExtraError where soundfile or soxr is needed and not there.
+    longer than six hours, values that are not finite; MissingExtraError where soundfile or soxr is missing.
     """
     if isinstance(audio, Audio):
         where = "The audio"
