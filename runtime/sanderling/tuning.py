@@ -166,6 +166,7 @@ class _Search:
         self._shared = Shared()
         self._trials: dict[Plan, Trial] = {}
         self._race: list[_Racer] = []
+        self._coming: list[Plan] = []
         self._longest = 0.0
         self.out_of_time = False
 
@@ -243,11 +244,13 @@ class _Search:
         new = [plan for plan in dict.fromkeys(plans) if plan not in self._trials]
         for count, plan in enumerate(new):
             if self._is_late():
-                return
+                break
             self._progress(f"{count + 1} of {len(new)}: {describe(plan)}")
+            self._coming = new[count + 1 :]
             started = time.monotonic()
             self._enter(plan)
             self._longest = max(self._longest, time.monotonic() - started)
+        self._coming = []
 
     def _enter(self, plan: Plan) -> None:
         trial = self._trials[plan] = Trial(plan)
@@ -343,15 +346,16 @@ class _Search:
             self._leave(sorted(self._race, key=lambda racer: racer.seconds)[_GRAPHS:])
 
     def _drop_far(self) -> None:
-        """Let go, while others are still to come, what is far behind the fastest: its sessions take memory."""
+        """Let go, while others are still to come, what is far behind the fastest: it takes memory."""
         fastest = min(racer.seconds for racer in self._race)
         self._leave([racer for racer in self._race if racer.seconds > _FAR * fastest])
 
     def _leave(self, racers: Sequence[_Racer]) -> None:
+        """Let go of these, and of the sessions that nothing in the race and nothing still to come needs."""
         for racer in list(racers):
             self._race.remove(racer)
             racer.model.close()
-        self._shared.keep([racer.trial.plan for racer in self._race])
+        self._shared.keep([*(racer.trial.plan for racer in self._race), *self._coming])
 
     def _is_late(self) -> bool:
         """Whether there is something to keep, and no time for another step as long as the longest so far."""
