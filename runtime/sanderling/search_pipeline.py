@@ -44,10 +44,11 @@ class Stage(Struct, frozen=True):
 
 
 class SearchResult(Struct, frozen=True, eq=False):
-    """One item that was found. `score` is what the order is by: the ranker's, else the `cosine` to the query.
+    """One item that was found. `score` is what the order is by: the ranker's, else the index's: the `cosine` to the
+    query or, by words too, what it gets of both rankings.
 
-    `retrieved` is its place by the cosine, from 0. `text` is None where no stage needed it. `rank_report` says what the
-    ranker saw of it; `classification` has a report of its own, and is None without a classifier.
+    `retrieved` is its place in the index's order, from 0. `text` is None where no stage needed it. `rank_report` says
+    what the ranker saw of it; `classification` has a report of its own, and is None without a classifier.
     """
 
     id: str
@@ -128,15 +129,19 @@ class SearchPipeline:
         *,
         candidates: int = 50,
         filter: Filter | None = None,  # noqa: A002 - as Index.search
+        words: bool = False,
         top_k: int = 5,
         cancellation: Cancellation | None = None,
     ) -> SearchResults:
         """The `k` best items for a query, a text; an image too, where the model takes images and there is no ranker.
 
         With a ranker, `candidates` items (at least k) are retrieved and ranked; else k. `filter` is that of
-        `Index.search`. Each of the k gets the `top_k` best labels. `cancellation` ends the call early.
+        `Index.search`; with `words` the items are retrieved by the query's words, too. Each of the k gets the `top_k`
+        best labels. `cancellation` ends the call early.
         Raises InputError for a query that is none, or an item without a text that a stage needs.
         """
+        if words and not isinstance(query, str):
+            raise InputError(f"The query is of type {type(query).__name__}; to search by words, a text was expected.")
         k, wanted = whole_number("k", k), whole_number("candidates", candidates)
         started = time.perf_counter()
         if self.ranker is not None and not isinstance(query, str):
@@ -146,7 +151,8 @@ class SearchPipeline:
             raise InputError("Several queries were given; a call answers one.")
         embedded = time.perf_counter()
         stages = [_stage("embed", embedded - started, [answer.report])]
-        hits = cast("list[Hit]", self.index.search(answer, max(k, wanted) if self.ranker else k, filter=filter))
+        asked = max(k, wanted) if self.ranker else k
+        hits = cast("list[Hit]", self.index.search(answer, asked, filter=filter, words=query if words else None))
         retrieved = time.perf_counter()
         stages.append(Stage("retrieve", retrieved - embedded, len(hits)))
         needed = self.ranker is not None or self.classifier is not None
@@ -178,12 +184,19 @@ class SearchPipeline:
         *,
         candidates: int = 50,
         filter: Filter | None = None,  # noqa: A002 - as Index.search
+        words: bool = False,
         top_k: int = 5,
     ) -> SearchResults:
         """As calling the pipeline, without blocking the event loop; cancelling the task ends the call."""
         return await in_thread(
             lambda cancellation: self(
-                query, k, candidates=candidates, filter=filter, top_k=top_k, cancellation=cancellation
+                query,
+                k,
+                candidates=candidates,
+                filter=filter,
+                words=words,
+                top_k=top_k,
+                cancellation=cancellation,
             )
         )
 
@@ -204,7 +217,7 @@ class SearchPipeline:
 
 def _as_retrieved(hits: Sequence[Hit], texts: Sequence[str] | None) -> list[SearchResult]:
     return [
-        SearchResult(hit.id, hit.score, hit.score, place, hit.metadata, None if texts is None else texts[place])
+        SearchResult(hit.id, hit.score, hit.cosine, place, hit.metadata, None if texts is None else texts[place])
         for place, hit in enumerate(hits)
     ]
 

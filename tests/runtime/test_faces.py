@@ -57,10 +57,10 @@ class Gallery:
     def search(self, vectors: Any, k: int = 10) -> list[list[Hit]]:
         found = []
         for vector in vectors:
-            hits = [
-                Hit(name, float(sanderling.similarity(vector, face.vector)[0, 0]), {"name": name})
-                for name, face in self._known.items()
-            ]
+            cosines = {
+                name: float(sanderling.similarity(vector, face.vector)[0, 0]) for name, face in self._known.items()
+            }
+            hits = [Hit(name, cosine, {"name": name}, cosine) for name, cosine in cosines.items()]
             found.append(sorted(hits, key=lambda hit: -hit.score)[:k])
         return found
 

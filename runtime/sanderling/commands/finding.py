@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from sanderling.bundle import open_bundle
 from sanderling.commands.console import plain, print_json, stdout
 from sanderling.components import VISION_ENCODER, joins
 from sanderling.errors import InputError
+from sanderling.index import fusion
 from sanderling.index.filters import Filter
-from sanderling.index.folder import file_of, piece_id
+from sanderling.index.folder import file_named, file_of, piece_id
 from sanderling.index.index import Index
 from sanderling.index.opened import Hit
 from sanderling.loading import load
@@ -24,9 +26,10 @@ from sanderling.tasks.feature_extraction import EmbeddingModel
 _SNIPPET = 240
 # Pieces asked for at first, for each file wanted; files that are ranked, at least.
 _PIECES, _LEAST_FILES = 8, 10
-# How much a file as a whole counts beside its best piece. On twenty questions to this project's documentation and
-# source, other than those of the acceptance, the right file came among the first three 13 times without, 16 times so.
-_WHOLE = 0.3
+# How much a file as a whole counts beside its best piece. On 43 questions to this project's documentation and source,
+# other than those of the acceptance, the right file came among the first three 28 times by meaning alone with 0.3, the
+# best of 0, 0.3 and 1 there; together with words 38 times with 1, 35 with 0 and 0.3.
+_WHOLE = 1.0
 
 
 def embedding_model(
@@ -44,14 +47,44 @@ def embedding_model(
     return model
 
 
-def find(index: Index, answer: Embedding, k: int, wanted: Filter | None) -> list[Hit]:
-    """The best piece of each of the `k` files that have most to do with a query."""
+def find(index: Index, answer: Embedding, k: int, wanted: Filter | None, words: str | None = None) -> list[Hit]:
+    """The best piece of each of the `k` files that have most to do with a query: by its vector, and by its `words`.
+
+    Files are ranked by the cosines of their pieces and, apart from that, by the words of all their pieces together:
+    what a file is about is seldom said in one of them. The two rankings are fused, which is then what the scores are.
+    """
+    if words is not None and "folder" not in index.about:
+        # Its ids are an application's, and say nothing of files.
+        return by_file(
+            index, lambda count: cast("Sequence[Hit]", index.search(answer, count, filter=wanted, words=words)), k
+        )
+    query = answer.floats / np.float32(max(float(np.linalg.norm(answer.floats)), 1e-12))
     hits = by_file(
         index,
         lambda count: cast("Sequence[Hit]", index.search(answer, count, filter=wanted)),
         max(2 * k, _LEAST_FILES),
     )
-    return ranked(index, answer.floats / np.float32(max(float(np.linalg.norm(answer.floats)), 1e-12)), hits)[:k]
+    near = ranked(index, query, hits)
+    if words is None:
+        return near[:k]
+    named = dict(index.search_words(words, max(2 * k, _LEAST_FILES), filter=wanted, document=file_named))
+    worth = fusion.fused([[path_of(hit) for hit in near], list(named)])
+    best = {path_of(hit): hit for hit in near}
+    chosen = sorted(worth, key=lambda path: -worth[path])[:k]
+    found = [best[path] if path in best else _nearest(index, query, path) for path in chosen]
+    return [
+        replace(hit, score=worth[path], words=named.get(path, 0.0)) for path, hit in zip(chosen, found, strict=True)
+    ]
+
+
+def _nearest(index: Index, query: NDArray[np.float32], path: str) -> Hit:
+    """The piece of a file that is nearest to a query."""
+    first = piece_id(path, 0)
+    ids = [piece_id(path, number) for number in range(index.metadata(first)["pieces"])] if first in index else [path]
+    cosines = index.vectors(ids) @ query
+    best = int(cosines.argmax())
+    cosine = min(1.0, max(-1.0, float(cosines[best])))
+    return Hit(ids[best], cosine, index.metadata(ids[best]), cosine)
 
 
 def by_file(index: Index, find: Callable[[int], Sequence[Hit]], k: int, but: Collection[str] = ()) -> list[Hit]:
@@ -99,14 +132,21 @@ def show(hits: Sequence[Hit], *, as_json: bool) -> None:
             continue
         line = hit.metadata.get("line")
         where = f"{path_of(hit)}:{line}" if line else path_of(hit)
-        console.print(f"[bold]{rank:2d}. {plain(where)}[/]  {hit.score:.3f}", soft_wrap=True)
+        console.print(f"[bold]{rank:2d}. {plain(where)}[/]  {_told(hit)}", soft_wrap=True)
         if text := hit.metadata.get("text"):
             words = " ".join(str(text).split())
             console.print(f"    {plain(words[:_SNIPPET])}{'…' if len(words) > _SNIPPET else ''}", soft_wrap=True)
+
+
+def _told(hit: Hit) -> str:
+    return f"{hit.cosine:.3f}" if hit.words is None else f"{hit.cosine:.3f}, words {hit.words:.1f}"
 
 
 def record(hit: Hit) -> dict[str, Any]:
     """A result as JSON."""
     names = ("line", "start", "text", "kind")
     about = {name: hit.metadata[name] for name in names if name in hit.metadata}
-    return {"path": path_of(hit), "id": hit.id, "score": round(hit.score, 6), **about}
+    scores = {"score": round(hit.score, 6), "cosine": round(hit.cosine, 6)}
+    if hit.words is not None:
+        scores["words"] = round(hit.words, 4)
+    return {"path": path_of(hit), "id": hit.id, **scores, **about}

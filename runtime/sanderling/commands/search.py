@@ -42,6 +42,9 @@ def search(
             show_default=False,
         ),
     ] = None,
+    by_words: Annotated[
+        bool, typer.Option("--words/--no-words", help="Rank by the words of the files, too, not by meaning alone.")
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, one a file, best first.")] = False,
 ) -> None:
     """Find the files that are most like a query, offline."""
@@ -54,7 +57,9 @@ def search(
             if modality is not None and modality != model.modality:
                 raise InputError(f"--as is {modality}; {model.name} takes {model.modality}s.")
             answer = model(query, prompt=prompt_for(model, "query"))
-        hits = finding.find(opened, answer, top_k, None if kind is None else {"kind": kind})
+        # What was indexed without words, images, is found by meaning alone; so is the file of an image.
+        words = query if by_words and opened.worded and model.modality == "text" else None
+        hits = finding.find(opened, answer, top_k, None if kind is None else {"kind": kind}, words)
     if not hits:
         stderr().print("note: nothing was found.")
     finding.show(hits, as_json=as_json)

@@ -199,7 +199,9 @@ class _Pending:
         gone = {identifier for _, _, old in files for identifier in old} - set(ids)
         if items:
             answers = self._model([item.given for item in items], prompt=self._prompt)
-            self._index.update(ids, answers, [item.metadata for item in items], delete=sorted(gone))
+            # What a text model embeds are texts; images have no words.
+            texts = [item.given if isinstance(item.given, str) else None for item in items]
+            self._index.update(ids, answers, [item.metadata for item in items], delete=sorted(gone), texts=texts)
         elif gone:
             self._index.delete(sorted(gone))
 
@@ -212,6 +214,12 @@ def file_of(identifier: str, metadata: dict[str, Any]) -> str:
 def piece_id(path: str, number: int) -> str:
     """The id of a file's piece, counted from 0."""
     return f"{path}#{number}"
+
+
+def file_named(identifier: str) -> str:
+    """The file that an item of this id is a piece of, as `piece_id` names it; of an image its id."""
+    path, mark, number = identifier.rpartition("#")
+    return path if mark and number.isdecimal() else identifier
 
 
 def _bytes(folder: Path, source: Source) -> bytes:

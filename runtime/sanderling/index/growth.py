@@ -16,16 +16,18 @@ from sanderling.index.layout import Header
 
 
 class Growth(Struct, frozen=True, eq=False):
-    """New rows: their unit vectors, (n, d), float32; the bytes of their items, and the table of these from offset 0."""
+    """New rows: their unit vectors, (n, d), float32; the bytes of their items, the terms of their texts, and the table
+    of both from offset 0."""
 
     vectors: NDArray[np.float32]
     items: bytes
+    terms: NDArray[np.uint32]
     table: NDArray[Any]
 
 
 def none(header: Header) -> Growth:
     """No new rows."""
-    return Growth(np.empty((0, header.dimension), np.float32), b"", np.zeros(0, layout.ROW))
+    return Growth(np.empty((0, header.dimension), np.float32), b"", np.empty(0, layout.TERM), np.zeros(0, layout.ROW))
 
 
 def grown(header: Header, tail: NDArray[Any], new: Growth, deleted: Sequence[int]) -> tuple[Pieces, Header]:
@@ -39,6 +41,7 @@ def grown(header: Header, tail: NDArray[Any], new: Growth, deleted: Sequence[int
         "vectors": [_bytes(new.vectors.astype(layout.vector_dtype(header.precision), copy=False))],
         "rows": [_bytes(table)],
         "items": [memoryview(new.items)],
+        "terms": [_bytes(new.terms.astype(layout.TERM, copy=False))],
         "deleted": [_bytes(np.asarray(deleted, "<u8"))],
     }
     if header.precision == "int8" and len(tail) + len(new.vectors) >= layout.BLOCK:

@@ -12,7 +12,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from sanderling.errors import InputError, SpaceError
-from sanderling.index import layout
+from sanderling.index import layout, words
 from sanderling.results import Embedding, Embeddings
 from sanderling.spaces import floats
 
@@ -120,6 +120,39 @@ def items(
         table[row] = (len(data), len(name), len(rest), zlib.crc32(rest, zlib.crc32(name)), 0)
         data += name + rest
     return bytes(data), table
+
+
+def terms(texts: Sequence[str | None] | str | None, table: NDArray[Any], single: bool) -> NDArray[np.uint32]:
+    """The terms of the items' texts, one item after the other; how many each has is written to `table`.
+
+    Raises InputError for what are no texts.
+    """
+    given: Sequence[str | None] = [None] * len(table) if texts is None else [texts] if isinstance(texts, str) else texts
+    if isinstance(texts, str) and not single:
+        raise InputError("texts is one text, but several ids were given; one for each, in a list, was expected.")
+    if not isinstance(given, Sequence) or len(given) != len(table):
+        raise InputError(f"There are {len(table)} ids, and texts of another number; one for each was expected.")
+    found = []
+    for row, text in enumerate(given):
+        if text is not None and not isinstance(text, str):
+            raise InputError(f"Text {row} is of type {type(text).__name__}; a text (str) or None was expected.")
+        found.append(words.terms(text or ""))
+        table["terms"][row] = len(found[-1])
+    return np.concatenate(found) if found else np.empty(0, layout.TERM)
+
+
+def queries(given: Sequence[str] | str, asked: Incoming) -> list[str]:
+    """The queries' texts, one for each vector. Raises InputError."""
+    found = [given] if isinstance(given, str) else given
+    if not isinstance(found, list | tuple) or not all(isinstance(text, str) for text in found):
+        raise InputError(
+            f"words is of type {type(given).__name__}; the query as a text (str), or a list, was expected."
+        )
+    if isinstance(given, str) != asked.single or len(found) != len(asked.rows):
+        what = "one text" if isinstance(given, str) else f"a list of {len(found)}"
+        expected = "the text of the one query" if asked.single else f"a list of {len(asked.rows)}, one for each vector,"
+        raise InputError(f"words is {what}; {expected} was expected.")
+    return list(found)
 
 
 def plain_json(about: Metadata | None) -> dict[str, Any]:

@@ -100,15 +100,17 @@ class Index(Opened):
         model: EmbeddingModel | None = None,
         prompt: str | None = None,
         space: str | None = None,
+        texts: Sequence[str | None] | str | None = None,
     ) -> None:
         """Add items under new ids; all of them, or on any error none.
 
         `vectors` are what an embedding model answered; or inputs, with the `model` (and `prompt`) to embed them with;
         or an array of the shape (d,) or (n, d), with the `space` it is of. Their directions are kept, not their
-        lengths. `metadata` is a mapping for each id (one alone for a single id).
+        lengths. `metadata` is a mapping for each id (one alone for a single id). `texts` are what the items say: their
+        words (not the texts, which may be metadata) are kept, so that `search` finds the items by `words`, too.
         Raises SpaceError for vectors of another space, InputError for ids that are there, StorageError.
         """
-        self._put((), ids, vectors, metadata, model, prompt, space, fresh=True)
+        self._put((), ids, vectors, metadata, model, prompt, space, texts, fresh=True)
 
     def update(
         self,
@@ -119,13 +121,14 @@ class Index(Opened):
         model: EmbeddingModel | None = None,
         prompt: str | None = None,
         space: str | None = None,
+        texts: Sequence[str | None] | str | None = None,
         delete: Iterable[str] | str = (),
     ) -> None:
-        """As `add`, but an id that is there gets the new vector and metadata instead of its old ones.
+        """As `add`, but an id that is there gets the new vector, metadata and text instead of its old ones.
 
         `delete` are ids to delete in the same step: a reader, and a crash, sees all of it or nothing.
         """
-        self._put(delete, ids, vectors, metadata, model, prompt, space, fresh=False)
+        self._put(delete, ids, vectors, metadata, model, prompt, space, texts, fresh=False)
 
     def delete(self, ids: Iterable[str] | str) -> None:
         """Delete items. Raises InputError for an id that is not there; then none is deleted."""
@@ -176,12 +179,14 @@ class Index(Opened):
         model: EmbeddingModel | None,
         prompt: str | None,
         space: str | None,
+        texts: Sequence[str | None] | str | None,
         *,
         fresh: bool,
     ) -> None:
         self._writer()
         named, single = incoming.identifiers(ids)
         data, table = incoming.items(named, metadata, single)
+        terms = incoming.terms(texts, table, single)
         header = self._open().header
         if model is not None:
             incoming.check_space(model.space, header.space)
@@ -198,7 +203,7 @@ class Index(Opened):
                 )
             warn_of_variants(snapshot.header, given, stacklevel=5)
             gone = dict.fromkeys([*incoming.identifiers(delete)[0], *there])
-            self._change(gone, named, growth.Growth(given.rows, data, table), given)
+            self._change(gone, named, growth.Growth(given.rows, data, terms, table), given)
 
     def _change(self, gone: Iterable[str], named: Sequence[str], new: growth.Growth, given: Incoming | None) -> None:
         """Append to the files, then let it count; with the lock held."""
@@ -244,4 +249,5 @@ def _copied(snapshot: Snapshot, rows: NDArray[np.int64]) -> growth.Growth:
     """Rows of an index, as new ones; their items are read and compared with their checksums."""
     pairs = [snapshot.item(row) for row in rows.tolist()]
     data, table = incoming.items([pair[0] for pair in pairs], [pair[1] for pair in pairs], single=False)
-    return growth.Growth(snapshot.vectors[rows].astype(np.float32, copy=False), data, table)
+    table["terms"] = snapshot.table["terms"][rows]
+    return growth.Growth(snapshot.vectors[rows].astype(np.float32, copy=False), data, snapshot.terms_of(rows), table)

@@ -35,10 +35,13 @@ MAX_METADATA_BYTES = 2**20
 _MAX_HEADER_BYTES = 2**24
 MAX_DIMENSION = 2**16
 
-# One item's bytes in `items`: its id in UTF-8, then its metadata as JSON; their checksum.
-ROW = np.dtype([("offset", "<u8"), ("id_size", "<u4"), ("metadata_size", "<u4"), ("crc32", "<u4"), ("unused", "<u4")])
+# One item's bytes in `items`: its id in UTF-8, then its metadata as JSON; their checksum. How many of `terms` are its.
+ROW = np.dtype([("offset", "<u8"), ("id_size", "<u4"), ("metadata_size", "<u4"), ("crc32", "<u4"), ("terms", "<u4")])
 
-FILES = ("vectors", "rows", "items", "deleted", "codes", "scales")
+# A word of an item's text, as `words.terms` makes it.
+TERM = np.dtype("<u4")
+
+FILES = ("vectors", "rows", "items", "deleted", "codes", "scales", "terms")
 
 
 class Extent(Struct, frozen=True, forbid_unknown_fields=False):
@@ -172,6 +175,8 @@ def _check(header: Header, path: Path) -> None:
         and header.generation >= 0
         and all(header.extent(name).bytes == size for name, size in expected.items())
         and header.extent("items").bytes >= 0
+        and header.extent("terms").bytes >= 0
+        and header.extent("terms").bytes % TERM.itemsize == 0
         and (header.graph is None or 0 <= header.graph.rows <= header.rows)
     )
     if not sound:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from sanderling.counts import whole_number
 from sanderling.errors import InputError, SearchIndexError
-from sanderling.index import exact, filters, incoming, journal
+from sanderling.index import exact, filters, fusion, incoming, journal, lexical
 from sanderling.index.filters import Filter
 from sanderling.index.incoming import Incoming, Vectors
 from sanderling.index.layout import Header
@@ -23,11 +24,18 @@ from sanderling.spaces import MIN_COSINE, warn_of_mixed
 
 
 class Hit(Struct, frozen=True):
-    """One item that a search found: its id, the cosine of its vector to the query's, and its metadata."""
+    """One item that a search found: its id, what the order is by, its metadata, and the cosine of its vector to the
+    query's.
+
+    `score` is the cosine, or, of a search by `words` too, what the item gets of both rankings (see `Opened.search`);
+    `words` then says how well its words answer the query's (BM25: 0 where none of them is there), else None.
+    """
 
     id: str
     score: float
     metadata: dict[str, Any]
+    cosine: float
+    words: float | None = None
 
 
 class Opened:
@@ -53,6 +61,11 @@ class Opened:
     def precision(self) -> str:
         """What is searched: "float32", "float16" or "int8"."""
         return self._open().header.precision
+
+    @property
+    def worded(self) -> bool:
+        """Whether items were added with their texts, so that they are found by words."""
+        return len(self._open().terms) > 0
 
     @property
     def about(self) -> dict[str, Any]:
@@ -103,17 +116,29 @@ class Opened:
         *,
         filter: Filter | None = None,  # noqa: A002 - the word that users look for
         space: str | None = None,
+        words: Sequence[str] | str | None = None,
     ) -> list[Hit] | list[list[Hit]]:
         """The `k` items whose vectors have the highest cosine to the query's, best first; fewer if there are fewer.
 
         One vector gives a list of Hit, several give a list of such lists. Every vector is compared ("int8": by codes,
         then the best of them exactly). `filter` is a mapping of names to the value, or to a list of the values, that
         the metadata must have; or a function of the metadata. Of equal cosines the item added first comes first.
-        Raises SpaceError for a query of another space, InputError for what is no query.
+
+        `words` is the query as a text (for several vectors a list of them): the items are then ranked by their words,
+        too (BM25, of those added with `texts`), and the score is 1 / (60 + place) summed over the two rankings, places
+        from 1 (reciprocal rank fusion). Of equal ones the nearer comes first.
+        Raises SpaceError for a query of another space, InputError for what is no query, SearchIndexError for words
+        where no item was added with its text.
         """
         snapshot, given, k = self._asked(vectors, space, k)
-        found = exact.search(snapshot, given.rows, k, filters.allowed(snapshot, filter))
-        return _answer(snapshot, found, given)
+        allowed = filters.allowed(snapshot, filter)
+        if words is None:
+            return _answer(snapshot, exact.search(snapshot, given.rows, k, allowed), given)
+        texts = incoming.queries(words, given)
+        _check_words(snapshot)
+        found = fusion.search(snapshot, given.rows, texts, k, allowed)
+        hits = [_fused_hits(snapshot, one) for one in found]
+        return hits[0] if given.single else hits
 
     def search_approximately(
         self, vectors: Vectors, k: int = 10, *, effort: int = 64, space: str | None = None
@@ -128,6 +153,41 @@ class Opened:
         snapshot, given, k = self._asked(vectors, space, k)
         found = approximate.search(snapshot, given.rows, k, whole_number("effort", effort))
         return _answer(snapshot, found, given)
+
+    def search_words(
+        self,
+        query: str,
+        k: int = 10,
+        *,
+        filter: Filter | None = None,  # noqa: A002 - as search
+        document: Callable[[str], str] | None = None,
+    ) -> list[tuple[str, float]]:
+        """The ids of the `k` items whose words answer a query's best, with their scores (BM25), best first.
+
+        No model is needed. `document` gives the name of the document that the item of an id is a piece of: then
+        documents are ranked, each by the words of all its pieces, and their names are given. What has none of the words
+        is not found. Raises InputError for what is no query, SearchIndexError where no item was added with its text.
+        """
+        snapshot, k = self._open(), whole_number("k", k)
+        if not isinstance(query, str):
+            raise InputError(f"The query is of type {type(query).__name__}; a text (str) was expected.")
+        _check_words(snapshot)
+        allowed = filters.allowed(snapshot, filter)
+        if document is None:
+            scores = lexical.scores(snapshot, query)
+            if allowed is not None:
+                scores *= allowed
+            return [(snapshot.identifier(row), float(scores[row])) for row in fusion.highest(scores, k).tolist()]
+        names: dict[str, int] = {}
+        of = np.zeros(snapshot.header.rows, np.int64)
+        # Those that were deleted are no pieces of any.
+        rows = snapshot.rows()
+        of[rows] = [names.setdefault(document(snapshot.identifier(row)), len(names)) for row in rows.tolist()]
+        scores = lexical.scores(snapshot, query, of)
+        if allowed is not None:
+            scores *= np.isin(np.arange(len(scores)), of[allowed])
+        named = list(names)
+        return [(named[number], float(scores[number])) for number in fusion.highest(scores, k).tolist()]
 
     def refresh(self) -> None:
         """See what was written since the index was opened. Raises SearchIndexError."""
@@ -167,6 +227,14 @@ class Opened:
         return self._snapshot
 
 
+def _check_words(snapshot: Snapshot) -> None:
+    if snapshot.count and not len(snapshot.terms):
+        raise SearchIndexError(
+            f"No item of {snapshot.folder} was added with its text, so none is found by words. Add them with texts=, "
+            "or search by vectors alone."
+        )
+
+
 def row_named(snapshot: Snapshot, identifier: str) -> int:
     row = snapshot.row_of.get(identifier)
     if row is None:
@@ -186,7 +254,13 @@ def _answer(
 
 def _hit(snapshot: Snapshot, row: int, score: float) -> Hit:
     identifier, metadata = snapshot.item(row)
-    return Hit(identifier, min(1.0, max(-1.0, score)), metadata)
+    cosine = min(1.0, max(-1.0, score))
+    return Hit(identifier, cosine, metadata, cosine)
+
+
+def _fused_hits(snapshot: Snapshot, found: fusion.Fused) -> list[Hit]:
+    values = zip(found.rows.tolist(), found.scores.tolist(), found.words.tolist(), found.cosines.tolist(), strict=True)
+    return [replace(_hit(snapshot, row, cosine), score=score, words=words) for row, score, words, cosine in values]
 
 
 def warn_of_variants(header: Header, given: Incoming, stacklevel: int) -> None:

@@ -37,6 +37,8 @@ class Snapshot:
         # Of each block of codes: what each row's sum is multiplied by, and what is added, (blocks, 2, rows a block).
         self.scales = self._array("scales", np.dtype("<f4")).reshape(-1, 2, layout.BLOCK)
         self.table = self._array("rows", layout.ROW)
+        # The words of each row's text, one row after the other.
+        self.terms = self._array("terms", layout.TERM)
         deleted = self._array("deleted", np.dtype("<u8"))
         if len(deleted) and int(deleted.max()) >= header.rows:
             raise self._damaged("deleted")
@@ -88,6 +90,21 @@ class Snapshot:
         return dict(self._identifiers())
 
     @cached_property
+    def term_ends(self) -> NDArray[np.uint64]:
+        """Where the terms of each row end, (rows,). Raises SearchIndexError where the rows say otherwise."""
+        found: NDArray[np.uint64] = np.cumsum(self.table["terms"], dtype=np.uint64)
+        if (int(found[-1]) if len(found) else 0) != len(self.terms):
+            raise self._damaged("rows")
+        return found
+
+    def terms_of(self, rows: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """The terms of these rows, one row after the other."""
+        ends = self.term_ends[rows].tolist()
+        counts = self.table["terms"][rows].tolist()
+        parts = [self.terms[end - count : end] for end, count in zip(ends, counts, strict=True) if count]
+        return np.concatenate(parts) if parts else self.terms[:0]
+
+    @cached_property
     def graph(self) -> Any:
         """The graph for approximate search. Raises SearchIndexError where there is none."""
         from sanderling.index import approximate  # the extra `search`
@@ -103,6 +120,7 @@ class Snapshot:
                 found = zlib.crc32(view[first : first + _CHUNK], found)
             if found != self.header.extent(name).crc32:
                 raise self._damaged(name)
+        _ = self.term_ends
         for row in self.rows().tolist():
             self.item(row)
 
