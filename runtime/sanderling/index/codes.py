@@ -53,7 +53,7 @@ def offer(
     nearest: Nearest,
 ) -> None:
     """Offer the approximate scores of all blocks, each query's in a unit of its own."""
-    products = Products.of(cores.granted())
+    products = Products.of(cores.budget().total)
     asked = levels(queries)
     at_once = max(1, _SUMS_AT_ONCE // (len(queries) * layout.BLOCK))
     scores = np.empty((min(at_once, max(len(codes), 1)), len(queries), layout.BLOCK), np.float32)

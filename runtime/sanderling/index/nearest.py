@@ -1,71 +1,87 @@
-"""The k best scores of each query, kept while blocks of scores go by: nothing is sorted but what is kept."""
+"""The k best scores of each query, kept while blocks of scores go by: nothing is sorted but what may be kept."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+# What is offered first is looked at in stretches of at most so many scores.
+_STRETCH = 64
+# Scores that wait to be sorted, at least, and for each that is kept.
+_WAITING, _WAITING_EACH = 2**14, 2
+
 
 class Nearest:
-    """For each of `queries`, the `k` highest scores offered so far, and their rows; of equal ones the earliest rows."""
+    """For each of `queries`, the `k` highest scores offered so far, and their rows; of equal ones the earliest rows.
+
+    Whatever exceeds the k-th best known waits; when much does, it is sorted, all queries' at once, and the k-th best of
+    each is known better.
+    """
 
     def __init__(self, queries: int, k: int) -> None:
         self._k = k
-        self._scores = [np.empty(0, np.float32) for _ in range(queries)]
-        self._rows = [np.empty(0, np.int64) for _ in range(queries)]
         # What a score has to exceed to be among the k.
         self._floors = np.full(queries, -np.inf, np.float32)
+        none = np.empty(0, np.int64)
+        # Queries, rows and scores: in the order of the queries, the best first of each, and then those that wait.
+        self._found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = [
+            (none, none, np.empty(0, np.float32))
+        ]
+        self._waiting = 0
+        self._most = max(_WAITING, _WAITING_EACH * k * queries)
 
     def offer(self, scores: NDArray[np.float32], first: int) -> None:
         """Scores of the shape (queries, n), of the rows from `first` on; minus infinity for what does not count."""
-        highest = scores.max(axis=1, initial=-np.inf)
-        for query in np.flatnonzero(highest > self._floors).tolist():
-            line = scores[query]
-            self.offer_rows(query, line, None, first)
+        if np.isneginf(self._floors).all():
+            self._floors = np.maximum(self._floors, _below(_kth(scores, self._k)))
+        found = np.flatnonzero(scores > self._floors[:, None])
+        if len(found):
+            queries, places = np.divmod(found, scores.shape[1])
+            self._take(queries, places + first, scores[queries, places])
 
-    def offer_rows(
-        self, query: int, scores: NDArray[np.float32], rows: NDArray[np.int64] | None, first: int = 0
-    ) -> None:
-        """Scores of one query, (n,), of these rows in rising order; or of those from `first` on."""
-        floor = self._floors[query]
-        if np.isneginf(floor) and len(scores) > self._k:
-            # Nothing is known yet of what it takes: the k-th of the best of short stretches is at least that good.
-            floor = max(floor, _below(_kth(scores, self._k)))
-        found = np.flatnonzero(scores > floor)
-        named = found + first if rows is None else rows[found]
-        scores = np.concatenate([self._scores[query], scores[found]])
-        named = np.concatenate([self._rows[query], named])
-        if len(scores) > self._k:
-            kept = _highest(scores, self._k)
-            scores, named = scores[kept], named[kept]
-        self._scores[query], self._rows[query] = scores, named
-        if len(scores) == self._k:
-            self._floors[query] = scores.min()
+    def offer_rows(self, query: int, scores: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
+        """Scores of one query, (n,), of these rows in rising order."""
+        places = np.flatnonzero(scores > self._floors[query])
+        if len(places):
+            self._take(np.full(len(places), query), rows[places], scores[places])
 
     def best(self, query: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The rows and the scores kept of one query, best first."""
-        order = np.lexsort((self._rows[query], -self._scores[query]))
-        return self._rows[query][order], self._scores[query][order]
+        if self._waiting:
+            self._settle()
+        queries, rows, scores = self._found[0]
+        first, last = np.searchsorted(queries, (query, query + 1))
+        return rows[first:last], scores[first:last]
+
+    def _take(self, queries: NDArray[np.int64], rows: NDArray[np.int64], scores: NDArray[np.float32]) -> None:
+        self._found.append((queries, rows, scores))
+        self._waiting += len(queries)
+        if self._waiting > self._most:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Keep the k best of each query of all that was found."""
+        queries, rows, scores = (np.concatenate(parts) for parts in zip(*self._found, strict=True))
+        order = np.lexsort((rows, -scores, queries))
+        queries, rows, scores = queries[order], rows[order], scores[order]
+        places = np.arange(len(queries)) - np.searchsorted(queries, np.arange(len(self._floors)))[queries]
+        last = places == self._k - 1
+        self._floors[queries[last]] = scores[last]
+        kept = places < self._k
+        self._found, self._waiting = [(queries[kept], rows[kept], scores[kept])], 0
 
 
-def _highest(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """Where the k highest are, in rising order; of those equal to the k-th the first."""
-    least = np.partition(scores, len(scores) - k)[len(scores) - k]
-    above, equal = np.flatnonzero(scores > least), np.flatnonzero(scores == least)
-    return np.sort(np.concatenate([above, equal[: k - len(above)]]))
+def _kth(scores: NDArray[np.float32], k: int) -> NDArray[np.float32]:
+    """For each query a score that at least k of its reach, (queries,): the k-th highest of the highest of stretches."""
+    count = scores.shape[1]
+    stretch = max(1, min(_STRETCH, count // (2 * k)))
+    whole = count // stretch
+    if whole <= k:
+        return np.full(len(scores), -np.inf, np.float32)
+    tops = scores[:, : whole * stretch].reshape(len(scores), whole, stretch).max(axis=2) if stretch > 1 else scores
+    found: NDArray[np.float32] = np.partition(tops, whole - k, axis=1)[:, whole - k]
+    return found
 
 
-_STRETCH = 64
-
-
-def _kth(scores: NDArray[np.float32], k: int) -> np.float32:
-    """A score that at least k of them reach: the k-th highest of the highest of each stretch of 64."""
-    whole = len(scores) // _STRETCH
-    if whole < 2 * k:
-        return np.float32(-np.inf)
-    tops = scores[: whole * _STRETCH].reshape(whole, _STRETCH).max(axis=1)
-    return np.float32(np.partition(tops, whole - k)[whole - k])
-
-
-def _below(score: np.float32) -> np.float32:
-    return np.float32(np.nextafter(score, np.float32(-np.inf)))
+def _below(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.nextafter(scores, np.float32(-np.inf))
