@@ -77,6 +77,56 @@ def test_the_nearest_are_those_of_plain_arithmetic(tmp_path: Path, precision: st
         assert found >= {"float32": 1.0, "float16": 0.99, "int8": 0.99}[precision] * expected
 
 
+def leaning(count: int, width: int = 64, seed: int = 0) -> NDArray[np.float32]:
+    """Vectors most of whose length lies along few directions, none of which is one number's, as models' do."""
+    random = np.random.default_rng(7)
+    turn = np.linalg.qr(random.standard_normal((width, width)))[0]
+    spread = 0.6 ** np.arange(width)
+    return (rows(count, width, seed) * spread @ turn).astype(np.float32)
+
+
+def test_codes_are_of_the_axes_that_count(tmp_path: Path) -> None:
+    stored, queries = leaning(10_000), leaning(70, seed=1)
+    with Index.create(tmp_path / "index", space=SPACE, dimension=64, precision="int8") as index:
+        for first in range(0, 10_000, 2500):
+            part = stored[first : first + 2500]
+            index.add([str(first + row) for row in range(len(part))], part, space=SPACE)
+        header = layout.read_header(tmp_path / "index")
+        assert 0 < header.axes <= 32
+        assert header.extent("codes").bytes == 2 * layout.BLOCK * header.axes
+        before: Any = index.search(queries, 10, space=SPACE)
+        found = 0
+        for query, line in zip(queries, before, strict=True):
+            order, cosines = brute_force(stored, query, 10)
+            found += len({hit.id for hit in line} & set(map(str, order)))
+            assert line[0].score == pytest.approx(cosines[0], abs=1e-5)
+        assert found >= 0.99 * 10 * len(queries)
+        alone: Any = index.search(queries[0], 10, space=SPACE)
+        assert [hit.id for hit in alone] == [hit.id for hit in before[0]]
+        index.delete("3")
+        index.compact()
+        assert layout.read_header(tmp_path / "index").axes == header.axes
+        index.check()
+    with Index.open(tmp_path / "index") as index:
+        again: Any = index.search(queries, 10, space=SPACE)
+        assert (
+            sum(hit.id in {one.id for one in old} for new, old in zip(again, before, strict=True) for hit in new) > 690
+        )
+    path = layout.data_path(tmp_path / "index", "axes", 1)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(SearchIndexError, match="cut short"):
+        Index.open(tmp_path / "index")
+
+
+def test_codes_are_of_all_numbers_where_all_count(tmp_path: Path) -> None:
+    with made(tmp_path, 5000, "int8") as index:
+        header = layout.read_header(index.path)
+    assert (header.axes, header.coded) == (0, 24)
+    with pytest.raises(SearchIndexError, match="contradicts itself"):
+        (tmp_path / "index" / layout.HEADER).write_bytes(layout.encode(replace(header, axes=12)))
+        Index.open(tmp_path / "index")
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_it_is_there_again_after_it_was_closed(tmp_path: Path, precision: str) -> None:
     with made(tmp_path, 5000, precision) as index:

@@ -80,7 +80,8 @@ def _rescore(
 
     wanted = _CANDIDATES * k + _MORE_CANDIDATES
     candidates = Nearest(len(queries), wanted)
-    codes.offer(queries, snapshot.codes, snapshot.scales, allowed, candidates)
+    turned = queries @ snapshot.axes if snapshot.header.axes else queries
+    codes.offer(turned, snapshot.codes, snapshot.scales, allowed, candidates)
     for number, query in enumerate(queries):
         rows = np.sort(candidates.best(number)[0])
         nearest.offer_rows(number, snapshot.vectors[rows] @ query, rows)

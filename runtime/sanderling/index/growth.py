@@ -30,10 +30,22 @@ def none(header: Header) -> Growth:
     return Growth(np.empty((0, header.dimension), np.float32), b"", np.empty(0, layout.TERM), np.zeros(0, layout.ROW))
 
 
-def grown(header: Header, tail: NDArray[Any], new: Growth, deleted: Sequence[int]) -> tuple[Pieces, Header]:
+def axes(header: Header, vectors: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
+    """The axes for the codes of these rows; None where there are to be none, or too few rows for a block."""
+    if header.precision != "int8" or len(rows) < layout.BLOCK:
+        return None
+    from sanderling.index import codes
+
+    return codes.axes(codes.sample(vectors, rows))
+
+
+def grown(
+    header: Header, tail: NDArray[Any], new: Growth, deleted: Sequence[int], given: NDArray[np.float32] | None
+) -> tuple[Pieces, Header]:
     """The bytes to append for the `new` rows and the rows `deleted`, and the header after that, its extents apart.
 
-    `tail` has the vectors of the last rows, which do not fill a block of codes yet.
+    `tail` has the vectors of the last rows, which do not fill a block of codes yet. `given` are the axes of the codes;
+    None where the first block shall say.
     """
     table = new.table.copy()
     table["offset"] += header.extent("items").bytes
@@ -44,16 +56,22 @@ def grown(header: Header, tail: NDArray[Any], new: Growth, deleted: Sequence[int
         "terms": [_bytes(new.terms.astype(layout.TERM, copy=False))],
         "deleted": [_bytes(np.asarray(deleted, "<u8"))],
     }
+    changed = replace(header, rows=header.rows + len(new.vectors), deleted=header.deleted + len(deleted))
     if header.precision == "int8" and len(tail) + len(new.vectors) >= layout.BLOCK:
         from sanderling.index import codes
 
+        if given is None:
+            some = np.concatenate([tail, new.vectors])
+            given = codes.axes(codes.sample(some, np.arange(len(some))))
+        if not header.extent("codes").bytes:
+            pieces["axes"] = [_bytes(given)]
+            changed = replace(changed, axes=given.shape[1])
         # The rows that complete the block begun, then whole blocks.
         missing = layout.BLOCK - len(tail)
         for rows in (np.concatenate([tail, new.vectors[:missing]]), new.vectors[missing:]):
-            encoded, scales = codes.encode(rows)
+            encoded, scales = codes.encode(rows @ given if given.shape[1] else rows)
             pieces.setdefault("codes", []).append(_bytes(encoded))
             pieces.setdefault("scales", []).append(_bytes(scales))
-    changed = replace(header, rows=header.rows + len(new.vectors), deleted=header.deleted + len(deleted))
     return pieces, changed
 
 

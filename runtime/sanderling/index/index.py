@@ -159,12 +159,15 @@ class Index(Opened):
             writer = self._writer()
             old = self._open()
             rows = old.rows()
-            header = replace(old.header, generation=old.header.generation + 1, rows=0, deleted=0, files={}, graph=None)
+            header = replace(
+                old.header, generation=old.header.generation + 1, rows=0, deleted=0, axes=0, files={}, graph=None
+            )
+            axes = growth.axes(header, old.vectors, rows)
             try:
                 # A whole number of blocks at a time, so that none is begun twice.
                 for first in range(0, len(rows), _ROWS_AT_ONCE):
                     new = _copied(old, rows[first : first + _ROWS_AT_ONCE])
-                    pieces, changed = growth.grown(header, old.vectors[:0], new, ())
+                    pieces, changed = growth.grown(header, old.vectors[:0], new, (), axes)
                     header = writer.append(header, pieces, changed)
                 writer.commit(header)
             finally:
@@ -212,7 +215,8 @@ class Index(Opened):
         if not rows and not named:
             return
         header = snapshot.header
-        pieces, changed = growth.grown(header, snapshot.tail, new, list(rows.values()))
+        axes = snapshot.axes if len(snapshot.codes) else None
+        pieces, changed = growth.grown(header, snapshot.tail, new, list(rows.values()), axes)
         if given is not None:
             changed = replace(changed, variants=header.variants | given.variants)
         try:

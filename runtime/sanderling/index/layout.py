@@ -26,7 +26,7 @@ LOCK = ".lock"
 Precision = Literal["float32", "float16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
 
-# Codes are kept transposed, (d, 4096) a block, as the integer product reads them: in order, each once. A block of fewer
+# Codes are kept transposed, (axes, 4096) a block, as the integer product reads them: in order, each once. A block of fewer
 # rows made twice as many calls for the same bytes, one of more did not keep the sums in the cache.
 BLOCK = 4096
 
@@ -41,7 +41,7 @@ ROW = np.dtype([("offset", "<u8"), ("id_size", "<u4"), ("metadata_size", "<u4"),
 # A word of an item's text, as `words.terms` makes it.
 TERM = np.dtype("<u4")
 
-FILES = ("vectors", "rows", "items", "deleted", "codes", "scales", "terms")
+FILES = ("vectors", "rows", "items", "deleted", "axes", "codes", "scales", "terms")
 
 
 class Extent(Struct, frozen=True, forbid_unknown_fields=False):
@@ -64,7 +64,8 @@ class GraphFile(Struct, frozen=True):
 
 
 class Header(Struct, frozen=True):
-    """`index.json`. `variants` has each variant whose vectors are in it, with its stated lowest cosine."""
+    """`index.json`. `variants` has each variant whose vectors are in it, with its stated lowest cosine; `axes` is how many
+    axes the codes are of, 0 where they are of the numbers as they are."""
 
     format: str
     version: int
@@ -74,6 +75,7 @@ class Header(Struct, frozen=True):
     generation: int = 0
     rows: int = 0
     deleted: int = 0
+    axes: int = 0
     files: dict[str, Extent] = {}
     variants: dict[str, float | None] = {}
     about: dict[str, Any] = {}
@@ -81,6 +83,11 @@ class Header(Struct, frozen=True):
 
     def extent(self, name: str) -> Extent:
         return self.files.get(name, Extent())
+
+    @property
+    def coded(self) -> int:
+        """Numbers of a row's code."""
+        return self.axes or self.dimension
 
 
 class _Sealed(Struct, frozen=True):
@@ -166,12 +173,14 @@ def _check(header: Header, path: Path) -> None:
         "vectors": header.rows * header.dimension * vector_dtype(header.precision).itemsize,
         "rows": header.rows * ROW.itemsize,
         "deleted": header.deleted * 8,
-        "codes": blocks * BLOCK * header.dimension,
+        "axes": header.dimension * header.axes * 4,
+        "codes": blocks * BLOCK * header.coded,
         "scales": blocks * BLOCK * 8,
     }
     sound = (
         0 < header.dimension <= MAX_DIMENSION
         and 0 <= header.deleted <= header.rows
+        and 0 <= header.axes <= header.dimension
         and header.generation >= 0
         and all(header.extent(name).bytes == size for name, size in expected.items())
         and header.extent("items").bytes >= 0
@@ -184,8 +193,8 @@ def _check(header: Header, path: Path) -> None:
 
 
 def codes_shape(header: Header) -> tuple[int, int, int]:
-    """(blocks, d, rows a block) of the file `codes`."""
-    return (header.extent("codes").bytes // (BLOCK * header.dimension), header.dimension, BLOCK)
+    """(blocks, axes, rows a block) of the file `codes`."""
+    return (header.extent("codes").bytes // (BLOCK * header.coded), header.coded, BLOCK)
 
 
 def alive(rows: int, deleted: NDArray[np.uint64]) -> NDArray[np.bool_] | None:

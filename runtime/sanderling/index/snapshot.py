@@ -33,6 +33,8 @@ class Snapshot:
         self._buffers = {name: self._map(name) for name in layout.FILES}
         # Unit vectors, (rows, d); those of deleted rows stay until the index is compacted.
         self.vectors = self._array("vectors", layout.vector_dtype(header.precision)).reshape(-1, dimension)
+        # What vectors are turned to before they are coded, (d, axes); (d, 0) where they are coded as they are.
+        self.axes = self._array("axes", np.dtype("<f4")).reshape(dimension, header.axes)
         self.codes = self._array("codes", np.dtype(np.int8)).reshape(layout.codes_shape(header))
         # Of each block of codes: what each row's sum is multiplied by, and what is added, (blocks, 2, rows a block).
         self.scales = self._array("scales", np.dtype("<f4")).reshape(-1, 2, layout.BLOCK)
