@@ -26,8 +26,8 @@ LOCK = ".lock"
 Precision = Literal["float32", "float16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
 
-# Codes are kept transposed, (axes, 4096) a block, as the integer product reads them: in order, each once. A block of fewer
-# rows made twice as many calls for the same bytes, one of more did not keep the sums in the cache.
+# Codes are kept transposed, (axes, 4096) a block, as the integer product reads them: in order, each once. A block of
+# fewer rows made twice as many calls for the same bytes, one of more did not keep the sums in the cache.
 BLOCK = 4096
 
 MAX_ID_BYTES = 4096
@@ -64,8 +64,8 @@ class GraphFile(Struct, frozen=True):
 
 
 class Header(Struct, frozen=True):
-    """`index.json`. `variants` has each variant whose vectors are in it, with its stated lowest cosine; `axes` is how many
-    axes the codes are of, 0 where they are of the numbers as they are."""
+    """`index.json`. `variants` has each variant whose vectors are in it, with its stated lowest cosine; `axes` is how
+    many axes the codes are of, 0 where they are of the numbers as they are."""
 
     format: str
     version: int
