@@ -25,8 +25,8 @@ _WIDEST = 1536
 # Shares of the axes that are tried. On a sample of at most 8,192 vectors, half of which the axes are made of, the ten
 # nearest to 256 of the other half have to be among the 32 that lead by these axes alone. A search takes more than twice
 # as many, since a larger index lies closer: among 8,192 scores of a normal distribution the 10th and the 32nd are 0.37
-# standard deviations apart, among a million the 10th and the 72nd 0.46. Of all-MiniLM-L6-v2's 384 axes 7,000 sentences of
-# reviews, tweets and news needed 288, 4,000 pieces of one project's documentation and source 144.
+# standard deviations apart, among a million the 10th and the 72nd 0.46. Of all-MiniLM-L6-v2's 384 axes 7,000 sentences
+# of reviews, tweets and news needed 288, 4,000 pieces of one project's documentation and source 144.
 _SHARES = (1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4)
 _SAMPLE, _ASKED = 8192, 256
 _NEAREST, _AMONG, _FOUND = 10, 32, 0.999
