@@ -14,11 +14,13 @@ from PIL import Image
 from sanderling.errors import ImageError, ManifestError
 from sanderling.manifest import (
     CenterCrop,
+    Decode,
     ImagePreprocessing,
     ImageStep,
     Normalize,
     Rescale,
     Resize,
+    ResizeFit,
     ResizeShortest,
 )
 from sanderling.preprocess.image import ImagePipeline, value_table
@@ -274,14 +276,15 @@ def test_the_share_that_was_cropped(size: tuple[int, int], steps: tuple[ImageSte
         ((8, 8), (CenterCrop(16_384, 16_384),)),
     ],
 )
+@pytest.mark.parametrize("decode", ["exact", "fast"])
 def test_steps_that_would_take_too_many_pixels_are_refused(
-    size: tuple[int, int], steps: tuple[ImageStep, ...], monkeypatch: pytest.MonkeyPatch
+    size: tuple[int, int], steps: tuple[ImageStep, ...], decode: Decode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rgb = Image.new("RGB", size)
     for name in ("resize", "crop"):
         monkeypatch.setattr(Image.Image, name, lambda *_: pytest.fail("went on to take the memory"))
     with pytest.raises(ImageError, match=r"takes [\d,]+ pixels in between, expected at most 89,478,485.*less extreme"):
-        ImagePipeline(ImagePreprocessing(steps=steps))(rgb)
+        ImagePipeline(ImagePreprocessing(steps=steps), decode)(rgb)
 
 
 def test_the_limit_on_pixels_is_pillows_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,3 +313,46 @@ def test_an_image_that_is_not_canonical_is_refused() -> None:
 def test_values_that_are_not_finite_are_refused_when_the_bundle_loads(steps: tuple[ImageStep, ...]) -> None:
     with pytest.raises(ManifestError, match="not finite"):
         value_table(steps)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    width=st.integers(1, 900),
+    height=st.integers(1, 900),
+    first=st.sampled_from(
+        [
+            ResizeShortest(64, "bicubic"),
+            ResizeShortest(40, "bilinear"),
+            ResizeFit(56, 72, "cover", "lanczos"),
+            Resize(70, 50, "hamming"),
+            ResizeShortest(64, "nearest"),
+            Resize(70, 50, "box"),
+        ]
+    ),
+    crop=st.sampled_from([CenterCrop(33, 48), CenterCrop(40, 40, rounding="half_even"), CenterCrop(100, 100)]),
+)
+def test_resizing_only_what_the_crop_keeps_is_no_shift(
+    width: int, height: int, first: ImageStep, crop: CenterCrop
+) -> None:
+    """Of noise, where pixels a tenth of one farther on would be some levels off in the mean."""
+    pixels = np.random.default_rng(width * 1000 + height).integers(0, 256, (height, width, 3), np.uint8)
+    steps = ImagePreprocessing(steps=(first, crop))
+    exact, share = ImagePipeline(steps)(Image.fromarray(pixels))
+    fast, cropped = ImagePipeline(steps, decode="fast")(Image.fromarray(pixels))
+    assert (fast.shape, cropped) == (exact.shape, share)
+    assert np.abs(fast - exact).mean() < 0.5
+
+
+def test_only_the_fast_way_resizes_what_the_crop_keeps_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    resize = Image.Image.resize
+
+    def noted(image: Image.Image, size: tuple[int, int], *rest: Any) -> Image.Image:
+        sizes.append(size)
+        return resize(image, size, *rest)
+
+    monkeypatch.setattr(Image.Image, "resize", noted)
+    settings = ImagePreprocessing(steps=(ResizeShortest(256, "bicubic"), CenterCrop(224, 224)))
+    for decode in ("exact", "fast"):
+        ImagePipeline(settings, decode)(Image.new("RGB", (512, 1024)))
+    assert sizes == [(256, 512), (224, 224)]
