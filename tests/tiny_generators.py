@@ -101,6 +101,20 @@ def blip(folder: Path) -> Path:
     return _saved(folder, model, tokenizer)
 
 
+def blip_vqa(folder: Path) -> Path:
+    """BlipForQuestionAnswering."""
+    tokenizer = word_tokenizer()
+    shared = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    text = transformers.BlipTextConfig(
+        vocab_size=len(tokenizer), encoder_hidden_size=32, projection_dim=32, max_position_embeddings=CONTEXT,
+        bos_token_id=5, eos_token_id=3, sep_token_id=3, pad_token_id=0, initializer_range=0.4, **shared,
+    )  # fmt: skip
+    vision = transformers.BlipVisionConfig(image_size=48, patch_size=16, initializer_range=0.4, **shared)
+    config = transformers.BlipConfig.from_text_vision_configs(text, vision, projection_dim=32)
+    transformers.BlipImageProcessor(size={"height": 48, "width": 48}).save_pretrained(folder)
+    return _saved(folder, transformers.BlipForQuestionAnswering(config), tokenizer)
+
+
 def paired(folder: Path) -> Path:
     """VisionEncoderDecoderModel of a ViT and a GPT-2, of different widths."""
     tokenizer = byte_tokenizer()
@@ -120,7 +134,13 @@ def paired(folder: Path) -> Path:
     return _saved(folder, model, tokenizer)
 
 
-MAKERS: dict[str, Callable[[Path], Path]] = {"gpt2": gpt2, "llama": llama, "blip": blip, "paired": paired}
+MAKERS: dict[str, Callable[[Path], Path]] = {
+    "gpt2": gpt2,
+    "llama": llama,
+    "blip": blip,
+    "blip_vqa": blip_vqa,
+    "paired": paired,
+}
 
 
 def make(name: str, folder: Path, seed: int = 7) -> Path:

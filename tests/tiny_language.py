@@ -118,6 +118,33 @@ def sight_graph() -> onnx.ModelProto:
     return _model(nodes, constants, (PIXELS,), CROSS)
 
 
+def reference_asked(picture: NDArray[np.uint8], question: str) -> NDArray[np.float64]:
+    """What the decoder is told of a picture and a question, (SIZE,): of each token the picture's and its own row."""
+    rows = OWN[ids_of(question)].astype(np.float64) + reference_seen(picture)
+    return np.asarray(rows.mean(axis=0))
+
+
+def image_graph() -> onnx.ModelProto:
+    """The vision encoder of a model that is asked: pixels, SIZE at a time, through a matrix."""
+    nodes = [
+        helper.make_node("Reshape", ["pixel_values", "rows_shape"], ["rows"]),
+        helper.make_node("MatMul", ["rows", "sight"], ["image_embeds"]),
+    ]
+    return _model(nodes, {"sight": SIGHT, "rows_shape": np.array([0, -1, SIZE])}, (PIXELS,), (IMAGE,))
+
+
+def reader_graph() -> onnx.ModelProto:
+    """The reader of questions: of each token its row and the mean of the picture's; keys and values alike."""
+    nodes = [
+        helper.make_node("ReduceMean", ["image_embeds", "one"], ["seen"], keepdims=1),
+        helper.make_node("Gather", ["own", "input_ids"], ["rows"]),
+        helper.make_node("Add", ["rows", "seen"], ["both"]),
+        helper.make_node("Unsqueeze", ["both", "one"], ["cross_key_values.0.key"]),
+        helper.make_node("Identity", ["cross_key_values.0.key"], ["cross_key_values.0.value"]),
+    ]
+    return _model(nodes, {"own": OWN, "one": np.array([1])}, (ASKED, IMAGE), CROSS)
+
+
 def graph(*, sees: bool = False) -> onnx.ModelProto:
     """The decoder; one that `sees` adds the mean of the cross-attention's keys."""
     node = helper.make_node
@@ -208,6 +235,9 @@ PIXELS = TensorSpec("pixel_values", "float32", ("batch", 3, SIDE, SIDE))
 CROSS = tuple(
     TensorSpec(f"cross_key_values.0.{kind}", "float32", ("batch", 1, "seen", SIZE)) for kind in ("key", "value")
 )
+IMAGE = TensorSpec("image_embeds", "float32", ("batch", "patches", SIZE))
+ASKED = TensorSpec("input_ids", "int64", ("batch", "tokens"))
+QUESTIONS = {"photo-1": "dark?", "photo-2": "is it the sea?", "photo-3": "light?"}
 GOLDEN = {"sea": "The sea ", "wave": "wa", "bird": "🐦 naïve"}
 
 
@@ -247,6 +277,33 @@ def captioner_bundle(target: Path, **settings: Any) -> Path:
         head = GenerationOutput("logits", VOCABULARY, CONTEXT, (END,), (TURN,), GenerationSettings(**settings))
         image = ImagePreprocessing((Resize(SIDE, SIDE, "bilinear"), Rescale(divisor=255.0)))
         kind = ("tiny-captioner", "multimodal", "image-to-text")
+        _commit(staging, build, target, kind, components, head, image, (samples, tensors))
+    return target
+
+
+def answerer_bundle(target: Path, **settings: Any) -> Path:
+    """`tiny-answerer`, in fp32: every answer begins with TURN."""
+    with staging_folder(target) as staging:
+        build = build_folder(staging)
+        samples, tensors = [], {}
+        (build / "golden").mkdir()
+        for name, picture in PICTURES.items():
+            question = QUESTIONS[name]
+            Image.fromarray(picture).save(build / "golden" / f"{name}.png")
+            samples.append(GoldenSample(name, image=f"{build.name}/golden/{name}.png", question=question))
+            tensors[f"{name}.input.pixel_values"] = reference_pixels(picture)
+            tensors[f"{name}.input.input_ids"] = np.array(ids_of(question), np.int64)
+            tensors |= _golden(name, [TURN], (END,), reference_asked(picture, question))
+        components = {
+            "vision_encoder": Component((PIXELS,), (IMAGE,), {"fp32": _variant(build, "sight.onnx", image_graph())}),
+            "text_encoder": Component((ASKED, IMAGE), CROSS, {"fp32": _variant(build, "reader.onnx", reader_graph())}),
+            "decoder": Component(
+                (*INPUTS, *CROSS), OUTPUTS, {"fp32": _variant(build, "model.onnx", graph(sees=True))}
+            ),
+        }  # fmt: skip
+        head = GenerationOutput("logits", VOCABULARY, CONTEXT, (END,), (TURN,), GenerationSettings(**settings))
+        image = ImagePreprocessing((Resize(SIDE, SIDE, "bilinear"), Rescale(divisor=255.0)))
+        kind = ("tiny-answerer", "multimodal", "visual-question-answering")
         _commit(staging, build, target, kind, components, head, image, (samples, tensors))
     return target
 

@@ -42,7 +42,7 @@ def export(
         str | None,
         typer.Option(
             help="feature-extraction, text-classification, text-ranking, image-classification, "
-            "image-feature-extraction, text-generation or image-to-text."
+            "image-feature-extraction, text-generation, image-to-text or visual-question-answering."
         ),
     ] = None,
     pooling: Annotated[

@@ -33,6 +33,8 @@ from sanderling_export.recipe import Module, Pooling
 _NO_LIMIT = 1_000_000
 # What says of a picture what is to be seen in it.
 _CAPTIONERS = ("BlipForConditionalGeneration", "VisionEncoderDecoderModel")
+# What answers questions about a picture.
+_ANSWERERS = ("BlipForQuestionAnswering",)
 # Models of two towers: what their config calls them.
 TWO_TOWERS = ("CLIPModel", "SiglipModel", "Siglip2Model")
 # A score from which a label holds, where nothing else is said: as likely as not.
@@ -114,6 +116,8 @@ def task_of(checkpoint: Checkpoint, asked: Task | None) -> Task:
         if name.endswith("ForImageClassification"):
             return "image-classification"
         if generates(name):
+            if name in _ANSWERERS:
+                return "visual-question-answering"
             return "image-to-text" if name in _CAPTIONERS else "text-generation"
     if any(name in TWO_TOWERS for name in names):
         return "zero-shot-image-classification"
@@ -135,8 +139,9 @@ def architectures(checkpoint: Checkpoint) -> list[str]:
 
 
 def generates(architecture: str) -> bool:
-    """Whether a class of transformers is one that generates text: a causal language model, or a captioner."""
-    return architecture in _CAPTIONERS or architecture.endswith(("ForCausalLM", "LMHeadModel"))
+    """Whether a class of transformers is one that generates text: a causal language model, a captioner, or one that
+    answers questions about pictures."""
+    return architecture in _CAPTIONERS or architecture in _ANSWERERS or architecture.endswith(("ForCausalLM", "LMHeadModel"))
 
 
 def _labels(config: Mapping[str, object]) -> int:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sanderling.errors import DriftError
 from sanderling.manifest import Distances, Drift, WorstInput
 from sanderling.pairs import TextPair
+from sanderling.questions import PictureQuestion
 from sanderling.verification import cosines
 from sanderling_export.labelled import shortfall
 from sanderling_export.recipe import Floor
@@ -57,9 +58,13 @@ def name_inputs(items: Sequence[object], *, quoted: bool) -> list[str]:
     for place, item in enumerate(items, 1):
         if isinstance(item, TextPair):
             item = f"{item.text} | {item.text_pair}"
+        question = ""
+        if isinstance(item, PictureQuestion):
+            item, question = item.image, f": {item.question[:_QUOTED]}" if quoted else ""
         if not isinstance(item, str):
             size = getattr(item, "size", None)
-            found.append(f"image {place}" + (f" ({size[0]} x {size[1]})" if isinstance(size, tuple) else ""))
+            shape = f" ({size[0]} x {size[1]})" if isinstance(size, tuple) else ""
+            found.append(f"image {place}{shape}{question}")
         elif quoted:
             beginning = item[:_QUOTED].encode("utf-8", "replace").decode()
             found.append(f"text {place}: {beginning}" + ("…" if len(item) > _QUOTED else ""))

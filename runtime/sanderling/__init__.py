@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from sanderling.pairs import TextPair
     from sanderling.plan import Plan
     from sanderling.predictions import Forecast, Forecasts, Prediction, Predictions
+    from sanderling.questions import PictureQuestion
     from sanderling.results import (
         AudioReport,
         Classification,
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
     from sanderling.tasks.sparse import SparseEmbedding, SparseEmbeddings, SparseModel
     from sanderling.tasks.tabular import Regressor, TableClassifier
     from sanderling.tasks.text_generation import TextGenerator
+    from sanderling.tasks.visual_questions import QuestionAnswerer
     from sanderling.tasks.zero_shot import ZeroShotClassifier
     from sanderling.tuning import tune
     from sanderling.verification import verify
@@ -138,6 +140,7 @@ _HOMES = {
     "sanderling.pairs": ("TextPair",),
     "sanderling.plan": ("Plan",),
     "sanderling.predictions": ("Forecast", "Forecasts", "Prediction", "Predictions"),
+    "sanderling.questions": ("PictureQuestion",),
     "sanderling.results": (
         "AudioReport",
         "Classification",
@@ -165,6 +168,7 @@ _HOMES = {
     "sanderling.tasks.sparse": ("SparseEmbedding", "SparseEmbeddings", "SparseModel"),
     "sanderling.tasks.tabular": ("Regressor", "TableClassifier"),
     "sanderling.tasks.text_generation": ("TextGenerator",),
+    "sanderling.tasks.visual_questions": ("QuestionAnswerer",),
     "sanderling.tasks.zero_shot": ("ZeroShotClassifier",),
     "sanderling.tuning": ("tune",),
     "sanderling.verification": ("verify",),
@@ -218,10 +222,12 @@ __all__ = [
     "Model",
     "ModelClosedError",
     "PartialPlacementWarning",
+    "PictureQuestion",
     "Plan",
     "Prediction",
     "Predictions",
     "ProviderError",
+    "QuestionAnswerer",
     "Ranker",
     "Ranking",
     "Regressor",

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from sanderling.decode.names import CROSS, PAST, PRESENT
+from collections.abc import Mapping
+
+from sanderling.decode.names import CROSS, IMAGE, INPUT_IDS, PAST, PRESENT
 from sanderling.errors import ManifestError
 from sanderling.manifest import Component, GenerationOutput, Manifest, TensorSpec
 
-DECODER, VISION_ENCODER = "decoder", "vision_encoder"
+DECODER, VISION_ENCODER, TEXT_ENCODER = "decoder", "vision_encoder", "text_encoder"
+ANSWERING = "visual-question-answering"
 # The components of each task that generates, and its family.
-TASKS = {"text-generation": ((DECODER,), "general"), "image-to-text": ((VISION_ENCODER, DECODER), "multimodal")}
+TASKS = {
+    "text-generation": ((DECODER,), "general"),
+    "image-to-text": ((VISION_ENCODER, DECODER), "multimodal"),
+    ANSWERING: ((VISION_ENCODER, TEXT_ENCODER, DECODER), "multimodal"),
+}
 
 
 def check(manifest: Manifest, where: str) -> None:
@@ -34,8 +41,21 @@ def check(manifest: Manifest, where: str) -> None:
     if text.max_tokens > head.context:
         raise ManifestError(f"{where}: max_tokens is {text.max_tokens}, but the context {head.context}.")
     _check_tokens(head, manifest.task, where)
-    encoder = manifest.components.get(VISION_ENCODER)
+    if TEXT_ENCODER in names:
+        _check_reader(manifest.components, where)
+    encoder = manifest.components[names[-2]] if len(names) > 1 else None
     _check_caches(manifest.components[DECODER], head, encoder, where)
+
+
+def _check_reader(components: Mapping[str, Component], where: str) -> None:
+    """The graph that reads a question is given its tokens, and what the vision encoder says of the picture."""
+    given = {spec.name: spec.dtype for spec in components[TEXT_ENCODER].inputs}
+    seen = {spec.name: spec.dtype for spec in components[VISION_ENCODER].outputs}
+    if given != {INPUT_IDS: "int64", IMAGE: seen.get(IMAGE, "")}:
+        raise ManifestError(
+            f"{where}: the text encoder takes {', '.join(sorted(given))}; {INPUT_IDS} of int64 and {IMAGE}, an output "
+            "of the vision encoder, were expected."
+        )
 
 
 def _check_tokens(head: GenerationOutput, task: str, where: str) -> None:
@@ -68,7 +88,7 @@ def _check_caches(decoder: Component, head: GenerationOutput, encoder: Component
     from_image = {spec.name: spec for spec in encoder.outputs} if encoder is not None else {}
     for name, spec in given.items():
         if name.startswith(CROSS) and (name not in from_image or from_image[name].dtype != spec.dtype):
-            raise ManifestError(f"{where}: the decoder's input {name!r} is no output of the vision encoder.")
+            raise ManifestError(f"{where}: the decoder's input {name!r} is no output of the encoder before it.")
 
 
 def _check_cache(past: TensorSpec, present: TensorSpec, where: str) -> None:

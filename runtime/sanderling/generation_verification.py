@@ -14,6 +14,7 @@ from sanderling.manifest import Tolerance
 from sanderling.model import Model
 from sanderling.tasks.generating import Generator
 from sanderling.tasks.image_to_text import ImageToText
+from sanderling.tasks.visual_questions import QuestionAnswerer
 from sanderling.verification import Check, cosines
 
 _DECODER = "decoder"
@@ -33,7 +34,11 @@ def _steps(model: Generator, golden: Golden, sample: GoldenSample, limits: Toler
         )
     tokens, expected = golden.tensors[names[0]], golden.tensors[names[1]]
     inputs = golden.inputs(sample)
-    if isinstance(model, ImageToText):
+    if isinstance(model, QuestionAnswerer):
+        if not {"pixel_values", "input_ids"} <= set(inputs):
+            raise ManifestError(f"The golden sample {sample.id!r} has no pixels or no tokens; export the bundle again.")
+        start, fixed = model.begun(inputs["pixel_values"], inputs["input_ids"])
+    elif isinstance(model, ImageToText):
         pixels = inputs.get("pixel_values")
         start, fixed = model.start, None if pixels is None else model.held(pixels[None])
     else:

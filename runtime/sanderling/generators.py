@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -12,7 +13,7 @@ from sanderling.decode.names import CROSS, DECODER_INPUTS, PAST
 from sanderling.engines import Engines
 from sanderling.errors import BundleError
 from sanderling.fronts import ImageFront
-from sanderling.generation_rules import DECODER, VISION_ENCODER
+from sanderling.generation_rules import ANSWERING, DECODER, TEXT_ENCODER, VISION_ENCODER
 from sanderling.manifest import Component, GenerationOutput
 from sanderling.plan import Plan
 from sanderling.preprocess.text import TextEncoder
@@ -24,11 +25,12 @@ if TYPE_CHECKING:
     from sanderling.shared import Shared
     from sanderling.tasks.image_to_text import ImageToText
     from sanderling.tasks.text_generation import TextGenerator
+    from sanderling.tasks.visual_questions import QuestionAnswerer
 
 
 def generator(
     bundle: Bundle, plan: Plan, head: GenerationOutput, shared: Shared | None = None
-) -> TextGenerator | ImageToText:
+) -> TextGenerator | ImageToText | QuestionAnswerer:
     """The model of a bundle whose task generates. With `shared`, sessions and tokenizer are taken from there."""
     manifest = bundle.manifest
     settings = manifest.preprocessing.text
@@ -49,20 +51,36 @@ def generator(
 
         front = PromptFront(encoder, decoder, plan.token_budget, head.context)
         return TextGenerator(bundle, plan, front, Engines(lent(plan.threads), plan.workers, lambda: lent(1)), head)
-    from sanderling.tasks.image_to_text import ImageToText
-
     image, vision = manifest.preprocessing.image, manifest.components[VISION_ENCODER]
     assert image is not None  # as above
     pictures = ImageFront(image, vision.inputs[0].name, plan.image_budget, plan.decode)
-    # Pictures of a call are one batch of the decoder: there is nothing for workers to share.
-    seeing = _builder(bundle, plan, VISION_ENCODER)(plan.threads)
-    try:
-        speaking = _builder(bundle, plan, DECODER)(plan.threads)
-    except BaseException:
-        seeing.close()
-        raise
-    parts = [Engines(engine, 1, lambda engine=engine: engine) for engine in (seeing, speaking)]  # type: ignore[misc]
-    return ImageToText(bundle, plan, pictures, parts[0], parts[1], head, encoder)
+    parts = _all(bundle, plan)
+    if manifest.task == ANSWERING:
+        from sanderling.question_front import QuestionFront
+        from sanderling.tasks.visual_questions import QuestionAnswerer
+
+        front_of_both = QuestionFront(pictures, encoder, plan.image_budget)
+        return QuestionAnswerer(
+            bundle, plan, front_of_both, parts[VISION_ENCODER], parts[TEXT_ENCODER], parts[DECODER], head
+        )  # fmt: skip
+    from sanderling.tasks.image_to_text import ImageToText
+
+    return ImageToText(bundle, plan, pictures, parts[VISION_ENCODER], parts[DECODER], head, encoder)
+
+
+def _all(bundle: Bundle, plan: Plan) -> dict[str, Engines]:
+    """Every graph of a bundle, one after the other."""
+    found: dict[str, Engines] = {}
+    for name in bundle.manifest.components:
+        try:
+            build = _builder(bundle, plan, name)
+            # Pictures of a call are one batch of the decoder: there is nothing for workers to share.
+            found[name] = Engines(build(plan.threads), 1, partial(build, plan.threads))
+        except BaseException:
+            for built in found.values():
+                built.close()
+            raise
+    return found
 
 
 def _builder(bundle: Bundle, plan: Plan, name: str) -> Callable[[int], Session]:

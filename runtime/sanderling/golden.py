@@ -16,6 +16,7 @@ from sanderling.bundle import Bundle
 from sanderling.errors import ManifestError
 from sanderling.manifest import BundlePath, Name
 from sanderling.pairs import TextPair
+from sanderling.questions import PictureQuestion
 
 # The dtypes of the safetensors format that a golden tensor can have, little-endian.
 _DTYPES = {
@@ -32,7 +33,7 @@ Extent = Annotated[int, Meta(ge=0, le=2**40)]
 class GoldenSample(Struct, frozen=True, omit_defaults=True):
     """One input: a text, a pair of texts, the path of an image in the bundle, a row of a table, or a series.
 
-    `prompt` names the prompt that a text was answered with; null for the bundle's default.
+    A `question` is one about the image. `prompt` names the prompt that a text was answered with; null for the bundle's default.
     """
 
     id: Name
@@ -42,6 +43,7 @@ class GoldenSample(Struct, frozen=True, omit_defaults=True):
     image: BundlePath | None = None
     row: dict[str, str | bool | int | float | None] | None = None
     series: tuple[float | None, ...] | None = None
+    question: str | None = None
 
 
 class _TensorEntry(Struct, frozen=True):
@@ -89,6 +91,7 @@ def read_golden(bundle: Bundle) -> Golden:
     tensors = read_safetensors(bundle.read(files.tensors), str(bundle.path / files.tensors))
     if not 1 <= len(samples) <= _MAX_SAMPLES or len({sample.id for sample in samples}) != len(samples):
         raise ManifestError(f"{where} needs 1 to {_MAX_SAMPLES:,} golden samples, each with an id of its own.")
+    asks = bundle.manifest.task == "visual-question-answering"
     for sample in samples:
         if sum(given is not None for given in (sample.text, sample.image, sample.row, sample.series)) != 1:
             raise ManifestError(
@@ -98,19 +101,27 @@ def read_golden(bundle: Bundle) -> Golden:
             raise ManifestError(f"{where}: sample {sample.id!r} has a text_pair, but no text.")
         if sample.text is None and sample.prompt is not None:
             raise ManifestError(f"{where}: sample {sample.id!r} has a prompt, but no text.")
+        if (sample.question is not None) != (sample.image is not None and asks):
+            raise ManifestError(
+                f"{where}: sample {sample.id!r} needs a question beside its image where the task is "
+                "visual-question-answering, and none elsewhere."
+            )
         if f"{sample.id}.output" not in tensors:
             raise ManifestError(f"{where}: sample {sample.id!r} has no reference output among the tensors.")
     return Golden(samples, tensors)
 
 
 def sample_input(bundle: Bundle, sample: GoldenSample) -> Any:
-    """What a golden sample hands to a model: its text or texts, row or series, or its image's verified bytes."""
+    """What a golden sample hands to a model: its text or texts, row or series, or its image's verified bytes, with the
+    question about it where there is one."""
     if sample.text is not None:
         return sample.text if sample.text_pair is None else TextPair(sample.text, sample.text_pair)
     for given in (sample.row, sample.series):
         if given is not None:
             return given
     assert sample.image is not None  # read_golden() refuses a sample with none of them
+    if sample.question is not None:
+        return PictureQuestion(bundle.read(sample.image), sample.question)
     return bundle.read(sample.image)
 
 

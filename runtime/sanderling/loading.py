@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from sanderling.tasks.sparse import SparseModel
     from sanderling.tasks.tabular import Regressor, TableClassifier
     from sanderling.tasks.text_generation import TextGenerator
+    from sanderling.tasks.visual_questions import QuestionAnswerer
 
     AnyModel: TypeAlias = (
         EmbeddingModel
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
         | DualEncoder
         | TextGenerator
         | ImageToText
+        | QuestionAnswerer
     )
 
 

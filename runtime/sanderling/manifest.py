@@ -55,6 +55,7 @@ Task = Literal[
     "zero-shot-image-classification",
     "text-generation",
     "image-to-text",
+    "visual-question-answering",
 ]
 Decode = Literal["exact", "fast"]
 Family = Literal["general", "embedding", "multimodal"]

@@ -56,7 +56,7 @@ class Engine(Protocol):
 
     def chain(self, links: Mapping[str, str], start: Mapping[str, Start], fixed: Held | None = None) -> Chain: ...
 
-    def hold(self, feeds: Arrays, cancellation: Cancellation | None = None) -> Held: ...
+    def hold(self, feeds: Arrays, cancellation: Cancellation | None = None, fixed: Held | None = None) -> Held: ...
 
     def close(self) -> None: ...
 
@@ -180,13 +180,18 @@ class Session:
         """
         return Chain(self, links, start, fixed)
 
-    def hold(self, feeds: Arrays, cancellation: Cancellation | None = None) -> Held:
-        """Run the graph once, and leave its outputs where the provider computes. Errors as of `run`."""
+    def hold(self, feeds: Arrays, cancellation: Cancellation | None = None, fixed: Held | None = None) -> Held:
+        """Run the graph once on `feeds` and what is held already, and leave its outputs where the provider computes.
+
+        Errors as of `run`.
+        """
         session = self._open()
         memory = providers.resolve(self.provider).memory
         binding = session.io_binding()
         for name, array in feeds.items():
             binding.bind_cpu_input(name, np.ascontiguousarray(array))
+        for name, value in (fixed.values if fixed is not None else {}).items():
+            binding.bind_ortvalue_input(name, value)
         for name in self._outputs:
             binding.bind_output(name, memory, 0)
         self.run_bound(binding, cancellation)

@@ -45,8 +45,8 @@ class Lent:
     def chain(self, links: Mapping[str, str], start: Mapping[str, Start], fixed: Held | None = None) -> Chain:
         return self._engine.chain(links, start, fixed)
 
-    def hold(self, feeds: Arrays, cancellation: Cancellation | None = None) -> Held:
-        return self._engine.hold(feeds, cancellation)
+    def hold(self, feeds: Arrays, cancellation: Cancellation | None = None, fixed: Held | None = None) -> Held:
+        return self._engine.hold(feeds, cancellation, fixed)
 
     def close(self) -> None:
         """Nothing: the session is closed by whoever lent it."""

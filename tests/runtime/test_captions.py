@@ -101,6 +101,7 @@ def test_examples_of_the_docs_run(
     monkeypatch.chdir(tmp_path)
     tiny_language.language_bundle(tmp_path / "models" / "bundles" / "my-writer")
     tiny_language.captioner_bundle(tmp_path / "models" / "bundles" / "my-captioner")
+    tiny_language.answerer_bundle(tmp_path / "models" / "bundles" / "my-answerer")
     data = io.BytesIO()
     Image.fromarray(PICTURES["photo-1"]).save(data, "JPEG")
     (tmp_path / "photo.jpg").write_bytes(data.getvalue())
@@ -112,5 +113,6 @@ def test_examples_of_the_docs_run(
         exec(code, names)
     assert isinstance(names["model"], sanderling.TextGenerator)
     assert isinstance(names["captioner"], ImageToText)
+    assert isinstance(names["answerer"], sanderling.QuestionAnswerer)
     assert capsys.readouterr().out
     assert END not in names["answer"].tokens[:-1]

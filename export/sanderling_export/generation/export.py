@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from sanderling import cores, sealing, verification
+from sanderling import cores, prompt_front, sealing, verification
 from sanderling.bundle import open_bundle
 from sanderling.codec import encode
 from sanderling.errors import ExportError, SanderlingError, StorageError
-from sanderling.generation_rules import DECODER, TASKS
+from sanderling.generation_rules import ANSWERING, DECODER, TASKS
 from sanderling.golden import Golden, read_golden
 from sanderling.loading import assemble, load
 from sanderling.manifest import (
@@ -42,8 +43,7 @@ from sanderling.reasons import first_line
 from sanderling.storage import staging_folder
 from sanderling.verification import cosines
 from sanderling_export import assembly, drift, graphs, quantize, samples, speed
-from sanderling_export.generation import golden, originals
-from sanderling_export.generation.decoders import PIXELS
+from sanderling_export.generation import golden, originals, questions
 from sanderling_export.generation.originals import CausalLM, Original
 from sanderling_export.plan import Plan
 from sanderling_export.quiet import quiet
@@ -66,7 +66,7 @@ _MARGIN, _SLACK = 2.0, 2e-3
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Texts or RGB images: to find ranges with, to measure on, and to keep."""
+    """Texts, RGB images, or questions about these: to find ranges with, to measure on, and to keep."""
 
     calibration: list[Any]
     check: list[Any]
@@ -107,12 +107,17 @@ def _build(plan: Plan, tell: Progress) -> Path:
     with quiet():
         expected = originals.answers(source, picked.check)
     chosen = plan.options.variants or VARIANTS
+    feeds: dict[str, list[dict[str, NDArray[Any]]]] = {}
+    if any(plan.making(variant).precision in _CALIBRATED for variant in chosen):
+        tell(f"record what {len(picked.calibration)} samples give each graph")
+        with quiet(), tempfile.TemporaryDirectory() as scratch:
+            feeds = _recorded(source, nets, picked.calibration, Path(scratch))
     with staging_folder(plan.output) as staging:
         build = sealing.build_folder(staging)
         components: dict[str, Component] = {}
         notes = [*plan.notes, *source.description.notes]
         for name, net in nets.items():
-            components[name], said = _component(plan, source, name, net, chosen, picked, build, staging, tell)
+            components[name], said = _component(plan, name, net, chosen, feeds.get(name, ()), build, staging, tell)
             notes += said
         tell("write golden samples")
         with quiet():
@@ -133,6 +138,9 @@ def _build(plan: Plan, tell: Progress) -> Path:
 
 def _samples(source: Original, plan: Plan) -> Samples:
     """What every export takes, fewer of them, and of texts as much as leaves room for what is generated."""
+    if source.description.task == ANSWERING:
+        asked = questions.gather(source.description, plan)
+        return Samples(asked.calibration[:_CALIBRATION], asked.check[:_CHECK], asked.golden[:_GOLDEN])
     picked = samples.gather(source.description, plan.data, plan.base, plan.own_data)
     if not isinstance(source, CausalLM):
         return Samples(picked.calibration[:_CALIBRATION], picked.check[:_CHECK], picked.golden[:_GOLDEN])
@@ -169,11 +177,10 @@ def _converted(plan: Plan, source: Original) -> dict[str, onnx.ModelProto]:
 
 def _component(
     plan: Plan,
-    source: Original,
     name: str,
     net: onnx.ModelProto,
     chosen: Sequence[str],
-    picked: Samples,
+    feeds: Sequence[dict[str, NDArray[Any]]],
     build: Path,
     staging: Path,
     tell: Progress,
@@ -184,14 +191,8 @@ def _component(
     made = net
     for variant in dict.fromkeys(chosen):
         making = plan.making(variant)
-        if name == DECODER and not isinstance(source, CausalLM) and making.precision in _CALIBRATED:
-            raise ExportError(
-                f"{variant} is calibrated on what a graph is given, and a captioner's decoder is given what the other "
-                "graph computes, which is not recorded. Take int8-weight-only, int4-weight-only or fp16."
-            )
         tell(f"{name}: {variant}")
         with quiet():
-            feeds = _feeds(source, name, net, picked) if making.precision != "fp32" else []
             made, said = quantize.quantize(net, making.precision, feeds, making.settings)
         notes += [f"{name}, {one}" for one in said]
         folder = build / name / variant
@@ -203,24 +204,40 @@ def _component(
     return Component(graphs.specs(net.graph.input), graphs.specs(net.graph.output), variants), notes
 
 
-def _feeds(source: Original, name: str, net: onnx.ModelProto, picked: Samples) -> list[dict[str, NDArray[Any]]]:
-    """Single inputs of a graph, to find ranges with; none of a decoder that listens to an encoder."""
-    if name != DECODER:
-        return [{PIXELS: np.asarray(source.inputs(item)[PIXELS])[None]} for item in picked.calibration]
-    if not isinstance(source, CausalLM):
-        return []
-    specs = graphs.specs(net.graph.input)
-    found = []
-    for item in picked.calibration:
-        given = {key: np.asarray(value)[None] for key, value in source.inputs(item).items()}
-        for spec in specs:
-            if spec.name not in given:
-                heads, size = spec.shape[1], spec.shape[3]
-                assert isinstance(heads, int)  # the export has stated both
-                assert isinstance(size, int)
-                given[spec.name] = np.zeros((1, heads, 0, size), spec.dtype)
-        found.append(given)
+def _recorded(
+    source: Original, nets: Mapping[str, onnx.ModelProto], items: Sequence[Any], scratch: Path
+) -> dict[str, list[dict[str, NDArray[Any]]]]:
+    """Single inputs of each graph, to find ranges with: what the library's preprocessing and the graphs before it give.
+
+    A decoder reads what a sequence begins with and the original's first tokens behind it, so that ranges are those of
+    words and not of a beginning alone.
+    """
+    found: dict[str, list[dict[str, NDArray[Any]]]] = {name: [] for name in nets}
+    begun = [source.start(item) for item in items]
+    if not isinstance(source, CausalLM):  # whose prompts are words already
+        pairs = zip(begun, items, strict=True)
+        begun = [np.append(start, source.greedy(item, _STEPS)[:-1]).astype(np.int64) for start, item in pairs]
+    given = [{key: np.asarray(value)[None] for key, value in source.inputs(item).items()} for item in items]
+    for name, net in nets.items():
+        specs = graphs.specs(net.graph.input)
+        later = name != list(nets)[-1]
+        session = _session(net, scratch / name) if later else None
+        for known, tokens in zip(given, begun, strict=True):
+            if name == DECODER:
+                known |= prompt_front.first_step([tokens], Component(specs, specs, {}), 0)
+            feeds = {spec.name: known[spec.name] for spec in specs}
+            found[name].append(feeds)
+            if session is not None:
+                names = [one.name for one in session.get_outputs()]
+                known |= dict(zip(names, session.run(names, feeds), strict=True))
     return found
+
+
+def _session(net: onnx.ModelProto, folder: Path) -> onnxruntime.InferenceSession:
+    graphs.save(net, folder)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(folder / graphs.GRAPH_NAME), options, providers=["CPUExecutionProvider"])
 
 
 def _manifest(

@@ -12,13 +12,14 @@ from safetensors.numpy import save
 
 from sanderling.golden import GoldenSample
 from sanderling.manifest import GoldenFiles
+from sanderling.questions import PictureQuestion
 from sanderling_export.generation.originals import Original
 
 FOLDER = "golden"
 
 
 def write(root: Path, build: Path, original: Original, items: Sequence[Any], count: int) -> GoldenFiles:
-    """Write `items` (texts, or RGB images) with the original's preprocessed tensors, its first `count` tokens of each
+    """Write `items` (texts, RGB images, or questions about these) with the original's preprocessed tensors, its first `count` tokens of each
     without beams or drawing, and its logits of the next token behind the input and behind each of these."""
     folder = build / FOLDER
     folder.mkdir()
@@ -28,8 +29,12 @@ def write(root: Path, build: Path, original: Original, items: Sequence[Any], cou
         if isinstance(item, str):
             sample = GoldenSample(f"text-{index}", text=item)
         else:
-            item.save(folder / f"photo-{index}.png", optimize=True)
-            sample = GoldenSample(f"photo-{index}", image=f"{prefix}/photo-{index}.png")
+            asked = isinstance(item, PictureQuestion)
+            picture = item.image if asked else item
+            picture.save(folder / f"photo-{index}.png", optimize=True)
+            sample = GoldenSample(
+                f"photo-{index}", image=f"{prefix}/photo-{index}.png", question=item.question if asked else None
+            )
         samples.append(sample)
         for name, value in original.inputs(item).items():
             tensors[f"{sample.id}.input.{name}"] = np.ascontiguousarray(value)

@@ -13,8 +13,10 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 from PIL import Image
 
+from sanderling.decode.names import INPUT_IDS
 from sanderling.errors import CheckpointError
-from sanderling.manifest import GenerationOutput
+from sanderling.manifest import GenerationOutput, Task
+from sanderling.questions import PictureQuestion
 from sanderling_export import description, images, tokens
 from sanderling_export.checkpoint import Checkpoint
 from sanderling_export.description import Description, Options
@@ -62,9 +64,12 @@ def load(checkpoint: Checkpoint, options: Options) -> Original:
         return BlipCaptioner(checkpoint, options)
     if "VisionEncoderDecoderModel" in names:
         return PairedCaptioner(checkpoint, options)
+    if "BlipForQuestionAnswering" in names:
+        return BlipAnswerer(checkpoint, options)
     raise CheckpointError(
         f"{checkpoint.folder} is of the architecture {', '.join(names) or 'unknown'}; of captioners Sanderling exports "
-        "BlipForConditionalGeneration and VisionEncoderDecoderModel."
+        "BlipForConditionalGeneration and VisionEncoderDecoderModel, of what answers questions about pictures "
+        "BlipForQuestionAnswering."
     )
 
 
@@ -145,6 +150,8 @@ class CausalLM:
 class _Captioner:
     """What captioners have in common: an image processor, a tokenizer, and a decoder that listens to an encoder."""
 
+    task: Task = "image-to-text"
+
     def __init__(self, checkpoint: Checkpoint, options: Options, model: Any, decoder: Any) -> None:
         from transformers import AutoImageProcessor, AutoTokenizer
 
@@ -167,7 +174,7 @@ class _Captioner:
         )
         text = tokens.settings(self._tokenizer, head.context, False, {}, None)
         self.description = Description(
-            "image-to-text",
+            self.task,
             head,
             text=replace(text, padding_side="left", pad_token_id=_pad(self._tokenizer, head)),
             tokenizer=tokens.tokenizer_json(self._tokenizer),
@@ -186,14 +193,14 @@ class _Captioner:
         """transformers' GenerationConfig of the captions."""
         raise NotImplementedError
 
-    def inputs(self, item: Image.Image) -> dict[str, Array]:
+    def inputs(self, item: Any) -> dict[str, Array]:
         return {PIXELS: self._processor(images=item, return_tensors="np")[PIXELS][0]}
 
-    def start(self, item: Image.Image) -> NDArray[np.int64]:
+    def start(self, item: Any) -> NDArray[np.int64]:
         del item  # all captions begin alike
         return np.array(self.start_ids, np.int64)
 
-    def _pixels(self, item: Image.Image) -> torch.Tensor:
+    def _pixels(self, item: Any) -> torch.Tensor:
         return torch.from_numpy(np.asarray(self.inputs(item)[PIXELS])[None])
 
     @property
@@ -235,6 +242,63 @@ class BlipCaptioner(_Captioner):
     def graphs(self, folder: Path) -> dict[str, onnx.ModelProto]:
         seen = vision.to_onnx(vision.BlipVision(self.model, self.shape).eval(), self._size, folder)
         return {"vision_encoder": seen, "decoder": to_onnx(BlipDecoder(self.decoder, self.shape).eval(), folder)}
+
+
+class BlipAnswerer(_Captioner):
+    """BlipForQuestionAnswering: a vision tower, a reader of the question that looks at it, and a decoder of answers.
+
+    An item is a PictureQuestion of an RGB image.
+    """
+
+    task: Task = "visual-question-answering"
+
+    def __init__(self, checkpoint: Checkpoint, options: Options) -> None:
+        from transformers import BlipForQuestionAnswering
+
+        model = BlipForQuestionAnswering.from_pretrained(str(checkpoint.folder), dtype=torch.float32, **_LOCAL)
+        super().__init__(checkpoint, options, model, model.text_decoder)
+
+    def _special(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return (int(self.model.decoder_start_token_id),), (int(self.decoder.config.sep_token_id),)
+
+    def _generation(self) -> Any:
+        return self.decoder.generation_config
+
+    def inputs(self, item: PictureQuestion) -> dict[str, Array]:
+        ids = np.array(self._tokenizer(item.question)["input_ids"], np.int64)
+        return {**super().inputs(item.image), INPUT_IDS: ids}
+
+    def _given(self, item: PictureQuestion) -> dict[str, torch.Tensor]:
+        ids = torch.from_numpy(np.asarray(self.inputs(item)[INPUT_IDS])[None])
+        return {"pixel_values": self._pixels(item), "input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+    def forced(self, item: PictureQuestion, following: Sequence[int]) -> NDArray[np.float32]:
+        ids = torch.tensor([[*self.start_ids, *following]])
+        given = self._given(item)
+        with torch.inference_mode():
+            states = self.model.vision_model(pixel_values=given.pop("pixel_values"))[0]
+            read = self.model.text_encoder(**given, encoder_hidden_states=states)[0]
+            logits = self.decoder(input_ids=ids, encoder_hidden_states=read, return_dict=True).logits[0]
+        return np.asarray(logits[len(self.start_ids) - 1 :].numpy(), np.float32)
+
+    def greedy(self, item: PictureQuestion, count: int) -> list[int]:
+        with torch.inference_mode():
+            found = self.model.generate(
+                **self._given(item), max_new_tokens=count, do_sample=False, num_beams=1, min_length=0
+            )
+        return _until(found[0, len(self.start_ids) :].tolist(), self.description.head)
+
+    def graphs(self, folder: Path) -> dict[str, onnx.ModelProto]:
+        width = int(self.model.config.vision_config.hidden_size)
+        sight = vision.BlipSight(self.model).eval()
+        with torch.inference_mode():
+            seen = sight(torch.zeros(1, 3, *self._size)).shape[1]
+        reader = vision.BlipReader(self.model, self.shape).eval()
+        return {
+            "vision_encoder": vision.sight_to_onnx(sight, self._size, width, folder),
+            "text_encoder": vision.reader_to_onnx(reader, seen, width, folder),
+            "decoder": to_onnx(BlipDecoder(self.decoder, self.shape).eval(), folder),
+        }
 
 
 class PairedCaptioner(_Captioner):

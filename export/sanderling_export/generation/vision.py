@@ -1,4 +1,4 @@
-"""Vision encoders that give a decoder its cross-attention's keys and values: computed once a picture."""
+"""Encoders that give a decoder its cross-attention's keys and values: of a picture, or of a question about one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import onnx
 import torch
 
-from sanderling.decode.names import CROSS
+from sanderling.decode.names import CROSS, IMAGE, INPUT_IDS
 from sanderling_export import graphs
 from sanderling_export.generation.decoders import OPSET, PIXELS, Shape, stated
 
@@ -47,8 +47,79 @@ class PairedVision(torch.nn.Module):  # type: ignore[misc]
         return tuple(_by_head(one, self.shape) for one in found)
 
 
+class BlipSight(torch.nn.Module):  # type: ignore[misc]
+    """The vision tower of a BLIP that answers questions: the states that its reader of questions looks at."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.vision = model.vision_model
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        states: torch.Tensor = self.vision(pixel_values=pixel_values).last_hidden_state
+        return states
+
+
+class BlipReader(torch.nn.Module):  # type: ignore[misc]
+    """BLIP's reader of questions, and the keys and values that each layer of its decoder of answers makes of it."""
+
+    def __init__(self, model: Any, shape: Shape) -> None:
+        super().__init__()
+        self.text = model.text_encoder
+        self.layers = torch.nn.ModuleList(
+            [layer.crossattention.self for layer in model.text_decoder.bert.encoder.layer]
+        )
+        self.shape = shape
+
+    def forward(self, input_ids: torch.Tensor, image_embeds: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        states = self.text(
+            input_ids=input_ids,
+            attention_mask=torch.ones_like(input_ids),
+            encoder_hidden_states=image_embeds,
+            encoder_attention_mask=torch.ones_like(image_embeds[:, :, 0], dtype=torch.int64),
+        ).last_hidden_state
+        return tuple(_by_head(made(states), self.shape) for layer in self.layers for made in (layer.key, layer.value))
+
+
 def _by_head(states: torch.Tensor, shape: Shape) -> torch.Tensor:
     return states.view(states.shape[0], -1, shape.heads, shape.size).transpose(1, 2)
+
+
+def sight_to_onnx(sight: torch.nn.Module, size: tuple[int, int], width: int, folder: Path) -> onnx.ModelProto:
+    """The graph of a vision tower whose states, `width` numbers each, another graph looks at; as `to_onnx`."""
+    path = folder / "sight.onnx"
+    torch.onnx.export(
+        sight,
+        (torch.zeros(2, 3, *size),),
+        str(path),
+        input_names=[PIXELS],
+        output_names=[IMAGE],
+        dynamic_axes={PIXELS: {0: "batch"}, IMAGE: {0: "batch"}},
+        opset_version=OPSET,
+        dynamo=False,
+    )
+    return stated(graphs.clean(path, folder / "sight-clean.onnx"), {IMAGE: ("batch", "seen", width)})
+
+
+def reader_to_onnx(reader: BlipReader, seen: int, width: int, folder: Path) -> onnx.ModelProto:
+    """The graph of a reader of questions, which looks at `seen` states of a picture, each of `width` numbers."""
+    names = reader.shape.names(CROSS)
+    path = folder / "reader.onnx"
+    torch.onnx.export(
+        reader,
+        (torch.ones(2, 5, dtype=torch.int64), torch.zeros(2, seen, width)),
+        str(path),
+        input_names=[INPUT_IDS, IMAGE],
+        output_names=names,
+        dynamic_axes={
+            INPUT_IDS: {0: "batch", 1: "tokens"},
+            IMAGE: {0: "batch", 1: "seen"},
+            **{name: {0: "batch", 2: "tokens"} for name in names},
+        },
+        opset_version=OPSET,
+        dynamo=False,
+    )
+    model = graphs.clean(path, folder / "reader-clean.onnx")
+    return stated(model, dict.fromkeys(names, ("batch", reader.shape.heads, "tokens", reader.shape.size)))
 
 
 def to_onnx(vision: BlipVision | PairedVision, size: tuple[int, int], folder: Path) -> onnx.ModelProto:

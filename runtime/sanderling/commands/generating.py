@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from sanderling.commands.console import clean, plain, print_json, stderr, stdout, visible
 from sanderling.counts import counted
 from sanderling.errors import InputError, SanderlingError
-from sanderling.generation_rules import TASKS
 from sanderling.generations import Generation
+from sanderling.manifest import GenerationOutput
 
 if TYPE_CHECKING:
     from sanderling.commands.run import Item
@@ -35,7 +35,7 @@ class GenerationAsk:
 
     def check(self, model: Model, others: dict[str, object]) -> None:
         """Raise InputError for options of generation that `model` has no use for, or `others` that it has none for."""
-        if model.task not in TASKS:
+        if not isinstance(model.bundle.manifest.postprocessing, GenerationOutput):
             given = [name for name, value in self._stated().items() if value not in (None, ())]
             if given:
                 raise InputError(
@@ -76,21 +76,24 @@ def answer(model: Any, items: Iterable[Item], asked: GenerationAsk, *, as_json: 
             if item.error is not None:
                 raise InputError(item.error)
             if as_json:
-                print_json(_record(item.name, model.generate(item.value, **settings)))
+                print_json(_named(item) | _record(model.generate(item.value, **settings)))
             else:
                 _show(model, item, settings, beams)
         except SanderlingError as error:
             failed += 1
             if as_json:
-                print_json({"input": item.name, "error": clean(str(error))})
+                print_json(_named(item) | {"error": clean(str(error))})
             else:
                 stdout().print(f"{plain(item.name[:72])}\n  [red]{plain(str(error))}[/]", soft_wrap=True)
     return failed
 
 
-def _record(name: str, found: Generation) -> dict[str, Any]:
+def _named(item: Item) -> dict[str, Any]:
+    return {"input": item.name} | ({} if item.question is None else {"question": item.question})
+
+
+def _record(found: Generation) -> dict[str, Any]:
     record = {
-        "input": name,
         "text": found.text,
         "tokens": found.tokens,
         "finish_reason": found.finish_reason,
@@ -102,9 +105,10 @@ def _record(name: str, found: Generation) -> dict[str, Any]:
 
 
 def _show(model: Any, item: Item, settings: dict[str, Any], beams: bool) -> None:
-    """The prompt and what follows it, as it comes; a picture's name above its caption."""
+    """The prompt and what follows it, as it comes; a picture's name above its caption, and the question above both."""
     picture = model.task != "text-generation"
-    sys.stdout.write(_harmless(item.name) + ("\n  " if picture else ""))
+    question = "" if item.question is None else f" {_harmless(item.question)}"
+    sys.stdout.write(_harmless(item.name) + question + ("\n  " if picture else ""))
     sys.stdout.flush()
     if beams:
         found = model.generate(item.value, **settings)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from sanderling.bundle import open_bundle
-from sanderling.commands import generating, numbers, pictures
+from sanderling.commands import generating, numbers, pictures, questions
 from sanderling.commands.asking import Ask, VectorOptions
 from sanderling.commands.console import clean, plain, print_json, stderr, stdout
 from sanderling.commands.generating import GenerationAsk
@@ -22,8 +22,8 @@ from sanderling.components import TEXT_ENCODER, VISION_ENCODER, joins
 from sanderling.counts import counted
 from sanderling.errors import InputError, SanderlingError, TextError
 from sanderling.faces import Faces
-from sanderling.generation_rules import TASKS
 from sanderling.loading import load
+from sanderling.manifest import GenerationOutput
 from sanderling.results import Classification, Embedding, ImageReport, InputReport, RowReport, SeriesReport, TextReport
 from sanderling.tasks.late_interaction import TokenEmbedding
 from sanderling.tasks.sparse import SparseEmbedding
@@ -47,6 +47,7 @@ class Item:
     name: str
     value: Any = None
     error: str | None = None
+    question: str | None = None
 
 
 def register(app: typer.Typer) -> None:
@@ -98,6 +99,10 @@ def run(
     template: Annotated[
         str | None, typer.Option(help="The sentence around each of --labels, with {} for it.", show_default=False)
     ] = None,
+    question: Annotated[
+        list[str] | None,
+        typer.Option(help="A question about every picture; again for more.", show_default=False),
+    ] = None,
     horizon: Annotated[int | None, typer.Option(min=1, help="Values ahead, of a forecast. Default: all.")] = None,
     level: Annotated[float | None, typer.Option(help="The level of a forecast's interval. Default: its first.")] = None,
     decode: Annotated[
@@ -139,7 +144,7 @@ def run(
         of_others |= {"multi_label": multi_label, "horizon": horizon, "level": level}
         generation.check(model, of_others)
         vectors = VectorOptions(prompt, dimensions, normalize, precision)
-        generates = model.task in TASKS
+        generates = isinstance(model.bundle.manifest.postprocessing, GenerationOutput)
         ask = (
             None
             if generates
@@ -147,7 +152,7 @@ def run(
                 model, top_k, vectors, pair, long_text, _listed(labels), multi_label, template, horizon, level, query
             )
         )
-        items = _items(model, inputs or [], text or [], image or [])
+        items = questions.each(model, _items(model, inputs or [], text or [], image or []), question or [])
         first = next(items, None)
         if first is None:
             if inputs:
@@ -287,7 +292,7 @@ def _from_text_file(path: Path) -> Item:
 
 
 def _record(item: Item, result: Result | str) -> dict[str, Any]:
-    record: dict[str, Any] = {"input": item.name}
+    record: dict[str, Any] = {"input": item.name} | ({} if item.question is None else {"question": item.question})
     if isinstance(result, str):
         return record | {"error": clean(result)}
     if isinstance(result, Embedding):
@@ -338,7 +343,7 @@ class _Table:
         self._console.print(f"[bold]{model.name}[/] {model.variant} on {model.provider}, {threads}")
 
     def show(self, record: dict[str, Any]) -> None:
-        name = " ".join(record["input"].split())
+        name = " ".join(f"{record['input']} {record.get('question', '')}".split())
         name = plain(name if len(name) <= 72 else name[:71] + "…") or "[dim](empty)[/]"
         self._console.print(name, soft_wrap=True)
         if "error" in record:

@@ -46,10 +46,12 @@ class Asked(Struct, frozen=True):
 
 
 class Given(Struct, frozen=True, eq=False):
-    """One input on its way: the tokens that a sequence begins with, and what became of the input."""
+    """One input on its way: the tokens that a sequence begins with, what became of the input, and how many tokens
+    another graph read before."""
 
     tokens: NDArray[np.int64]
     report: InputReport
+    before: int = 0
 
 
 class Clock:
@@ -225,7 +227,7 @@ class Generator(Model):
                 pieces.add(token)
         text = pieces.text
         return Generation(
-            text, found.tokens, found.reason, len(one.tokens), one.report, self.variant, timing, found.score
+            text, found.tokens, found.reason, one.before + len(one.tokens), one.report, self.variant, timing, found.score
         )  # fmt: skip
 
     def _text(self, tokens: Sequence[int]) -> str:

@@ -1,0 +1,152 @@
+"""Tiny checkpoints that answer questions about pictures, exported, beside transformers: tokens, logits and texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_generators
+import torch
+import transformers
+from PIL import Image
+
+import sanderling
+from sanderling.errors import ExportError
+from sanderling.generations import Generation
+from sanderling.golden import read_golden
+from sanderling.tasks.visual_questions import QuestionAnswerer
+from sanderling_export.pipeline import export
+
+QUESTIONS = ["is the bird small?", "sea?", "what runs along the beach, a wave or a light bird of the sea", "is it high?"]
+FORCED = [7, 19, 9, 11]
+
+Exported = Callable[[str], tuple[Path, Path]]
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Exported:
+    """Gives the checkpoint and the bundle of a tiny architecture, made once."""
+    made: dict[str, tuple[Path, Path]] = {}
+
+    def make(name: str) -> tuple[Path, Path]:
+        if name not in made:
+            root = tmp_path_factory.mktemp(name)
+            checkpoint = tiny_generators.make(name, root)
+            variants = ["fp32", "int8-weight-only", "int8-dynamic"]
+            bundle = export(checkpoint, root / "bundle", data=photographs, variants=variants, keep_failing=True)
+            made[name] = (checkpoint, bundle)
+        return made[name]
+
+    return make
+
+
+class Blip:
+    """The original: transformers' `generate` and logits of a picture and a question."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        self.model = transformers.BlipForQuestionAnswering.from_pretrained(checkpoint).eval()
+        self.processor = transformers.AutoImageProcessor.from_pretrained(checkpoint, use_fast=False)
+        self.tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
+
+    def given(self, file: Path, question: str) -> dict[str, Any]:
+        pixels = self.processor(Image.open(file).convert("RGB"), return_tensors="pt")["pixel_values"]
+        read = self.tokenizer(question, return_tensors="pt")
+        return {"pixel_values": pixels, "input_ids": read["input_ids"], "attention_mask": read["attention_mask"]}
+
+    def generated(self, file: Path, question: str, **more: Any) -> list[int]:
+        with torch.no_grad():
+            found = self.model.generate(**self.given(file, question), max_new_tokens=12, do_sample=False, **more)
+        new: list[int] = found[0, 1:].tolist()
+        return new[: new.index(3) + 1] if 3 in new else new
+
+
+@pytest.mark.slow
+def test_blip_answers_as_the_original(exported: Exported, photographs: Path) -> None:
+    checkpoint, bundle = exported("blip_vqa")
+    original = Blip(checkpoint)
+    files = sorted(photographs.glob("*.png"))[:4]
+    with sanderling.load(bundle, variant="fp32", threads=1) as model:
+        assert isinstance(model, QuestionAnswerer)
+        assert (model.family, model.modality, model.task) == ("multimodal", "image", "visual-question-answering")
+        told: set[tuple[int, ...]] = set()
+        together = model.generate(files, QUESTIONS, max_new_tokens=12, num_beams=1)
+        assert isinstance(together, sanderling.Generations)
+        for file, question, found in zip(files, QUESTIONS, together, strict=True):
+            assert list(found.tokens) == original.generated(file, question, num_beams=1)
+            assert found.text == original.tokenizer.decode(found.tokens, skip_special_tokens=True)
+            assert found.prompt_tokens == len(original.tokenizer(question)["input_ids"]) + 1
+            beams = model.generate(file, question, max_new_tokens=12, num_beams=4)
+            assert isinstance(beams, Generation)
+            assert list(beams.tokens) == original.generated(file, question, num_beams=4)
+            assert "".join(model.stream(file, question, max_new_tokens=12, num_beams=1)) == found.text
+            told.add(found.tokens)
+        assert len(told) > 1
+        of_one = model.generate(files[0], QUESTIONS, max_new_tokens=12, num_beams=1)
+        assert isinstance(of_one, sanderling.Generations)
+        for question, found in zip(QUESTIONS, of_one, strict=True):
+            assert list(found.tokens) == original.generated(files[0], question, num_beams=1)
+
+
+@pytest.mark.slow
+def test_logits_of_each_step_are_blips(exported: Exported, photographs: Path) -> None:
+    checkpoint, bundle = exported("blip_vqa")
+    original = Blip(checkpoint)
+    with sanderling.load(bundle, variant="fp32", threads=1) as model:
+        assert isinstance(model, QuestionAnswerer)
+        for file, question in zip(sorted(photographs.glob("*.png"))[:3], QUESTIONS, strict=False):
+            given = original.given(file, question)
+            start, fixed = model.begun(given["pixel_values"][0].numpy(), given["input_ids"][0].numpy())
+            found = model.forced(np.array(FORCED), start, fixed)
+            with torch.no_grad():
+                seen = original.model.vision_model(given["pixel_values"])[0]
+                read = original.model.text_encoder(
+                    input_ids=given["input_ids"],
+                    attention_mask=given["attention_mask"],
+                    encoder_hidden_states=seen,
+                )[0]
+                ids = torch.tensor([[5, *FORCED]])
+                expected = original.model.text_decoder(input_ids=ids, encoder_hidden_states=read).logits[0, :-1]
+            assert np.abs(found - expected.numpy()).max() < 1e-3
+
+
+@pytest.mark.slow
+def test_what_was_measured_is_in_the_manifest(exported: Exported) -> None:
+    _, path = exported("blip_vqa")
+    bundle = sanderling.open_bundle(path)
+    assert list(bundle.manifest.components) == ["vision_encoder", "text_encoder", "decoder"]
+    variants = bundle.manifest.components["decoder"].variants
+    assert set(variants) == {"fp32", "int8-weight-only", "int8-dynamic"}
+    drift = variants["fp32"].drift
+    assert drift is not None
+    assert drift.cosine.min > 0.99999
+    assert "?" in drift.worst[0].name or drift.worst[0].name.startswith("image")
+    for small in ("int8-weight-only", "int8-dynamic"):
+        found = variants[small].drift
+        assert found is not None
+        assert found.cosine.mean > 0.95
+        assert variants[small].speed is not None
+    invariance = variants["fp32"].invariance
+    assert invariance is not None
+    assert invariance.batch > 0.99999
+    assert all(sample.question for sample in read_golden(bundle).samples)
+    assert sanderling.verify(path).held
+
+
+@pytest.mark.slow
+def test_questions_are_a_users_own(tmp_path: Path, photographs: Path) -> None:
+    checkpoint = tiny_generators.make("blip_vqa", tmp_path)
+    files = sorted(photographs.glob("*.png"))[:6]
+    data = tmp_path / "asked.tsv"
+    data.write_text("".join(f"{file}\tis bird {n} high?\n" for n, file in enumerate(files)), encoding="utf-8")
+    bundle = export(checkpoint, tmp_path / "bundle", data=data, variants=["fp32"])
+    samples = read_golden(sanderling.open_bundle(bundle)).samples
+    assert [sample.question for sample in samples] == ["is bird 1 high?", "is bird 3 high?", "is bird 5 high?"]
+    data.write_text(f"{files[0]}\tis it high?\nno tab here\n", encoding="utf-8")
+    with pytest.raises(ExportError, match="a tab and a question"):
+        export(checkpoint, tmp_path / "other", data=data, variants=["fp32"])
+    data.write_text(f"{files[0]}\tis it high?\nnone.png\tis it?\n", encoding="utf-8")
+    with pytest.raises(ExportError, match=r"none\.png"):
+        export(checkpoint, tmp_path / "other", data=data, variants=["fp32"])
