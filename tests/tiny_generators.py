@@ -115,6 +115,23 @@ def blip_vqa(folder: Path) -> Path:
     return _saved(folder, transformers.BlipForQuestionAnswering(config), tokenizer)
 
 
+def vilt(folder: Path) -> Path:
+    """ViltForQuestionAnswering of five answers, for pictures whose shorter side is 64 pixels."""
+    tokenizer = word_tokenizer()
+    tokenizer.model_max_length = 24
+    config = transformers.ViltConfig(
+        vocab_size=len(tokenizer), max_position_embeddings=24, image_size=64, patch_size=16, hidden_size=32,
+        num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, initializer_range=0.4,
+        id2label=dict(enumerate(["yes", "no", "two", "sand", "a bird"])),
+    )  # fmt: skip
+    model = transformers.ViltForQuestionAnswering(config)
+    with torch.no_grad():
+        for parameter in (model.vilt.embeddings.cls_token, model.vilt.embeddings.position_embeddings):
+            parameter.normal_(0, 0.4)
+    transformers.ViltImageProcessor(size={"shortest_edge": 64}, size_divisor=16).save_pretrained(folder)
+    return _saved(folder, model, tokenizer)
+
+
 def paired(folder: Path) -> Path:
     """VisionEncoderDecoderModel of a ViT and a GPT-2, of different widths."""
     tokenizer = byte_tokenizer()
@@ -139,6 +156,7 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "llama": llama,
     "blip": blip,
     "blip_vqa": blip_vqa,
+    "vilt": vilt,
     "paired": paired,
 }
 

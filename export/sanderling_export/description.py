@@ -34,7 +34,7 @@ _NO_LIMIT = 1_000_000
 # What says of a picture what is to be seen in it.
 _CAPTIONERS = ("BlipForConditionalGeneration", "VisionEncoderDecoderModel")
 # What answers questions about a picture.
-_ANSWERERS = ("BlipForQuestionAnswering",)
+_ANSWERERS = ("BlipForQuestionAnswering", "ViltForQuestionAnswering")
 # Models of two towers: what their config calls them.
 TWO_TOWERS = ("CLIPModel", "SiglipModel", "Siglip2Model")
 # A score from which a label holds, where nothing else is said: as likely as not.
@@ -141,7 +141,11 @@ def architectures(checkpoint: Checkpoint) -> list[str]:
 def generates(architecture: str) -> bool:
     """Whether a class of transformers is one that generates text: a causal language model, a captioner, or one that
     answers questions about pictures."""
-    return architecture in _CAPTIONERS or architecture in _ANSWERERS or architecture.endswith(("ForCausalLM", "LMHeadModel"))
+    return (
+        architecture in _CAPTIONERS
+        or architecture in _ANSWERERS
+        or architecture.endswith(("ForCausalLM", "LMHeadModel"))
+    )
 
 
 def _labels(config: Mapping[str, object]) -> int:

@@ -15,6 +15,7 @@ from sanderling.manifest import (
     Normalize,
     Rescale,
     Resize,
+    ResizeBounded,
     ResizeShortest,
 )
 from sanderling.preprocess.image import ImagePipeline
@@ -29,7 +30,7 @@ TOLERANCE = 1e-6
 # What a list of steps can say.
 _KNOWN = {
     "do_resize", "size", "resample", "do_center_crop", "crop_size", "crop_pct", "do_rescale", "rescale_factor",
-    "rescale_offset", "do_normalize", "image_mean", "image_std", "include_top", "do_flip_channel_order",
+    "rescale_offset", "do_normalize", "image_mean", "image_std", "include_top", "do_flip_channel_order", "size_divisor",
 }  # fmt: skip
 # What changes no image here: names, what the canonical step does already, what is for other inputs (masks and boxes)
 # or for the processors on tensors, which are not what is compared with.
@@ -82,6 +83,8 @@ def _refuse_unknown(processor: Any) -> None:
 def _resize(processor: Any) -> list[ImageStep]:
     size, resample = dict(processor.size), RESAMPLE[int(processor.resample)]
     kind, shortest, pct = type(processor).__name__, size.get("shortest_edge"), getattr(processor, "crop_pct", None)
+    if kind == "ViltImageProcessor" and shortest:
+        return [ResizeBounded(shortest, int(1333 / 800 * shortest), int(processor.size_divisor), resample)]  # type: ignore[arg-type]
     if shortest and "longest_edge" in size:
         raise _unknown(processor, f"its size is {size!r}")
     if "ConvNext" in kind and shortest:

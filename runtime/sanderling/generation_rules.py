@@ -21,6 +21,8 @@ TASKS = {
 def check(manifest: Manifest, where: str) -> None:
     """Raise ManifestError for a contradiction; other tasks' manifests are only held to have no such postprocessing."""
     head = manifest.postprocessing
+    if manifest.task == ANSWERING and not isinstance(head, GenerationOutput):
+        return  # one that chooses among answers
     if (manifest.task in TASKS) != isinstance(head, GenerationOutput):
         raise ManifestError(
             f"{where}: a postprocessing of type 'generation' goes with the tasks {' and '.join(TASKS)}, and they with "

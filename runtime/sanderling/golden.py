@@ -33,7 +33,8 @@ Extent = Annotated[int, Meta(ge=0, le=2**40)]
 class GoldenSample(Struct, frozen=True, omit_defaults=True):
     """One input: a text, a pair of texts, the path of an image in the bundle, a row of a table, or a series.
 
-    A `question` is one about the image. `prompt` names the prompt that a text was answered with; null for the bundle's default.
+    A `question` is one about the image. `prompt` names the prompt that a text was answered with; null for the bundle's
+    default.
     """
 
     id: Name

@@ -21,6 +21,7 @@ from sanderling.counts import whole_number
 from sanderling.engines import Engines
 from sanderling.errors import BundleError, InputError, PartialPlacementWarning, ProviderError, StalePlanWarning
 from sanderling.fronts import Front, ImageFront, TextFront
+from sanderling.generation_rules import ANSWERING
 from sanderling.manifest import (
     ClassificationOutput,
     Component,
@@ -299,6 +300,10 @@ def assemble(
         from sanderling.tasks.ranking import Ranker
 
         return Ranker(bundle, plan, front, engines, head)
+    if manifest.task == ANSWERING:
+        from sanderling.tasks.chosen_answers import AnswerClassifier
+
+        return AnswerClassifier(bundle, plan, front, engines, head)
     from sanderling.tasks.classification import Classifier
 
     return Classifier(bundle, plan, front, engines, head)
@@ -375,6 +380,8 @@ def _form(bundle: Bundle, component: Component, plan: Plan) -> Form:
 
 def _front(bundle: Bundle, name: str, component: Component, plan: Plan, shared: Shared | None) -> Front:
     preprocessing, modality = bundle.manifest.preprocessing, parts.modality(bundle.manifest, name)
+    if bundle.manifest.task == ANSWERING:
+        return _question_front(bundle, component, plan, shared)
     if modality == "text":
         from sanderling.preprocess.blocks import EXACT_INPUTS, PACKED_INPUTS
         from sanderling.preprocess.text import TEXT_INPUTS, TextEncoder
@@ -398,6 +405,23 @@ def _front(bundle: Bundle, name: str, component: Component, plan: Plan, shared: 
     assert preprocessing.image is not None  # decode() refuses a manifest without any
     _check_inputs(bundle, component, (component.inputs[0].name,), "float32")
     return ImageFront(preprocessing.image, component.inputs[0].name, plan.image_budget, plan.decode)
+
+
+def _question_front(bundle: Bundle, component: Component, plan: Plan, shared: Shared | None) -> Front:
+    from sanderling.preprocess.text import TextEncoder
+    from sanderling.question_front import QuestionFront
+
+    image, settings = bundle.manifest.preprocessing.image, bundle.manifest.preprocessing.text
+    assert image is not None  # decode() refuses such a manifest without either
+    assert settings is not None
+
+    def read() -> TextEncoder:
+        return TextEncoder(bundle.read(settings.tokenizer), settings, str(bundle.path / settings.tokenizer))
+
+    encoder = shared.thing("encoder", read) if shared is not None else read()
+    pictures = ImageFront(image, next(s.name for s in component.inputs if s.dtype == "float32"), 1, plan.decode)
+    # Pictures keep their aspect, so that any two may be of two sizes: each is run by itself.
+    return QuestionFront(pictures, encoder, 1)
 
 
 def _token_front(

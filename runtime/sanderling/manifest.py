@@ -253,6 +253,16 @@ class ResizeFit(Struct, frozen=True, tag_field="op", tag="resize_fit"):
     resample: Resample
 
 
+class ResizeBounded(Struct, frozen=True, tag_field="op", tag="resize_bounded"):
+    """Resize, keeping the aspect, so that the shorter side is `shortest`, or less where the longer one would else be
+    more than `longest`; both are then cut down to multiples of `divisor`, at least one (as transformers' ViLT)."""
+
+    shortest: Annotated[int, Meta(ge=1, le=16384)]
+    longest: Annotated[int, Meta(ge=1, le=16384)]
+    divisor: Annotated[int, Meta(ge=1, le=1024)]
+    resample: Resample
+
+
 class CenterCrop(Struct, frozen=True, tag_field="op", tag="center_crop"):
     """Cut `height` x `width` from the middle; a smaller image is padded with the RGB colour `fill` first.
 
@@ -281,7 +291,7 @@ class Normalize(Struct, frozen=True, tag_field="op", tag="normalize"):
     std: tuple[float, float, float]
 
 
-ImageStep = Resize | ResizeShortest | ResizeFit | CenterCrop | Rescale | Normalize
+ImageStep = Resize | ResizeShortest | ResizeFit | ResizeBounded | CenterCrop | Rescale | Normalize
 
 
 class ImagePreprocessing(Struct, frozen=True):

@@ -40,9 +40,7 @@ class QuestionFront:
         self.encoder = encoder
         self._image_budget = image_budget
 
-    def asked(
-        self, images: Any, questions: str | Iterable[str] | None
-    ) -> tuple[list[PictureQuestion], bool]:
+    def asked(self, images: Any, questions: str | Iterable[str] | None) -> tuple[list[PictureQuestion], bool]:
         """What a call was given as a list, and whether it is a single input. Raises InputError."""
         if questions is None:
             return self.items(images)

@@ -18,6 +18,8 @@ def modality(manifest: Manifest, name: str) -> Modality:
         return "text"
     if name == VISION_ENCODER and manifest.preprocessing.image is not None:
         return "image"
+    if manifest.task == "visual-question-answering" and name not in (TEXT_ENCODER, VISION_ENCODER, "decoder"):
+        return "image"
     known: tuple[Modality, ...] = ("text", "image", "tabular", "series", "faces")
     return next(kind for kind in known if getattr(manifest.preprocessing, kind) is not None)
 

@@ -11,6 +11,7 @@ from sanderling.manifest import (
     EmbeddingOutput,
     FaceOutput,
     ForecastOutput,
+    GenerationOutput,
     Manifest,
     RegressionOutput,
     SparseOutput,
@@ -164,6 +165,8 @@ _OF_NUMBERS: dict[str, tuple[str, type[RegressionOutput | ClassificationOutput |
 def _check_task(manifest: Manifest, where: str) -> None:
     if manifest.task in _OF_NUMBERS:
         _check_numbers(manifest, where)
+    elif manifest.task == generation_rules.ANSWERING and not isinstance(manifest.postprocessing, GenerationOutput):
+        _check_chosen(manifest, where)
     elif manifest.task not in _COMPONENTS and manifest.task not in generation_rules.TASKS:  # those have been looked at
         _check_perception(manifest, where)
     head = manifest.postprocessing
@@ -189,6 +192,27 @@ def _check_numbers(manifest: Manifest, where: str) -> None:
         raise ManifestError(f"{where}: the task {manifest.task} needs a postprocessing of type {tag!r}.")
     if manifest.family != "general":
         raise ManifestError(f"{where}: the task {manifest.task} is one of general models, not {manifest.family}.")
+
+
+def _check_chosen(manifest: Manifest, where: str) -> None:
+    """Of a model that chooses among answers to questions about pictures: one graph, which sees and reads."""
+    if not isinstance(manifest.postprocessing, ClassificationOutput) or manifest.family != "multimodal":
+        raise ManifestError(
+            f"{where}: the task {manifest.task} needs a postprocessing of type 'generation' or 'classification', and "
+            "the family multimodal."
+        )
+    if manifest.preprocessing.text is None or manifest.preprocessing.image is None or len(manifest.components) != 1:
+        raise ManifestError(
+            f"{where}: the task {manifest.task} needs preprocessing.text, preprocessing.image, and where answers are "
+            "chosen a single component."
+        )
+    (component,) = manifest.components.values()
+    given = {spec.name: spec.dtype for spec in component.inputs}
+    if given != {"pixel_values": "float32", "input_ids": "int64"}:
+        raise ManifestError(
+            f"{where}: the graph takes {', '.join(sorted(given))}; pixel_values of float32 and input_ids of int64 were "
+            "expected."
+        )
 
 
 def _check_perception(manifest: Manifest, where: str) -> None:

@@ -14,13 +14,20 @@ import transformers
 from PIL import Image
 
 import sanderling
-from sanderling.errors import ExportError
+from sanderling.errors import CheckpointError, ExportError
 from sanderling.generations import Generation
 from sanderling.golden import read_golden
+from sanderling.questions import PictureQuestion
+from sanderling.tasks.chosen_answers import AnswerClassifier
 from sanderling.tasks.visual_questions import QuestionAnswerer
 from sanderling_export.pipeline import export
 
-QUESTIONS = ["is the bird small?", "sea?", "what runs along the beach, a wave or a light bird of the sea", "is it high?"]
+QUESTIONS = [
+    "is the bird small?",
+    "sea?",
+    "what runs along the beach, a wave or a light bird of the sea",
+    "is it high?",
+]
 FORCED = [7, 19, 9, 11]
 
 Exported = Callable[[str], tuple[Path, Path]]
@@ -110,6 +117,51 @@ def test_logits_of_each_step_are_blips(exported: Exported, photographs: Path) ->
                 ids = torch.tensor([[5, *FORCED]])
                 expected = original.model.text_decoder(input_ids=ids, encoder_hidden_states=read).logits[0, :-1]
             assert np.abs(found - expected.numpy()).max() < 1e-3
+
+
+@pytest.mark.slow
+def test_vilt_chooses_as_the_original(exported: Exported, photographs: Path, tmp_path: Path) -> None:
+    checkpoint, bundle = exported("vilt")
+    original = transformers.ViltForQuestionAnswering.from_pretrained(checkpoint).eval()
+    processor = transformers.AutoImageProcessor.from_pretrained(checkpoint, use_fast=False)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
+    files = sorted(photographs.glob("*.png"))[:2]
+    for name, size in (("wide", (301, 77)), ("tall", (50, 170)), ("square", (64, 64)), ("thin", (400, 21))):
+        files.append(tmp_path / f"{name}.png")
+        Image.open(files[0]).resize(size).save(files[-1])
+    questions = [QUESTIONS[place % len(QUESTIONS)] for place in range(len(files))]
+    with sanderling.load(bundle, variant="fp32", threads=1) as model:
+        assert isinstance(model, AnswerClassifier)
+        assert model.labels == ("yes", "no", "two", "sand", "a bird")
+        found = model(files, questions, top_k=3)
+        assert isinstance(found, sanderling.Classifications)
+        for file, question, one in zip(files, questions, found, strict=True):
+            pixels = processor(Image.open(file).convert("RGB"), return_tensors="pt")
+            with torch.no_grad():
+                logits = original(**pixels, **tokenizer(question, return_tensors="pt")).logits[0]
+            assert np.abs(one.logits - logits.numpy()).max() < 1e-3
+            assert one.label == original.config.id2label[int(logits.argmax())]
+            assert one.score == pytest.approx(float(torch.sigmoid(logits.max())), abs=1e-4)
+        alone = model(PictureQuestion(files[0], questions[0]))
+        assert isinstance(alone, sanderling.Classification)
+        assert alone.labels[:3] == found[0].labels
+        with pytest.raises(sanderling.TextError, match="nothing of a question is cut"):
+            model(files[0], "is it high, " * 24)
+        with pytest.raises(sanderling.InputError, match="question"):
+            model(files[0])
+    assert sanderling.verify(bundle).held
+    manifest = sanderling.open_bundle(bundle).manifest
+    drift = manifest.components["model"].variants["fp32"].drift
+    assert drift is not None
+    assert drift.cosine.min > 0.99999
+
+
+def test_a_random_choice_of_patches_is_refused(tmp_path: Path, photographs: Path) -> None:
+    checkpoint = tiny_generators.make("vilt", tmp_path)
+    config = (checkpoint / "config.json").read_text("utf-8")
+    (checkpoint / "config.json").write_text(config.replace('"max_image_length": -1', '"max_image_length": 9'), "utf-8")
+    with pytest.raises(CheckpointError, match="max_image_length"):
+        export(checkpoint, tmp_path / "bundle", data=photographs)
 
 
 @pytest.mark.slow

@@ -29,7 +29,6 @@ from sanderling.manifest import (
     MINOR_VERSION,
     Component,
     Form,
-    GenerationOutput,
     GoldenFiles,
     Invariance,
     Manifest,
@@ -220,7 +219,7 @@ def _recorded(
     given = [{key: np.asarray(value)[None] for key, value in source.inputs(item).items()} for item in items]
     for name, net in nets.items():
         specs = graphs.specs(net.graph.input)
-        later = name != list(nets)[-1]
+        later = name != _last(nets)
         session = _session(net, scratch / name) if later else None
         for known, tokens in zip(given, begun, strict=True):
             if name == DECODER:
@@ -240,6 +239,11 @@ def _session(net: onnx.ModelProto, folder: Path) -> onnxruntime.InferenceSession
     return onnxruntime.InferenceSession(str(folder / graphs.GRAPH_NAME), options, providers=["CPUExecutionProvider"])
 
 
+def _last(components: Mapping[str, object]) -> str:
+    """The graph that answers, which has what was measured of all of them together."""
+    return list(components)[-1]
+
+
 def _manifest(
     plan: Plan,
     source: Original,
@@ -257,7 +261,7 @@ def _manifest(
     if plan.license_file is not None:
         shutil.copyfile(plan.license_file, build / assembly.LICENSE_NAME)
         license_file = f"{prefix}/{assembly.LICENSE_NAME}"
-    made = tuple(components[DECODER].variants)
+    made = tuple(components[_last(components)].variants)
     return Manifest(
         format=FORMAT,
         version=f"{MAJOR_VERSION}.{MINOR_VERSION}",
@@ -285,7 +289,7 @@ def _measured(
     plan: Plan, draft: Manifest, staging: Path, check: Sequence[Any], expected: NDArray[np.float32], tell: Progress
 ) -> Manifest:
     """The manifest with each variant's drift, invariance, tolerance and speed, measured through the runtime."""
-    assert isinstance(draft.postprocessing, GenerationOutput)  # _manifest() has put it there
+    last = _last(draft.components)
     (staging / MANIFEST_NAME).write_bytes(encode(draft))
     stored = read_golden(open_bundle(staging, integrity="full"))
     names = drift.name_inputs(check, quoted=plan.own_data is None)
@@ -305,13 +309,14 @@ def _measured(
         limits = _tolerance(variant, replayed, stored)
         moved = _invariance(staging, variant, check)
         for name, variants in parts.items():
-            whole = {"drift": found, "invariance": moved} if name == DECODER else {}
+            whole = {"drift": found, "invariance": moved} if name == last else {}
             variants[variant] = replace(variants[variant], tolerance=limits, **whole)
     tell("measure speed")
     speeds = speed.beside_fp32(staging, list(draft.variants), check)
     for variant, ratio in speeds.items():
-        parts[DECODER][variant] = replace(parts[DECODER][variant], speed=round(ratio.value, 3))
-    timed = [f"{variant}: {ratio}, up to the first token" for variant, ratio in speeds.items()]
+        parts[last][variant] = replace(parts[last][variant], speed=round(ratio.value, 3))
+    what = ", up to the first token" if last == DECODER else ""
+    timed = [f"{variant}: {ratio}{what}" for variant, ratio in speeds.items()]
     sound = [variant for variant in draft.variants if variant not in failing]
     return replace(
         draft,

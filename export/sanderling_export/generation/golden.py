@@ -1,4 +1,5 @@
-"""Golden samples of a model that generates: inputs, the original's tokens behind them, and its logits of each."""
+"""Golden samples of a model that generates: inputs, the original's tokens behind them, and its logits of each; of one
+that chooses among answers its logits alone."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from sanderling.golden import GoldenSample
-from sanderling.manifest import GoldenFiles
+from sanderling.manifest import GenerationOutput, GoldenFiles
 from sanderling.questions import PictureQuestion
 from sanderling_export.generation.originals import Original
 
@@ -19,8 +20,9 @@ FOLDER = "golden"
 
 
 def write(root: Path, build: Path, original: Original, items: Sequence[Any], count: int) -> GoldenFiles:
-    """Write `items` (texts, RGB images, or questions about these) with the original's preprocessed tensors, its first `count` tokens of each
-    without beams or drawing, and its logits of the next token behind the input and behind each of these."""
+    """Write `items` (texts, RGB images, or questions about these) with the original's preprocessed tensors, its first
+    `count` tokens of each without beams or drawing, and its logits of the next token behind the input and behind each
+    of these."""
     folder = build / FOLDER
     folder.mkdir()
     prefix = folder.relative_to(root).as_posix()
@@ -41,6 +43,8 @@ def write(root: Path, build: Path, original: Original, items: Sequence[Any], cou
         following = original.greedy(item, count)
         logits = original.forced(item, following)
         tensors[f"{sample.id}.output"] = np.ascontiguousarray(logits[0])
+        if not isinstance(original.description.head, GenerationOutput):
+            continue
         tensors[f"{sample.id}.decoder.input"] = np.array(following, np.int64)
         tensors[f"{sample.id}.decoder.output"] = np.ascontiguousarray(logits[: len(following)])
     (folder / "samples.json").write_bytes(msgspec.json.format(msgspec.json.encode(samples), indent=1))

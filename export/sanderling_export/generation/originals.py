@@ -13,10 +13,9 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 from PIL import Image
 
-from sanderling.decode.names import INPUT_IDS
 from sanderling.errors import CheckpointError
+from sanderling.generation_rules import ANSWERING
 from sanderling.manifest import GenerationOutput, Task
-from sanderling.questions import PictureQuestion
 from sanderling_export import description, images, tokens
 from sanderling_export.checkpoint import Checkpoint
 from sanderling_export.description import Description, Options
@@ -25,7 +24,7 @@ from sanderling_export.generation.decoders import LOGITS, PIXELS, BlipDecoder, C
 from sanderling_export.original import final_size
 
 Array = NDArray[Any]
-_LOCAL = {"local_files_only": True, "trust_remote_code": False}
+LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
 
 class Original(Protocol):
@@ -64,12 +63,13 @@ def load(checkpoint: Checkpoint, options: Options) -> Original:
         return BlipCaptioner(checkpoint, options)
     if "VisionEncoderDecoderModel" in names:
         return PairedCaptioner(checkpoint, options)
-    if "BlipForQuestionAnswering" in names:
-        return BlipAnswerer(checkpoint, options)
+    if task == ANSWERING:
+        from sanderling_export.generation import answerers
+
+        return answerers.load(checkpoint, options, names)
     raise CheckpointError(
         f"{checkpoint.folder} is of the architecture {', '.join(names) or 'unknown'}; of captioners Sanderling exports "
-        "BlipForConditionalGeneration and VisionEncoderDecoderModel, of what answers questions about pictures "
-        "BlipForQuestionAnswering."
+        "BlipForConditionalGeneration and VisionEncoderDecoderModel."
     )
 
 
@@ -81,10 +81,10 @@ class CausalLM:
 
         folder = str(checkpoint.folder)
         model = AutoModelForCausalLM.from_pretrained(
-            folder, attn_implementation="sdpa", dtype=torch.float32, **_LOCAL
+            folder, attn_implementation="sdpa", dtype=torch.float32, **LOCAL
         )  # fmt: skip
         self.model = linear(model.eval())
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, **_LOCAL)
+        self._tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
         config = self.model.config
         self.context = description.token_limit(self.model, self._tokenizer, None, options.max_tokens)
         _refuse_windows(config, self.context)
@@ -147,7 +147,7 @@ class CausalLM:
         return {"decoder": to_onnx(CausalDecoder(self.model, shape).eval(), folder)}
 
 
-class _Captioner:
+class Captioner:
     """What captioners have in common: an image processor, a tokenizer, and a decoder that listens to an encoder."""
 
     task: Task = "image-to-text"
@@ -158,8 +158,8 @@ class _Captioner:
         folder = str(checkpoint.folder)
         self.model = linear(model.eval())
         self.decoder = decoder
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, **_LOCAL)
-        self._processor = AutoImageProcessor.from_pretrained(folder, use_fast=False, **_LOCAL)
+        self._tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
+        self._processor = AutoImageProcessor.from_pretrained(folder, use_fast=False, **LOCAL)
         config = decoder.config
         self.start_ids, stops = self._special()
         context = int(config.max_position_embeddings)
@@ -209,13 +209,13 @@ class _Captioner:
         return final_size(self.description.image)
 
 
-class BlipCaptioner(_Captioner):
+class BlipCaptioner(Captioner):
     """BlipForConditionalGeneration: a vision tower and a text decoder with cross-attention."""
 
     def __init__(self, checkpoint: Checkpoint, options: Options) -> None:
         from transformers import BlipForConditionalGeneration
 
-        model = BlipForConditionalGeneration.from_pretrained(str(checkpoint.folder), dtype=torch.float32, **_LOCAL)
+        model = BlipForConditionalGeneration.from_pretrained(str(checkpoint.folder), dtype=torch.float32, **LOCAL)
         super().__init__(checkpoint, options, model, model.text_decoder)
 
     def _special(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -237,77 +237,20 @@ class BlipCaptioner(_Captioner):
             found = self.model.generate(
                 pixel_values=self._pixels(item), max_new_tokens=count, do_sample=False, num_beams=1, min_length=0
             )
-        return _until(found[0, len(self.start_ids) :].tolist(), self.description.head)
+        return until(found[0, len(self.start_ids) :].tolist(), self.description.head)
 
     def graphs(self, folder: Path) -> dict[str, onnx.ModelProto]:
         seen = vision.to_onnx(vision.BlipVision(self.model, self.shape).eval(), self._size, folder)
         return {"vision_encoder": seen, "decoder": to_onnx(BlipDecoder(self.decoder, self.shape).eval(), folder)}
 
 
-class BlipAnswerer(_Captioner):
-    """BlipForQuestionAnswering: a vision tower, a reader of the question that looks at it, and a decoder of answers.
-
-    An item is a PictureQuestion of an RGB image.
-    """
-
-    task: Task = "visual-question-answering"
-
-    def __init__(self, checkpoint: Checkpoint, options: Options) -> None:
-        from transformers import BlipForQuestionAnswering
-
-        model = BlipForQuestionAnswering.from_pretrained(str(checkpoint.folder), dtype=torch.float32, **_LOCAL)
-        super().__init__(checkpoint, options, model, model.text_decoder)
-
-    def _special(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        return (int(self.model.decoder_start_token_id),), (int(self.decoder.config.sep_token_id),)
-
-    def _generation(self) -> Any:
-        return self.decoder.generation_config
-
-    def inputs(self, item: PictureQuestion) -> dict[str, Array]:
-        ids = np.array(self._tokenizer(item.question)["input_ids"], np.int64)
-        return {**super().inputs(item.image), INPUT_IDS: ids}
-
-    def _given(self, item: PictureQuestion) -> dict[str, torch.Tensor]:
-        ids = torch.from_numpy(np.asarray(self.inputs(item)[INPUT_IDS])[None])
-        return {"pixel_values": self._pixels(item), "input_ids": ids, "attention_mask": torch.ones_like(ids)}
-
-    def forced(self, item: PictureQuestion, following: Sequence[int]) -> NDArray[np.float32]:
-        ids = torch.tensor([[*self.start_ids, *following]])
-        given = self._given(item)
-        with torch.inference_mode():
-            states = self.model.vision_model(pixel_values=given.pop("pixel_values"))[0]
-            read = self.model.text_encoder(**given, encoder_hidden_states=states)[0]
-            logits = self.decoder(input_ids=ids, encoder_hidden_states=read, return_dict=True).logits[0]
-        return np.asarray(logits[len(self.start_ids) - 1 :].numpy(), np.float32)
-
-    def greedy(self, item: PictureQuestion, count: int) -> list[int]:
-        with torch.inference_mode():
-            found = self.model.generate(
-                **self._given(item), max_new_tokens=count, do_sample=False, num_beams=1, min_length=0
-            )
-        return _until(found[0, len(self.start_ids) :].tolist(), self.description.head)
-
-    def graphs(self, folder: Path) -> dict[str, onnx.ModelProto]:
-        width = int(self.model.config.vision_config.hidden_size)
-        sight = vision.BlipSight(self.model).eval()
-        with torch.inference_mode():
-            seen = sight(torch.zeros(1, 3, *self._size)).shape[1]
-        reader = vision.BlipReader(self.model, self.shape).eval()
-        return {
-            "vision_encoder": vision.sight_to_onnx(sight, self._size, width, folder),
-            "text_encoder": vision.reader_to_onnx(reader, seen, width, folder),
-            "decoder": to_onnx(BlipDecoder(self.decoder, self.shape).eval(), folder),
-        }
-
-
-class PairedCaptioner(_Captioner):
+class PairedCaptioner(Captioner):
     """VisionEncoderDecoderModel: any vision encoder of transformers, and GPT-2 with cross-attention."""
 
     def __init__(self, checkpoint: Checkpoint, options: Options) -> None:
         from transformers import VisionEncoderDecoderModel
 
-        model = VisionEncoderDecoderModel.from_pretrained(str(checkpoint.folder), dtype=torch.float32, **_LOCAL)
+        model = VisionEncoderDecoderModel.from_pretrained(str(checkpoint.folder), dtype=torch.float32, **LOCAL)
         if model.decoder.config.model_type != "gpt2":
             raise CheckpointError(
                 f"{checkpoint.folder} has a decoder of the type {model.decoder.config.model_type}; of vision encoders "
@@ -361,10 +304,10 @@ def _greedy(model: Any, ids: torch.Tensor | None, count: int, head: Any, **more:
             pad_token_id=0 if stops is None else stops[0], min_length=0, repetition_penalty=1.0,
             no_repeat_ngram_size=0, **more,
         )  # fmt: skip
-    return _until(found[0, begun:].tolist(), head)
+    return until(found[0, begun:].tolist(), head)
 
 
-def _until(new: list[int], head: Any) -> list[int]:
+def until(new: list[int], head: Any) -> list[int]:
     """The new tokens up to the first stop token."""
     for place, token in enumerate(new):
         if token in head.stop_token_ids:

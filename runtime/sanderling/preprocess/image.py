@@ -18,6 +18,7 @@ from sanderling.manifest import (
     Normalize,
     Rescale,
     Resize,
+    ResizeBounded,
     ResizeFit,
     ResizeShortest,
 )
@@ -113,6 +114,8 @@ def value_table(steps: tuple[ImageStep, ...]) -> NDArray[np.float32]:
 
 
 def _applied(step: ImageStep, image: Image, reduced: Reduced | None) -> Image:
+    if isinstance(step, ResizeBounded):
+        return _resized(image, *bounded_size(step, image.size), step.resample)
     if isinstance(step, Resize | ResizeShortest | ResizeFit):
         if reduced is not None:
             size = resized_size(step, (reduced.width, reduced.height))
@@ -175,6 +178,19 @@ def resized_size(step: Resize | ResizeShortest | ResizeFit, size: tuple[int, int
     ratio = min(ratios) if step.fit == "cover" else max(ratios)
     # A side of an image so long and thin that nothing would be left of it keeps one pixel.
     return max(1, round(width / ratio)), max(1, round(height / ratio))
+
+
+def bounded_size(step: ResizeBounded, size: tuple[int, int]) -> tuple[int, int]:
+    """Width and height that the step brings an image of the width and height `size` to; in transformers' order of
+    operations, on which the last digit depends."""
+    scale = step.shortest / min(size)
+    width, height = (scale * size[0], float(step.shortest)) if size[1] < size[0] else (step.shortest, scale * size[1])
+    if max(width, height) > step.longest:
+        scale = step.longest / max(width, height)
+        width, height = scale * width, scale * height
+    whole = (int(side + 0.5) // step.divisor * step.divisor for side in (width, height))
+    wide, high = (max(step.divisor, side) for side in whole)
+    return wide, high
 
 
 def _padded(image: Image, step: CenterCrop, left: int, top: int) -> Image:

@@ -225,9 +225,9 @@ class Generator(Model):
             pieces = self._pieces(asked)
             for token in found.tokens[:-1] if found.reason == "stop_token" else found.tokens:
                 pieces.add(token)
-        text = pieces.text
+        read = one.before + len(one.tokens)
         return Generation(
-            text, found.tokens, found.reason, one.before + len(one.tokens), one.report, self.variant, timing, found.score
+            pieces.text, found.tokens, found.reason, read, one.report, self.variant, timing, found.score
         )  # fmt: skip
 
     def _text(self, tokens: Sequence[int]) -> str:

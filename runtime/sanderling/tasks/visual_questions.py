@@ -96,7 +96,8 @@ class QuestionAnswerer(Generator):
         self._engines.check()
         prepared = self._questions.prepare(items, None, cancellation)
         size = 1 if asked.settings.num_beams > 1 else min(self._together, max(1, self.plan.image_budget))
-        sight, found = _Sight(), dict[int, Generation]()
+        sight = _Sight()
+        found: dict[int, Generation] = {}
         for places in self._questions.groups(prepared, size):
             given, fixed = self._begun([prepared[place] for place in places], sight, cancellation)
             clock.prepared()
