@@ -132,6 +132,33 @@ def vilt(folder: Path) -> Path:
     return _saved(folder, model, tokenizer)
 
 
+def llava(folder: Path) -> Path:
+    """LlavaForConditionalGeneration of a CLIP tower and a Llama with fewer heads of keys than of queries."""
+    tokenizer = llama_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    vision = transformers.CLIPVisionConfig(
+        image_size=48, patch_size=16, hidden_size=48, num_hidden_layers=3, num_attention_heads=4, intermediate_size=64,
+        projection_dim=32, initializer_range=0.3,
+    )  # fmt: skip
+    text = transformers.LlamaConfig(
+        vocab_size=len(tokenizer), max_position_embeddings=CONTEXT, hidden_size=32, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, intermediate_size=64, initializer_range=0.4, bos_token_id=1,
+        eos_token_id=2,
+    )  # fmt: skip
+    config = transformers.LlavaConfig(
+        vision_config=vision, text_config=text, image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        initializer_range=0.4,
+    )  # fmt: skip
+    model = transformers.LlavaForConditionalGeneration(config)
+    model.generation_config.eos_token_id = 2
+    processor = transformers.CLIPImageProcessor(size={"shortest_edge": 48}, crop_size={"height": 48, "width": 48})
+    transformers.LlavaProcessor(
+        image_processor=processor, tokenizer=tokenizer, patch_size=16, vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+    ).save_pretrained(folder)  # fmt: skip
+    return _saved(folder, model, tokenizer)
+
+
 def paired(folder: Path) -> Path:
     """VisionEncoderDecoderModel of a ViT and a GPT-2, of different widths."""
     tokenizer = byte_tokenizer()
@@ -157,6 +184,7 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "blip": blip,
     "blip_vqa": blip_vqa,
     "vilt": vilt,
+    "llava": llava,
     "paired": paired,
 }
 

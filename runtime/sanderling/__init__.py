@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from sanderling.search_pipeline import SearchPipeline, SearchResult, SearchResults, Stage
     from sanderling.spaces import similarity
     from sanderling.subtitles import Segment, to_srt, to_webvtt, write_subtitles
+    from sanderling.tasks.chosen_answers import AnswerClassifier
     from sanderling.tasks.classification import Classifier
     from sanderling.tasks.dual_encoder import DualEncoder
     from sanderling.tasks.face_recognition import FaceRecognizer
@@ -157,6 +158,7 @@ _HOMES = {
     "sanderling.search_pipeline": ("SearchPipeline", "SearchResult", "SearchResults", "Stage"),
     "sanderling.spaces": ("similarity",),
     "sanderling.subtitles": ("Segment", "to_srt", "to_webvtt", "write_subtitles"),
+    "sanderling.tasks.chosen_answers": ("AnswerClassifier",),
     "sanderling.tasks.classification": ("Classifier",),
     "sanderling.tasks.dual_encoder": ("DualEncoder",),
     "sanderling.tasks.face_recognition": ("FaceRecognizer",),
@@ -176,6 +178,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AnswerClassifier",
     "Audio",
     "AudioError",
     "AudioReport",

@@ -31,6 +31,8 @@ def check(manifest: Manifest, where: str) -> None:
     if not isinstance(head, GenerationOutput):
         return
     names, family = TASKS[manifest.task]
+    if head.picture is not None:
+        names = _check_picture(head, manifest.task, where)
     if set(manifest.components) != set(names) or manifest.family != family:
         raise ManifestError(
             f"{where} has the components {', '.join(sorted(manifest.components))}, family {manifest.family}; the "
@@ -43,10 +45,26 @@ def check(manifest: Manifest, where: str) -> None:
     if text.max_tokens > head.context:
         raise ManifestError(f"{where}: max_tokens is {text.max_tokens}, but the context {head.context}.")
     _check_tokens(head, manifest.task, where)
+    if head.picture is not None and text.max_tokens + head.picture.count > head.context:
+        raise ManifestError(
+            f"{where}: max_tokens is {text.max_tokens}, with {head.picture.count} of a picture more than the context."
+        )
     if TEXT_ENCODER in names:
         _check_reader(manifest.components, where)
     encoder = manifest.components[names[-2]] if len(names) > 1 else None
     _check_caches(manifest.components[DECODER], head, encoder, where)
+
+
+def _check_picture(head: GenerationOutput, task: str, where: str) -> tuple[str, ...]:
+    """The components of a model whose prompts hold a picture."""
+    picture = head.picture
+    assert picture is not None  # or this is not asked
+    if task != ANSWERING or picture.template.count("{}") != 1 or picture.token >= head.vocabulary:
+        raise ManifestError(
+            f"{where}: postprocessing.picture goes with the task {ANSWERING}, a template with one {{}} for the "
+            "question, and a token of the vocabulary."
+        )
+    return (VISION_ENCODER, DECODER)
 
 
 def _check_reader(components: Mapping[str, Component], where: str) -> None:
@@ -65,7 +83,8 @@ def _check_tokens(head: GenerationOutput, task: str, where: str) -> None:
         beyond = [token for token in getattr(head, name) if token >= head.vocabulary]
         if beyond:
             raise ManifestError(f"{where}: {name} has {beyond[0]}, but the vocabulary has {head.vocabulary:,} tokens.")
-    if (task != "text-generation") != bool(head.start_token_ids):
+    prompted = task == "text-generation" or head.picture is not None
+    if prompted == bool(head.start_token_ids):
         raise ManifestError(f"{where}: start_token_ids are there where a sequence does not begin with a prompt.")
     if len(head.start_token_ids) >= head.context:
         raise ManifestError(f"{where}: start_token_ids leave no room in the context.")
@@ -88,8 +107,12 @@ def _check_caches(decoder: Component, head: GenerationOutput, encoder: Component
     for name in past:
         _check_cache(given[PAST + name], made[PRESENT + name], where)
     from_image = {spec.name: spec for spec in encoder.outputs} if encoder is not None else {}
+    if (IMAGE in given) != (head.picture is not None):
+        raise ManifestError(f"{where}: the decoder's input {IMAGE!r} and postprocessing.picture go together.")
     for name, spec in given.items():
-        if name.startswith(CROSS) and (name not in from_image or from_image[name].dtype != spec.dtype):
+        if (name.startswith(CROSS) or name == IMAGE) and (
+            name not in from_image or from_image[name].dtype != spec.dtype
+        ):
             raise ManifestError(f"{where}: the decoder's input {name!r} is no output of the encoder before it.")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from sanderling.bundle import Bundle
-from sanderling.decode.names import CROSS, DECODER_INPUTS, PAST
+from sanderling.decode.names import CROSS, DECODER_INPUTS, IMAGE, PAST
 from sanderling.engines import Engines
 from sanderling.errors import BundleError
 from sanderling.fronts import ImageFront
@@ -59,9 +59,9 @@ def generator(
         from sanderling.question_front import QuestionFront
         from sanderling.tasks.visual_questions import QuestionAnswerer
 
-        front_of_both = QuestionFront(pictures, encoder, plan.image_budget)
+        both = QuestionFront(pictures, encoder, plan.image_budget, head.picture)
         return QuestionAnswerer(
-            bundle, plan, front_of_both, parts[VISION_ENCODER], parts[TEXT_ENCODER], parts[DECODER], head
+            bundle, plan, both, parts[VISION_ENCODER], parts.get(TEXT_ENCODER), parts[DECODER], head
         )  # fmt: skip
     from sanderling.tasks.image_to_text import ImageToText
 
@@ -111,7 +111,11 @@ def _builder(bundle: Bundle, plan: Plan, name: str) -> Callable[[int], Session]:
 
 def _check_inputs(bundle: Bundle, decoder: Component) -> None:
     for spec in decoder.inputs:
-        known = spec.name.startswith((PAST, CROSS)) or (spec.name in DECODER_INPUTS and spec.dtype == "int64")
+        known = (
+            spec.name.startswith((PAST, CROSS))
+            or spec.name == IMAGE
+            or (spec.name in DECODER_INPUTS and spec.dtype == "int64")
+        )
         if not known:
             raise BundleError(
                 f"{bundle.path}: the decoder takes {spec.name!r} of {spec.dtype}; this Sanderling can give "

@@ -553,12 +553,26 @@ class Chat(Struct, frozen=True):
     reply: Annotated[str, Meta(max_length=10_000)] = ""
 
 
+class PicturePrompt(Struct, frozen=True):
+    """How a picture and a question are one prompt, for a decoder that reads both.
+
+    `template` is the text around the question, which stands in the place of `{}`; it holds the text of the tokenizer's
+    `token` once, and in the tokens of the whole that one is repeated `count` times: what the vision encoder says of the
+    picture is read in their places.
+    """
+
+    token: Count
+    count: Annotated[int, Meta(ge=1, le=100_000)]
+    template: Annotated[str, Meta(max_length=10_000)]
+
+
 class GenerationOutput(Struct, frozen=True, tag_field="type", tag="generation"):
     """`output` of the component `decoder`, logits over a `vocabulary`, to tokens one after the other, and to text.
 
     Generation ends with one of `stop_token_ids`. A sequence begins with `start_token_ids` where it is not a prompt, and
     never has more than `context` tokens, those of the prompt included. `settings` are what a call does unless it says
     otherwise. With `clean_up_spaces` the blanks before punctuation that a tokenizer leaves are taken out of the text.
+    `picture` says how a picture gets into a prompt, where it does.
     """
 
     output: str
@@ -569,6 +583,7 @@ class GenerationOutput(Struct, frozen=True, tag_field="type", tag="generation"):
     settings: GenerationSettings = GenerationSettings()
     clean_up_spaces: bool = False
     chat: Chat | None = None
+    picture: PicturePrompt | None = None
 
 
 class FaceThreshold(Struct, frozen=True):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sanderling.errors import InputError, TextError
 from sanderling.fronts import ImageFront
+from sanderling.manifest import PicturePrompt
 from sanderling.questions import PictureQuestion, as_question, joined
 from sanderling.results import InputReport
 from sanderling.session import Arrays
@@ -35,10 +36,13 @@ class QuestionFront:
 
     modality = "image"
 
-    def __init__(self, pictures: ImageFront, encoder: TextEncoder, image_budget: int) -> None:
+    def __init__(
+        self, pictures: ImageFront, encoder: TextEncoder, image_budget: int, prompt: PicturePrompt | None = None
+    ) -> None:
         self.pictures = pictures
         self.encoder = encoder
         self._image_budget = image_budget
+        self._prompt = prompt
 
     def asked(self, images: Any, questions: str | Iterable[str] | None) -> tuple[list[PictureQuestion], bool]:
         """What a call was given as a list, and whether it is a single input. Raises InputError."""
@@ -61,7 +65,7 @@ class QuestionFront:
         if prompt is not None:
             raise InputError(f"A prompt ({prompt!r}) goes with texts; this model takes pictures and questions.")
         known = [as_question(item, place) for place, item in enumerate(items)]
-        read = self.encoder.encode([item.question for item in known], None, cancellation)
+        read = self.encoder.encode([self._worded(item.question) for item in known], None, cancellation)
         for place, one in enumerate(read):
             if not one.report.complete:
                 more = f", and {one.report.characters_unread:,} characters more" if one.report.characters_unread else ""
@@ -69,7 +73,24 @@ class QuestionFront:
                     f"Question {place} has {one.length + one.report.tokens_lost:,} tokens{more}; this model reads at "
                     f"most {self.encoder.settings.max_tokens:,}. Shorten it: nothing of a question is cut silently."
                 )
-        return [AskedPicture(item.image, one.ids) for item, one in zip(known, read, strict=True)]
+        tokens = [self._with_picture(one.ids, place) for place, one in enumerate(read)]
+        return [AskedPicture(item.image, ids) for item, ids in zip(known, tokens, strict=True)]
+
+    def _worded(self, question: str) -> str:
+        return question if self._prompt is None else self._prompt.template.replace("{}", question)
+
+    def _with_picture(self, ids: NDArray[np.int64], place: int) -> NDArray[np.int64]:
+        """The tokens with as many places for a picture as the model reads. Raises TextError: the question has one of
+        its own, into which a picture would be read a second time."""
+        if self._prompt is None:
+            return ids
+        here = np.flatnonzero(ids == self._prompt.token)
+        if len(here) != 1:
+            raise TextError(
+                f"Question {place} holds {self.encoder.token(self._prompt.token)!r}, which stands for the picture in "
+                "this model's prompts. Take it out of the text."
+            )
+        return np.insert(ids, here[0], np.full(self._prompt.count - 1, self._prompt.token, np.int64))
 
     def batches(self, prepared: Sequence[AskedPicture]) -> Iterator[list[int]]:
         return self.groups(prepared, self._image_budget)

@@ -14,6 +14,7 @@ import sanderling
 from sanderling import errors
 
 PUBLIC = [
+    "AnswerClassifier",
     "Audio",
     "AudioError",
     "AudioReport",

@@ -42,7 +42,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Exp
         if name not in made:
             root = tmp_path_factory.mktemp(name)
             checkpoint = tiny_generators.make(name, root)
-            variants = ["fp32", "int8-weight-only", "int8-dynamic"]
+            variants = ["fp32", "int8-weight-only", "int4-weight-only" if name == "llava" else "int8-dynamic"]
             bundle = export(checkpoint, root / "bundle", data=photographs, variants=variants, keep_failing=True)
             made[name] = (checkpoint, bundle)
         return made[name]
@@ -154,6 +154,63 @@ def test_vilt_chooses_as_the_original(exported: Exported, photographs: Path, tmp
     drift = manifest.components["model"].variants["fp32"].drift
     assert drift is not None
     assert drift.cosine.min > 0.99999
+
+
+@pytest.mark.slow
+def test_llava_answers_as_the_original(exported: Exported, photographs: Path) -> None:
+    checkpoint, bundle = exported("llava")
+    original = transformers.LlavaForConditionalGeneration.from_pretrained(checkpoint).eval()
+    image_processor = transformers.AutoImageProcessor.from_pretrained(checkpoint, use_fast=False)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
+    processor = transformers.LlavaProcessor(
+        image_processor, tokenizer, patch_size=16, vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+    )  # fmt: skip
+    files = sorted(photographs.glob("*.png"))[:4]
+    questions = ["is it high?", "a bird?", "sea", "is the tide low?"]
+
+    def generated(file: Path, question: str, **more: Any) -> tuple[Any, list[int]]:
+        text = f"USER: <image>\n{question} ASSISTANT:"
+        given = processor(images=Image.open(file).convert("RGB"), text=text, return_tensors="pt")
+        with torch.no_grad():
+            found = original.generate(**given, max_new_tokens=8, do_sample=False, pad_token_id=0, **more)
+        new = found[0, given["input_ids"].shape[1] :].tolist()
+        return given, new[: new.index(2) + 1] if 2 in new else new
+
+    with sanderling.load(bundle, variant="fp32", threads=1) as model:
+        assert isinstance(model, QuestionAnswerer)
+        together = model.generate(files, questions, max_new_tokens=8, num_beams=1)
+        assert isinstance(together, sanderling.Generations)
+        assert len({one.tokens for one in together}) > 1
+        for file, question, found in zip(files, questions, together, strict=True):
+            given, expected = generated(file, question, num_beams=1)
+            assert list(found.tokens) == expected
+            assert found.prompt_tokens == given["input_ids"].shape[1]
+            beams = model.generate(file, question, max_new_tokens=8, num_beams=3)
+            assert isinstance(beams, Generation)
+            assert list(beams.tokens) == generated(file, question, num_beams=3)[1]
+            start, fixed = model.begun(given["pixel_values"][0].numpy(), given["input_ids"][0].numpy())
+            ids = torch.cat([given["input_ids"], torch.tensor([FORCED])], dim=1)
+            with torch.no_grad():
+                logits = original(
+                    input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=given["pixel_values"]
+                ).logits[0, len(start) - 1 : -1]
+            assert np.abs(model.forced(np.array(FORCED), start, fixed) - logits.numpy()).max() < 1e-3
+        with pytest.raises(sanderling.TextError, match="stands for the picture"):
+            model.generate(files[0], "what is <image>?")
+        with pytest.raises(sanderling.TextError, match="nothing of a question is cut"):
+            model.generate(files[0], "is it high " * 40)
+        endless = model.generate(files[0], "sea", max_new_tokens=10_000, min_new_tokens=10_000, num_beams=1)
+        assert isinstance(endless, Generation)
+        assert endless.finish_reason == "context"
+        assert endless.prompt_tokens + len(endless.tokens) == model.context
+    manifest = sanderling.open_bundle(bundle).manifest
+    assert set(manifest.components) == {"vision_encoder", "decoder"}
+    assert any("no template was given" in note for note in manifest.provenance.notes)
+    small = manifest.components["decoder"].variants["int4-weight-only"]
+    assert small.drift is not None
+    assert small.drift.cosine.mean > 0.7
+    assert sanderling.verify(bundle).held
 
 
 def test_a_random_choice_of_patches_is_refused(tmp_path: Path, photographs: Path) -> None:

@@ -29,9 +29,14 @@ def load(checkpoint: Checkpoint, options: Options, names: Sequence[str]) -> Orig
         return BlipAnswerer(checkpoint, options)
     if "ViltForQuestionAnswering" in names:
         return ViltAnswerer(checkpoint, options)
+    if "LlavaForConditionalGeneration" in names:
+        from sanderling_export.generation.llava import LlavaAnswerer
+
+        return LlavaAnswerer(checkpoint, options)
     raise CheckpointError(
         f"{checkpoint.folder} is of the architecture {', '.join(names) or 'unknown'}; of what answers questions about "
-        "pictures Sanderling exports BlipForQuestionAnswering and ViltForQuestionAnswering."
+        "pictures Sanderling exports BlipForQuestionAnswering, ViltForQuestionAnswering and "
+        "LlavaForConditionalGeneration."
     )
 
 

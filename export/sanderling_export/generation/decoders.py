@@ -16,7 +16,7 @@ import onnx
 import torch
 from transformers import DynamicCache, EncoderDecoderCache
 
-from sanderling.decode.names import CROSS, INPUT_IDS, MASK, PAST, PLACES, POSITIONS, PRESENT
+from sanderling.decode.names import CROSS, IMAGE, INPUT_IDS, MASK, PAST, PLACES, POSITIONS, PRESENT
 from sanderling.errors import CheckpointError
 from sanderling_export import graphs
 
@@ -134,6 +134,47 @@ class CausalDecoder(torch.nn.Module):  # type: ignore[misc]
         return (logits, *past.states())
 
 
+class PrefixDecoder(torch.nn.Module):  # type: ignore[misc]
+    """A causal language model that reads what a vision encoder says of a picture in the places of a token.
+
+    The n-th of these tokens of a row is the n-th state of the row's picture, `width` numbers; later steps, which hold
+    none of them, only read past it.
+    """
+
+    inputs = (INPUT_IDS, MASK, POSITIONS, PLACES)
+    crossed = None
+
+    def __init__(self, language: Any, head: Any, shape: Shape, token: int, seen: int, width: int) -> None:
+        super().__init__()
+        self.language = language
+        self.head = head
+        self.shape = shape
+        self.token = token
+        self.pictured = (seen, width)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        position_ids: torch.Tensor,
+        logits_positions: torch.Tensor,
+        *states: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
+        past, picture = Past(states[:-1]), states[-1]
+        here = input_ids == self.token
+        words = self.language.get_input_embeddings()(torch.where(here, 0, input_ids))
+        place = (here.to(torch.int64).cumsum(dim=1) - 1).clamp(0, self.pictured[0] - 1)
+        seen = _kept(picture, place)
+        hidden = self.language(
+            inputs_embeds=torch.where(here[:, :, None], seen, words),
+            attention_mask=_additive(allowed(attention_mask, input_ids.shape[1])),
+            position_ids=position_ids,
+            use_cache=True,
+            past_key_values=past,
+        ).last_hidden_state
+        return (self.head(_kept(hidden, logits_positions)), *past.states())
+
+
 class BlipDecoder(torch.nn.Module):  # type: ignore[misc]
     """BLIP's text decoder, which numbers positions from the length of its past."""
 
@@ -178,13 +219,16 @@ def crossed(past: Past, states: Sequence[torch.Tensor], width: int) -> dict[str,
     return {"past_key_values": both, "encoder_hidden_states": torch.zeros(1).expand(batch, tokens, width)}
 
 
-def to_onnx(decoder: CausalDecoder | BlipDecoder, folder: Path) -> onnx.ModelProto:
+def to_onnx(decoder: CausalDecoder | BlipDecoder | PrefixDecoder, folder: Path) -> onnx.ModelProto:
     """The decoder's graph, constants folded; scratch files go to `folder`."""
     shape = decoder.shape
     past, present = shape.names(PAST), shape.names(PRESENT)
     cross = shape.names(CROSS) if decoder.crossed is not None else []
     states = [torch.zeros(_BATCH, shape.heads, _PAST, shape.size) for _ in past]
     states += [torch.zeros(_BATCH, shape.heads, _PAST + _NEW + 1, shape.size) for _ in cross]
+    pictured = [IMAGE] if isinstance(decoder, PrefixDecoder) else []
+    if isinstance(decoder, PrefixDecoder):
+        states.append(torch.zeros(_BATCH, *decoder.pictured))
     example = (
         torch.ones(_BATCH, _NEW, dtype=torch.int64),
         torch.ones(_BATCH, _PAST + _NEW, dtype=torch.int64),
@@ -200,13 +244,14 @@ def to_onnx(decoder: CausalDecoder | BlipDecoder, folder: Path) -> onnx.ModelPro
         **{name: {0: "batch", 2: "past"} for name in past},
         **{name: {0: "batch", 2: "total"} for name in present},
         **{name: {0: "batch", 2: "seen"} for name in cross},
+        **{name: {0: "batch"} for name in pictured},
     }
     path = folder / "decoder.onnx"
     torch.onnx.export(
         decoder,
         (*example, *states),
         str(path),
-        input_names=[*decoder.inputs, *past, *cross],
+        input_names=[*decoder.inputs, *past, *cross, *pictured],
         output_names=[LOGITS, *present],
         dynamic_axes=axes,
         opset_version=OPSET,

@@ -87,7 +87,7 @@ class CausalLM:
         self._tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
         config = self.model.config
         self.context = description.token_limit(self.model, self._tokenizer, None, options.max_tokens)
-        _refuse_windows(config, self.context)
+        refuse_windows(config, self.context)
         generation = self.model.generation_config
         chat, notes = settings.chat_of(options.chat, getattr(self._tokenizer, "chat_template", None))
         head = GenerationOutput(
@@ -104,7 +104,7 @@ class CausalLM:
         self.description = Description(
             "text-generation",
             head,
-            text=replace(text, padding_side="left", pad_token_id=_pad(self._tokenizer, head)),
+            text=replace(text, padding_side="left", pad_token_id=pad_token(self._tokenizer, head)),
             tokenizer=tokens.tokenizer_json(self._tokenizer),
             notes=notes,
         )
@@ -176,7 +176,7 @@ class Captioner:
         self.description = Description(
             self.task,
             head,
-            text=replace(text, padding_side="left", pad_token_id=_pad(self._tokenizer, head)),
+            text=replace(text, padding_side="left", pad_token_id=pad_token(self._tokenizer, head)),
             tokenizer=tokens.tokenizer_json(self._tokenizer),
             image=options.image or images.steps(self._processor),
         )
@@ -315,7 +315,7 @@ def until(new: list[int], head: Any) -> list[int]:
     return new
 
 
-def _pad(tokenizer: Any, head: GenerationOutput) -> int:
+def pad_token(tokenizer: Any, head: GenerationOutput) -> int:
     """A token for places where there is none: it is masked, so that any does."""
     stated = tokenizer.pad_token_id
     return int(stated) if stated is not None else next(iter(head.stop_token_ids), 0)
@@ -325,7 +325,7 @@ def _cleans(tokenizer: Any) -> bool:
     return bool(getattr(tokenizer, "clean_up_tokenization_spaces", False))
 
 
-def _refuse_windows(config: Any, context: int) -> None:
+def refuse_windows(config: Any, context: int) -> None:
     """Raise CheckpointError for attention that sees only the last tokens, where that is less than the context."""
     window = getattr(config, "sliding_window", None)
     used = getattr(config, "use_sliding_window", True)

@@ -8,7 +8,9 @@ from pathlib import Path
 from PIL import Image
 
 from sanderling.errors import ExportError, ImageError
+from sanderling.manifest import GenerationOutput
 from sanderling.preprocess.canonical import canonical
+from sanderling.preprocess.text import TextEncoder
 from sanderling.questions import PictureQuestion
 from sanderling_export import photographs, references, samples, texts
 from sanderling_export.description import Description
@@ -38,12 +40,35 @@ def gather(known: Description, plan: Plan) -> Samples:
     """
     own = plan.own_data
     if own is not None and own.is_file():
-        return _of_file(own)
-    asked: Sequence[str] = QUESTIONS
+        return _fitting(_of_file(own), known)
+    asked: Sequence[str] = [question for question in QUESTIONS if _fits(question, known)]
     if plan.data.texts is not None:
         asked = texts.read(references.locate(plan.data.texts, plan.base))
+    if not asked:
+        raise ExportError(
+            "The model reads too few tokens for a common question; give its own with --data FILE (an image, a tab and "
+            "a question a line)."
+        )
     found = samples.gather(known, plan.data, plan.base, own)
-    return Samples(*(_in_turn(part, asked) for part in (found.calibration, found.check, found.golden)))
+    parts = (_in_turn(part, asked) for part in (found.calibration, found.check, found.golden))
+    return _fitting(Samples(*parts), known)
+
+
+def _fitting(found: Samples, known: Description) -> Samples:
+    """The samples. Raises ExportError for a question that the model cannot read to its end."""
+    for question in {one.question for one in (*found.calibration, *found.check)}:
+        if not _fits(question, known):
+            raise ExportError(f"The model cannot read {question[:80]!r} to its end; give shorter questions.")
+    return found
+
+
+def _fits(question: str, known: Description) -> bool:
+    assert known.text is not None  # every model that reads questions has both
+    assert known.tokenizer is not None
+    encoder = TextEncoder(known.tokenizer, known.text, known.text.tokenizer)
+    picture = known.head.picture if isinstance(known.head, GenerationOutput) else None
+    worded = question if picture is None else picture.template.replace("{}", question)
+    return encoder.encode([worded])[0].report.complete
 
 
 def _in_turn(pictures: Sequence[Image.Image], asked: Sequence[str]) -> list[PictureQuestion]:

@@ -59,6 +59,23 @@ class BlipSight(torch.nn.Module):  # type: ignore[misc]
         return states
 
 
+class LlavaSight(torch.nn.Module):  # type: ignore[misc]
+    """A LLaVA's vision tower and the projection of its states to words' width."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model.model
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        config = self.model.config
+        states = self.model.vision_tower(pixel_values, output_hidden_states=True).hidden_states
+        layers = config.vision_feature_layer
+        skipped = 1 if config.vision_feature_select_strategy == "default" else 0
+        chosen = [states[layer][:, skipped:] for layer in ([layers] if isinstance(layers, int) else layers)]
+        projected: torch.Tensor = self.model.multi_modal_projector(torch.cat(chosen, dim=-1))
+        return projected
+
+
 class BlipReader(torch.nn.Module):  # type: ignore[misc]
     """BLIP's reader of questions, and the keys and values that each layer of its decoder of answers makes of it."""
 

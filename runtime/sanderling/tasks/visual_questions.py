@@ -41,7 +41,7 @@ class QuestionAnswerer(Generator):
         plan: Plan,
         front: QuestionFront,
         seeing: Engines,
-        reading: Engines,
+        reading: Engines | None,
         speaking: Engines,
         head: GenerationOutput,
     ) -> None:
@@ -155,7 +155,7 @@ class QuestionAnswerer(Generator):
     @property
     def placement(self) -> Placement:
         """Which provider really has which nodes, of all graphs together."""
-        parts = dict.fromkeys((self._engines, self._reading, self._speaking))
+        parts = [part for part in (self._engines, self._reading, self._speaking) if part is not None]
         return together(self.provider, [part.single.placement for part in parts])
 
     def measure_placement(self, inputs: Sequence[Any] | None = None, runs: int = 3) -> Placement:
@@ -178,7 +178,8 @@ class QuestionAnswerer(Generator):
     def close(self) -> None:
         """Free the graphs. Calls under way end as they would; later ones raise ModelClosedError."""
         super().close()
-        self._reading.close()
+        if self._reading is not None:
+            self._reading.close()
         self._speaking.close()
 
     def answer(self, items: list[Any], prompt: str | None = None, cancellation: Cancellation | None = None) -> Answers:
@@ -200,10 +201,12 @@ class QuestionAnswerer(Generator):
         return Answers(rows, known, Timing(0.0, clock.timing().total, 0.0))
 
     def begun(self, pixel_values: NDArray[np.float32], input_ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], Held]:
-        """Of one picture (3, height, width) and the tokens of a question (n,): the tokens that the answer begins
-        with, and what the decoder is told beside them."""
+        """Of one picture (3, height, width) and the tokens of a question (n,): the tokens that the decoder begins
+        with, and what it is told beside them."""
         seen = self._engines.single.hold({self._pixels: pixel_values[None]})
-        return self._start, self._told(seen, input_ids[None], None)
+        if self._reading is None:
+            return input_ids, seen.renamed({IMAGE: IMAGE})
+        return self._start, self._told(self._reading, seen, input_ids[None], None)
 
     @property
     def _pixels(self) -> str:
@@ -221,14 +224,17 @@ class QuestionAnswerer(Generator):
             sight.images, sight.seen = list(distinct), self._engines.single.hold(feeds, cancellation)
         order = np.array([sight.images.index(id(one.image)) for one in batch], np.int64)
         seen = sight.seen if np.array_equal(order, np.arange(len(distinct))) else sight.seen.taken(order)
-        told = self._told(seen, np.stack([one.ids for one in batch]), cancellation)
+        if self._reading is None:  # the decoder reads the question itself, the picture among its words
+            given = [Given(one.ids, sight.reports[place]) for one, place in zip(batch, order, strict=True)]
+            return given, seen.renamed({IMAGE: IMAGE})
+        told = self._told(self._reading, seen, np.stack([one.ids for one in batch]), cancellation)
         read = len(batch[0].ids)
         return [Given(self._start, sight.reports[place], read) for place in order], told
 
-    def _told(self, seen: Held, ids: NDArray[np.int64], cancellation: Cancellation | None) -> Held:
+    def _told(self, reading: Engines, seen: Held, ids: NDArray[np.int64], cancellation: Cancellation | None) -> Held:
         """What the question (n, tokens) and the picture give the decoder's layers to look at."""
         image = seen.renamed({IMAGE: IMAGE})
-        read = self._reading.single.hold({INPUT_IDS: ids}, cancellation, image)
+        read = reading.single.hold({INPUT_IDS: ids}, cancellation, image)
         return read.renamed({spec.name: spec.name for spec in self._component.inputs if spec.name.startswith(CROSS)})
 
 
