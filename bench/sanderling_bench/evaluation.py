@@ -34,8 +34,11 @@ from sanderling_bench.rolling import Rolling
 from sanderling_bench.shapes import Shape
 from sanderling_bench.statistics import SEED
 from sanderling_bench.tables import LabelledTable
+from sanderling_bench.written import Written
 
 RESAMPLES = 1000
+# Kinds of data for models that write.
+_WRITTEN = ("captions", "answers", "continuation")
 
 Progress = Callable[[str, int, int], None]
 
@@ -88,8 +91,10 @@ def evaluate(bundle: Bundle, plan: EvalPlan, progress: Progress | None = None) -
     watch(f"checking {plan.data.name}", 0, 1)
     retrieval = Retrieval(bundle, plan.data, plan.columns) if kind == "retrieval" else None
     rolling = Rolling(bundle, plan.data, plan.columns) if kind == "forecast" else None
-    labelled = None if retrieval or rolling else _labelled(bundle, kind, plan)
-    rows = labelled.check() if labelled else rolling.check() if rolling else 0
+    written = Written(bundle, kind, plan.data, plan.columns) if kind in _WRITTEN else None
+    labelled = None if retrieval or rolling or written else _labelled(bundle, kind, plan)
+    checked = labelled or rolling or written
+    rows = checked.check() if checked else 0
     with ExitStack() as stack:
         watch(f"loading {bundle.manifest.name}", 0, 1)
         models: dict[str, Model] = {
@@ -101,6 +106,8 @@ def evaluate(bundle: Bundle, plan: EvalPlan, progress: Progress | None = None) -
             answered = _rank(retrieval, models, plan, prompts, shaped, watch)
         elif rolling:
             answered = _forecast(rolling, rows, models, plan, watch)
+        elif written:
+            answered = _tell(kind, written, rows, models, plan, watch)
         else:
             assert labelled is not None
             answered = _answer(bundle, kind, labelled, rows, models, plan, shaped, watch)
@@ -232,8 +239,19 @@ def _forecast(data: Rolling, rows: int, models: Mapping[str, Model], plan: EvalP
     return _Answered(described, {"truth": rolled.truth}, rolled.answers)
 
 
+def _tell(
+    kind: Kind, data: Written, rows: int, models: Mapping[str, Model], plan: EvalPlan, watch: Progress
+) -> _Answered:
+    file = DataFile(str(data.path), file_sha256(data.path), rows)
+    told = data.tell(models, rows, plan.limit, plan.seed, watch)
+    described = Data(kind, (file,), data.columns(), len(told.lines), told.lines, told.cut)
+    return _Answered(described, {"references": told.truth}, told.answers)
+
+
 def _arrays(columns: Mapping[str, Column]) -> dict[str, NDArray[np.float64]]:
-    return {name: np.asarray(values, dtype=np.float64) for name, values in columns.items()}
+    """The columns of numbers: what a model wrote is no number, and is in the record alone."""
+    figures = {name: values for name, values in columns.items() if not any(isinstance(one, str) for one in values)}
+    return {name: np.asarray(values, dtype=np.float64) for name, values in figures.items()}
 
 
 def _prompts(bundle: Bundle, kind: Kind, plan: EvalPlan) -> tuple[str | None, str | None]:

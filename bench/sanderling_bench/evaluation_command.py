@@ -60,7 +60,7 @@ def evaluate_bundle(
     ] = None,
 ) -> None:
     """Evaluate every variant of a bundle on labelled data: task metrics with 95% intervals, and differences to fp32."""
-    for module, package in (("sklearn", "scikit-learn"), ("scipy", "scipy")):
+    for module, package in (("sklearn", "scikit-learn"), ("scipy", "scipy"), ("sacrebleu", "sacrebleu")):
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError("sanderling eval", "eval", package)
     from rich.console import Console

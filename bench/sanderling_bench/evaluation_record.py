@@ -31,7 +31,8 @@ class DataFile(Struct, frozen=True):
 
 
 class Data(Struct, frozen=True):
-    """What was evaluated on. `kind` is classification, pairs, retrieval, regression or forecast; `cases` were answered.
+    """What was evaluated on. `kind` is classification, pairs, retrieval, regression, forecast, captions, answers or
+    continuation; `cases` were answered.
 
     `lines` has the line of each case (of each query) in the first file. `cut` counts the texts of which the models
     saw only a part.
@@ -104,4 +105,4 @@ encode, decode, read, write = ENVELOPE.encode, ENVELOPE.decode, ENVELOPE.read, E
 
 def versions() -> dict[str, str]:
     """Versions of Python, of what decides an answer, and of what the metrics are from."""
-    return record.versions() | {name: metadata.version(name) for name in ("scikit-learn", "scipy")}
+    return record.versions() | {name: metadata.version(name) for name in ("scikit-learn", "scipy", "sacrebleu")}

@@ -17,6 +17,9 @@ _WHAT = {
     "retrieval": "queries",
     "regression": "{} with a number",
     "forecast": "values forecast",
+    "captions": "captioned pictures",
+    "answers": "answered questions",
+    "continuation": "texts",
 }
 
 

@@ -38,6 +38,14 @@ _TRUTH: dict[Kind, tuple[str, tuple[str, ...]]] = {
 }
 
 
+# What data for models that write is of.
+_WRITTEN: dict[str, Kind] = {
+    "image-to-text": "captions",
+    "visual-question-answering": "answers",
+    "text-generation": "continuation",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """One row: its line, its inputs (texts, paths of images, or the values of a table's row), and its truth (a label's
@@ -52,6 +60,10 @@ def kind_of(bundle: Bundle, data: Path) -> Kind:
     """What the data is for: a folder is for retrieval, a file for what the bundle answers with."""
     if joins(bundle.manifest):
         return "retrieval" if data.is_dir() else "classification"
+    if bundle.manifest.task in _WRITTEN:
+        if data.is_dir():
+            raise EvalError(f"{data} is a folder; a model for {bundle.manifest.task} is evaluated on a file of rows.")
+        return _WRITTEN[bundle.manifest.task]
     if len(bundle.manifest.components) > 1:
         raise EvalError(
             f"eval takes models of one graph; {bundle.manifest.name} is for {bundle.manifest.task}. "

@@ -1,7 +1,7 @@
 """The metrics that `eval` knows, as data. A later task brings its metrics as further entries.
 
 A metric is computed from columns of cases: arrays of one length, one entry a case, so that any metric can be computed
-anew from cases drawn at random. The numbers are scikit-learn's and SciPy's.
+anew from cases drawn at random. The numbers are scikit-learn's, SciPy's and sacrebleu's.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.errors import EvalError
+from sanderling_bench import wording
 
-Kind = Literal["classification", "pairs", "retrieval", "regression", "forecast"]
+Kind = Literal["classification", "pairs", "retrieval", "regression", "forecast", "captions", "answers", "continuation"]
 Cases = Mapping[str, NDArray[Any]]
 
 # How deep a ranking is looked at.
@@ -104,6 +105,23 @@ def _mean_of(column: str) -> Callable[[Cases], float]:
     return lambda cases: float(cases[column].mean())
 
 
+def _bleu(cases: Cases) -> float:
+    return wording.bleu([float(cases[name].sum()) for name in wording.bleu_columns()])
+
+
+def _perplexity(cases: Cases) -> float:
+    tokens = float(cases["tokens"].sum())
+    return float(np.exp(cases["nats"].sum() / tokens)) if tokens else float("nan")
+
+
+def _share_of(part: str, whole: str) -> Callable[[Cases], float]:
+    def value(cases: Cases) -> float:
+        everything = float(cases[whole].sum())
+        return float(cases[part].sum()) / everything if everything else float("nan")
+
+    return value
+
+
 _BOTH = ("truth", "answer")
 # What ranking measures of one query; the metric is the mean over the queries.
 RANKING = (*(f"recall@{depth}" for depth in RECALL_DEPTHS), "mrr", f"ndcg@{NDCG_DEPTH}")
@@ -119,4 +137,14 @@ METRICS: tuple[Metric, ...] = (
     Metric("rmse", "forecast", _BOTH, False, _rmse),
     Metric("mae", "forecast", _BOTH, False, _mae),
     Metric("coverage", "forecast", ("truth", "lower", "upper"), True, _coverage),
+    Metric("exact-match", "captions", ("exact-match",), True, _mean_of("exact-match")),
+    Metric("bleu", "captions", wording.bleu_columns(), True, _bleu),
+    Metric("vqa-accuracy", "answers", ("vqa-accuracy",), True, _mean_of("vqa-accuracy")),
+    Metric("exact-match", "answers", ("exact-match",), True, _mean_of("exact-match")),
+    Metric("perplexity", "continuation", ("nats", "tokens"), False, _perplexity),
+    *(
+        Metric(f"distinct-{n}", "continuation", names, True, _share_of(*names))
+        for n, names in ((n, (f"distinct-{n}-new", f"distinct-{n}-all")) for n in wording.DISTINCT_ORDERS)
+    ),
+    Metric("self-bleu", "continuation", ("self-bleu",), False, _mean_of("self-bleu")),
 )

@@ -120,6 +120,11 @@ def load(
     bundle = open_bundle(path, integrity=integrity)
     names = parts.choose(bundle, components)
     head = parts.head(bundle.manifest, names[0])
+    if cap is not None and bundle.manifest.task == ANSWERING and not isinstance(head, GenerationOutput):
+        raise InputError(
+            f"max_memory is measured on texts or on images; {bundle.path} takes both at once, one picture a run. Leave "
+            "it out."
+        )
     if cap is not None and isinstance(head, GenerationOutput):
         raise InputError(
             f"max_memory is measured on models of one answer an input; what {bundle.path} takes grows with what it "

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sanderling.bundle import Bundle
 from sanderling.cancellation import Cancellation
+from sanderling.decode.names import PLACES
 from sanderling.decode.settings import GenerationOptions
 from sanderling.engines import Engines
 from sanderling.errors import InputError, TextError
@@ -14,9 +18,12 @@ from sanderling.generations import Generation, Generations, TextStream
 from sanderling.manifest import GenerationOutput
 from sanderling.model import in_thread
 from sanderling.plan import Plan
-from sanderling.prompt_front import PromptFront
+from sanderling.prompt_front import PromptFront, first_step
 from sanderling.results import TextReport
 from sanderling.tasks.generating import Asked, Clock, Generator, Given
+
+# Tokens of a text whose logits are made in one run.
+_READ_AT_ONCE = 128
 
 if TYPE_CHECKING:
     from sanderling.fronts import TextInput
@@ -110,6 +117,33 @@ class TextGenerator(Generator):
         return await in_thread(
             lambda cancellation: call(prompts, stop=stop, seed=seed, cancellation=cancellation, **options)
         )
+
+    def tokens(self, text: str) -> int:
+        """How many tokens a text has, special ones included, up to the context; one more for a longer text."""
+        (encoded,) = self._encoder.encode([text])
+        return encoded.length + (not encoded.report.complete)
+
+    def log_probabilities(self, text: str, *, cancellation: Cancellation | None = None) -> NDArray[np.float64]:
+        """The natural logarithm of the probability of each token of a text but the first, given those before it.
+
+        float64 of the shape (tokens - 1,). Of a text longer than the context its beginning is read. The exponential of
+        their mean, negated, is the perplexity. Raises TextError, InferenceError, CancelledError, DeadlineError.
+        """
+        self._engines.check()
+        (encoded,) = self._encoder.encode([text], None, cancellation)
+        ids = encoded.ids
+        found = np.zeros(max(0, len(ids) - 1), np.float64)
+        for first in range(0, len(found), _READ_AT_ONCE):
+            places = np.arange(first, min(first + _READ_AT_ONCE, len(found)))
+            # The places' logits alone are made: those of a long text's whole vocabulary would take gigabytes.
+            feeds = first_step([ids[: places[-1] + 1]], self._component, self._encoder.settings.pad_token_id)
+            if PLACES in feeds:
+                feeds[PLACES] = places[None]
+            logits = self._decoder.run(feeds, cancellation)[self._head.output][0, -len(places) :].astype(np.float64)
+            highest = logits.max(axis=1)
+            total = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
+            found[places] = logits[np.arange(len(places)), ids[places + 1]] - total
+        return found
 
     def chat(
         self,
