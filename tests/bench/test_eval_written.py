@@ -1,4 +1,4 @@
-"""`eval` of models that write, on bundles whose answers numpy gives independently, with the metrics computed by hand."""
+"""`eval` of models that write, on bundles whose answers numpy gives independently, metrics computed by hand."""
 
 from __future__ import annotations
 
