@@ -84,7 +84,9 @@ def _resize(processor: Any) -> list[ImageStep]:
     size, resample = dict(processor.size), RESAMPLE[int(processor.resample)]
     kind, shortest, pct = type(processor).__name__, size.get("shortest_edge"), getattr(processor, "crop_pct", None)
     if kind == "ViltImageProcessor" and shortest:
-        return [ResizeBounded(shortest, int(1333 / 800 * shortest), int(processor.size_divisor), resample)]  # type: ignore[arg-type]
+        # The longer side is bounded by 1333 where the shorter one is 800, and in proportion.
+        longest = int(1333 / 800 * shortest)
+        return [ResizeBounded(shortest, longest, int(processor.size_divisor), resample)]  # type: ignore[arg-type]
     if shortest and "longest_edge" in size:
         raise _unknown(processor, f"its size is {size!r}")
     if "ConvNext" in kind and shortest:

@@ -12,6 +12,7 @@ from sanderling.errors import ManifestError
 from sanderling.golden import Golden, GoldenSample
 from sanderling.manifest import Tolerance
 from sanderling.model import Model
+from sanderling.session import Held
 from sanderling.tasks.generating import Generator
 from sanderling.tasks.image_to_text import ImageToText
 from sanderling.tasks.visual_questions import QuestionAnswerer
@@ -34,6 +35,7 @@ def _steps(model: Generator, golden: Golden, sample: GoldenSample, limits: Toler
         )
     tokens, expected = golden.tensors[names[0]], golden.tensors[names[1]]
     inputs = golden.inputs(sample)
+    fixed: Held | None = None
     if isinstance(model, QuestionAnswerer):
         if not {"pixel_values", "input_ids"} <= set(inputs):
             raise ManifestError(f"The golden sample {sample.id!r} has no pixels or no tokens; export the bundle again.")
@@ -42,7 +44,7 @@ def _steps(model: Generator, golden: Golden, sample: GoldenSample, limits: Toler
         pixels = inputs.get("pixel_values")
         start, fixed = model.start, None if pixels is None else model.held(pixels[None])
     else:
-        start, fixed = inputs.get("input_ids", np.zeros(0, np.int64)), None
+        start = inputs.get("input_ids", np.zeros(0, np.int64))
     if tokens.ndim != 1 or not len(tokens) or not len(start) or tokens.dtype != np.int64 or start.dtype != np.int64:
         raise ManifestError(f"The golden sample {sample.id!r} has tokens of another shape than (n,), or none.")
     found = model.forced(tokens, start, fixed)

@@ -58,6 +58,7 @@ import bulk  # isort: skip
 import vectors  # isort: skip
 import two_towers  # isort: skip
 import decoding  # isort: skip
+import answers  # isort: skip
 
 THEMES = (
     same_answers,
@@ -83,6 +84,7 @@ THEMES = (
     faces,
     vectors,
     decoding,
+    answers,
     tuner,
     quota,
     passes,

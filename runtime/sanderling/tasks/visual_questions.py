@@ -52,7 +52,7 @@ class QuestionAnswerer(Generator):
         self._start = np.array(head.start_token_ids, np.int64)
 
     @overload
-    def generate(  # type: ignore[overload-overlap]
+    def generate(
         self,
         images: ImageInput | PictureQuestion | Mapping[str, Any],
         questions: str | None = None,
