@@ -120,7 +120,7 @@ def vilt(folder: Path) -> Path:
     tokenizer = word_tokenizer()
     tokenizer.model_max_length = 24
     config = transformers.ViltConfig(
-        vocab_size=len(tokenizer), max_position_embeddings=24, image_size=64, patch_size=16, hidden_size=32,
+        vocab_size=len(tokenizer), max_position_embeddings=24, image_size=64, patch_size=4, hidden_size=32,
         num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, initializer_range=0.4,
         id2label=dict(enumerate(["yes", "no", "two", "sand", "a bird"])),
     )  # fmt: skip
@@ -128,7 +128,7 @@ def vilt(folder: Path) -> Path:
     with torch.no_grad():
         for parameter in (model.vilt.embeddings.cls_token, model.vilt.embeddings.position_embeddings):
             parameter.normal_(0, 0.4)
-    transformers.ViltImageProcessor(size={"shortest_edge": 64}, size_divisor=16).save_pretrained(folder)
+    transformers.ViltImageProcessor(size={"shortest_edge": 64}, size_divisor=4).save_pretrained(folder)
     return _saved(folder, model, tokenizer)
 
 

@@ -26,6 +26,8 @@ _CONVNEXT_SQUEEZES = 384
 # LeViT's processor leaves this margin around what it crops to.
 _LEVIT_MARGIN = 256 / 224
 TOLERANCE = 1e-6
+# Which brings pictures to a size between bounds, and in a batch to one size.
+_VILT = "ViltImageProcessor"
 
 # What a list of steps can say.
 _KNOWN = {
@@ -73,7 +75,10 @@ def steps(processor: Any) -> ImagePreprocessing:
 
 
 def _refuse_unknown(processor: Any) -> None:
-    said = {name: value for name, value in processor.to_dict().items() if name not in _KNOWN | _INERT}
+    known = _KNOWN | _INERT
+    if type(processor).__name__ == _VILT:
+        known = known | {"do_pad"}  # to the largest of a batch: nothing where a picture is by itself
+    said = {name: value for name, value in processor.to_dict().items() if name not in known}
     acting = sorted(name for name, value in said.items() if value is not None and value is not False)
     if acting:
         named = ", ".join(f"{name} ({str(said[name])[:60]})" for name in acting[:5])
@@ -83,7 +88,7 @@ def _refuse_unknown(processor: Any) -> None:
 def _resize(processor: Any) -> list[ImageStep]:
     size, resample = dict(processor.size), RESAMPLE[int(processor.resample)]
     kind, shortest, pct = type(processor).__name__, size.get("shortest_edge"), getattr(processor, "crop_pct", None)
-    if kind == "ViltImageProcessor" and shortest:
+    if kind == _VILT and shortest:
         # The longer side is bounded by 1333 where the shorter one is 800, and in proportion.
         longest = int(1333 / 800 * shortest)
         return [ResizeBounded(shortest, longest, int(processor.size_divisor), resample)]  # type: ignore[arg-type]

@@ -1,5 +1,5 @@
-"""Issue 7: answers to questions about pictures are transformers' token for token, at full size too, in all three shapes:
-a reader beside the picture (BLIP), a choice among answers (ViLT), a picture among the words (LLaVA)."""
+"""Issue 7: answers to questions about pictures are transformers' token for token, at full size too, in three shapes: a
+reader beside the picture (BLIP), a choice among answers (ViLT), a picture among the words (LLaVA)."""
 
 from __future__ import annotations
 
