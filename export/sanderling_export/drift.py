@@ -60,7 +60,8 @@ def name_inputs(items: Sequence[object], *, quoted: bool) -> list[str]:
             item = f"{item.text} | {item.text_pair}"
         question = ""
         if isinstance(item, PictureQuestion):
-            item, question = item.image, f": {item.question[:_QUOTED]}" if quoted else ""
+            question = f": {item.question[:_QUOTED]}" if quoted else ""
+            item = item.image
         if not isinstance(item, str):
             size = getattr(item, "size", None)
             shape = f" ({size[0]} x {size[1]})" if isinstance(size, tuple) else ""

@@ -39,7 +39,8 @@ class AnswerClassifier(Classifier):
         Raises InputError: no picture, no question, or one that the model cannot read to its end.
         """
         assert isinstance(self.front, QuestionFront)  # load() has given it one
-        items, single = self.front.asked(inputs, questions)
+        asked, single = self.front.asked(inputs, questions)
+        items: Any = asked  # which the front knows, though a classifier's own inputs are others
         found = super().__call__(
             items, top_k=whole_number("top_k", top_k), long_text=long_text, cancellation=cancellation
         )
