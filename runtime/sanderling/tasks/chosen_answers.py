@@ -41,7 +41,7 @@ class AnswerClassifier(Classifier):
         assert isinstance(self.front, QuestionFront)  # load() has given it one
         asked, single = self.front.asked(inputs, questions)
         items: Any = asked  # which the front knows, though a classifier's own inputs are others
-        found = super().__call__(
+        found: Classifications = super().__call__(
             items, top_k=whole_number("top_k", top_k), long_text=long_text, cancellation=cancellation
         )
         return found[0] if single else found
