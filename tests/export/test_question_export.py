@@ -209,7 +209,7 @@ def test_llava_answers_as_the_original(exported: Exported, photographs: Path) ->
     assert any("no template was given" in note for note in manifest.provenance.notes)
     small = manifest.components["decoder"].variants["int4-weight-only"]
     assert small.drift is not None
-    assert small.drift.cosine.mean > 0.7
+    assert small.drift.cosine.mean > 0.6
     assert sanderling.verify(bundle).held
 
 
@@ -232,10 +232,10 @@ def test_what_was_measured_is_in_the_manifest(exported: Exported) -> None:
     assert drift is not None
     assert drift.cosine.min > 0.99999
     assert "?" in drift.worst[0].name or drift.worst[0].name.startswith("image")
-    for small in ("int8-weight-only", "int8-dynamic"):
+    for small, least in (("int8-weight-only", 0.97), ("int8-dynamic", 0.9)):
         found = variants[small].drift
         assert found is not None
-        assert found.cosine.mean > 0.95
+        assert found.cosine.mean > least
         assert variants[small].speed is not None
     invariance = variants["fp32"].invariance
     assert invariance is not None
