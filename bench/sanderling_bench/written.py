@@ -24,6 +24,7 @@ SEPARATOR = "|"
 # Inputs that are written for at a time, and new tokens of a text that is continued.
 _CHUNK = 32
 _NEW_TOKENS = 48
+_BEGINNING = 32
 _ROLES: dict[Kind, dict[str, tuple[str, ...]]] = {
     "captions": {"image": ("image", "path"), "caption": ("caption", "text")},
     "answers": {"image": ("image", "path"), "question": ("question",), "answer": ("answer", "answers", "label")},
@@ -170,9 +171,9 @@ def _words(found: Any) -> str:
 
 
 def _beginning(text: str) -> str:
-    """The first half of a text's words, which a model continues."""
+    """The first half of a text's words, at most 32, which a model continues."""
     words = text.split()
-    return " ".join(words[: max(1, len(words) // 2)])
+    return " ".join(words[: min(_BEGINNING, max(1, len(words) // 2))])
 
 
 def _likelihood(model: TextGenerator, case: _Case) -> tuple[float, int]:

@@ -119,7 +119,7 @@ def test_texts_are_read_and_continued(tmp_path: Path) -> None:
         assert value(made, f"distinct-{n}") == pytest.approx(len(set(runs)) / len(runs) if runs else float("nan"))
     assert 0 <= value(made, "self-bleu") <= 100
     assert made.data.cut == 0
-    data.write_text("text\n" + "the sea " * 20 + "\n", encoding="utf-8")
+    data.write_text("text\n" + "the sea " * 8 + "\n", encoding="utf-8")
     assert evaluate(sanderling.open_bundle(bundle), EvalPlan(data, resamples=5)).data.cut == 1
 
 
