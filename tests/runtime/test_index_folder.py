@@ -268,8 +268,27 @@ def test_the_commands(folder: Path, embedding_bundle: Path, run: Run) -> None:
     assert "was made with --tokens 200, not 50" in run("index", folder, "--tokens", "50", status=1)
     assert "neither a file nor an id" in run("similar", target, "nobody", status=1)
     assert "is no index" in run("search", folder, "a bird", status=1)
+    refused = run("search", target, "a bird", "--kind", "song", status=1)
+    assert "--kind is 'song'; one of text, html, pdf, image" in refused
+    both = [json.loads(line) for line in run("search", target, "a bird", "--json").splitlines()]
+    assert all(set(hit) >= {"cosine", "words"} for hit in both)
+    assert {hit["path"] for hit in both if hit["words"] > 0} == {"notes/bird.md", "page.html", "code.py"}
+    assert ", words " in run("search", target, "a bird")
+    alone = [json.loads(line) for line in run("search", target, "a bird", "--json", "--no-words").splitlines()]
+    assert all(hit["score"] == hit["cosine"] and "words" not in hit for hit in alone)
     (folder / "latin.txt").write_bytes(b"\xf6\xff")
     assert "latin.txt: This is no valid UTF-8" in run("index", folder, status=1)
+
+
+def test_an_index_whose_bundle_moved_asks_for_it(
+    folder: Path, copy_bundle: Any, embedding_bundle: Path, run: Run
+) -> None:
+    bundle, target = copy_bundle(embedding_bundle), folder.with_name("files.index")
+    run("index", folder, "-m", bundle)
+    moved = bundle.rename(bundle.with_name("moved"))
+    for asked in (("search", target, "a bird"), ("index", folder)):
+        assert "is not there any more; name it with -m BUNDLE" in run(*asked, status=1)
+    assert json.loads(run("search", target, "a bird", "-m", moved, "--json", "-k", "1"))["id"]
 
 
 def test_an_index_is_not_made_of_nothing(tmp_path: Path, embedding_bundle: Path, run: Run) -> None:

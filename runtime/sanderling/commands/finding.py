@@ -47,6 +47,20 @@ def embedding_model(
     return model
 
 
+def bundle_of(index: Index, given: Path | None) -> Path:
+    """The bundle that was named, or the one that an index was made with. Raises InputError where there is none."""
+    made_with = index.about.get("bundle")
+    if given is not None:
+        return given
+    if not isinstance(made_with, str):
+        raise InputError(f"{index.path} does not say which bundle it was made with; name it with -m BUNDLE.")
+    if not Path(made_with).exists():
+        raise InputError(
+            f"{index.path} was made with the bundle {made_with}, which is not there any more; name it with -m BUNDLE."
+        )
+    return Path(made_with)
+
+
 def find(index: Index, answer: Embedding, k: int, wanted: Filter | None, words: str | None = None) -> list[Hit]:
     """The best piece of each of the `k` files that have most to do with a query: by its vector, and by its `words`.
 

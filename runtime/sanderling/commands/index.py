@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from sanderling.commands.console import plain, print_json, stderr, stdout
-from sanderling.commands.finding import embedding_model
+from sanderling.commands.finding import bundle_of, embedding_model
 from sanderling.commands.progress import progress_bar
 from sanderling.counts import counted
 from sanderling.errors import InputError
@@ -59,7 +59,7 @@ def index(
     if (target / layout.HEADER).exists():
         with Index.open(target, writable=True) as kept:
             about = _settings(kept, asked, folder, target)
-            with embedding_model(bundle if bundle is not None else about["bundle"], about["variant"], threads) as model:
+            with embedding_model(bundle_of(kept, bundle), about["variant"], threads) as model:
                 _bring_up_to_date(kept, folder, model, report, about)
     else:
         if bundle is None:

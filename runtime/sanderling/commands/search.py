@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -47,11 +47,11 @@ def search(
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, one a file, best first.")] = False,
 ) -> None:
-    """Find the files that are most like a query, offline."""
+    """Find the files that have most to do with a query, by meaning and by words, offline."""
+    if kind is not None and kind not in get_args(reading.Kind):
+        raise InputError(f"--kind is {kind!r}; one of {', '.join(get_args(reading.Kind))} was expected.")
     with Index.open(index) as opened:
-        where = bundle if bundle is not None else opened.about.get("bundle")
-        if where is None:
-            raise InputError(f"{index} does not say which bundle it was made with; name it with -m BUNDLE.")
+        where = finding.bundle_of(opened, bundle)
         variant = opened.about.get("variant") if bundle is None else None
         with finding.embedding_model(where, variant, tower=_tower(query, modality)) as model:
             if modality is not None and modality != model.modality:
@@ -60,6 +60,8 @@ def search(
         # What was indexed without words, images, is found by meaning alone; so is the file of an image.
         words = query if by_words and opened.worded and model.modality == "text" else None
         hits = finding.find(opened, answer, top_k, None if kind is None else {"kind": kind}, words)
+    if by_words and words is None and hits and hits[0].metadata.get("kind") not in ("image", None):
+        stderr().print("note: this index has no words, so files were found by meaning alone; index them anew for both.")
     if not hits:
         stderr().print("note: nothing was found.")
     finding.show(hits, as_json=as_json)
