@@ -43,6 +43,8 @@ class Model:
             expected = vector(seed) / np.linalg.norm(vector(seed))
             if index.metadata(name) != {"seed": seed} or not np.allclose(index.vectors([name])[0], expected, atol=1e-3):
                 return False
+            if index.search_words(f"seed{seed}", 1)[0][0] != name:
+                return False
         index.check()
         return True
 
@@ -64,7 +66,8 @@ def apply(index: Index, model: Model, change: Change, number: int) -> None:
     else:
         seeds = [number * 100 + place for place in range(len(ids))]
         vectors = np.array([vector(seed) for seed in seeds]).reshape(-1, WIDTH)
-        index.update(ids, vectors, [{"seed": seed} for seed in seeds], space=SPACE)
+        texts = [f"grown of seed{seed}" for seed in seeds]
+        index.update(ids, vectors, [{"seed": seed} for seed in seeds], space=SPACE, texts=texts)
         model.items |= dict(zip(ids, seeds, strict=True))
 
 
