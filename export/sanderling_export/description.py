@@ -25,6 +25,7 @@ from sanderling.manifest import (
     Task,
     TextPreprocessing,
     TokenOutput,
+    VideoPreprocessing,
 )
 from sanderling_export.checkpoint import Checkpoint, read_json
 from sanderling_export.recipe import Module, Pooling
@@ -61,6 +62,7 @@ class Options:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     long_text: LongText | None = None
     image: ImagePreprocessing | None = None
+    video: VideoPreprocessing | None = None
     generation: GenerationSettings | None = None
     chat: Chat | str | None = None
     templates: tuple[str, ...] = ()

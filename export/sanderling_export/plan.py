@@ -124,6 +124,7 @@ def _recipe_plan(
         thresholds=dict(recipe.thresholds),
         long_text=recipe.long_text,
         image=recipe.image,
+        video=recipe.video,
         generation=recipe.generation,
         chat=recipe.chat,
         templates=recipe.templates,

@@ -9,7 +9,16 @@ import msgspec
 from msgspec import Meta, Struct
 
 from sanderling.errors import RecipeError
-from sanderling.manifest import Chat, GenerationSettings, ImagePreprocessing, LongText, Name, Target, Task
+from sanderling.manifest import (
+    Chat,
+    GenerationSettings,
+    ImagePreprocessing,
+    LongText,
+    Name,
+    Target,
+    Task,
+    VideoPreprocessing,
+)
 from sanderling_export.settings import Settings
 
 Pooling = Literal[
@@ -155,6 +164,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     thresholds: dict[str, float] = {}
     long_text: LongText | None = None
     image: ImagePreprocessing | None = None
+    video: VideoPreprocessing | None = None
     templates: tuple[str, ...] = ()
     temperature: Annotated[float, Meta(gt=0.0)] | None = None
     default_variant: Name | None = None

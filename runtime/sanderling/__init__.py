@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         TuneError,
         VerdictError,
         VerdictWarning,
+        VideoError,
     )
     from sanderling.faces import Face, FaceMatch, Faces, Identification
     from sanderling.generations import Generation, Generations, GenerationTiming, TextStream
@@ -50,8 +51,9 @@ if TYPE_CHECKING:
     from sanderling.index.opened import Hit
     from sanderling.index.uses import near_duplicates, recommend
     from sanderling.loading import load
-    from sanderling.manifest import GenerationSettings
+    from sanderling.manifest import GenerationSettings, VideoPreprocessing
     from sanderling.model import Model
+    from sanderling.moments import Moment, Moments, video_moments
     from sanderling.pairs import TextPair
     from sanderling.plan import Plan
     from sanderling.predictions import Forecast, Forecasts, Prediction, Predictions
@@ -84,10 +86,12 @@ if TYPE_CHECKING:
     from sanderling.tasks.sparse import SparseEmbedding, SparseEmbeddings, SparseModel
     from sanderling.tasks.tabular import Regressor, TableClassifier
     from sanderling.tasks.text_generation import TextGenerator
+    from sanderling.tasks.video_to_text import VideoCaptions, VideoToText
     from sanderling.tasks.visual_questions import QuestionAnswerer
     from sanderling.tasks.zero_shot import ZeroShotClassifier
     from sanderling.tuning import tune
     from sanderling.verification import verify
+    from sanderling.video import VideoReport
 
 __version__ = "0.1.0"
 
@@ -129,6 +133,7 @@ _HOMES = {
         "TuneError",
         "VerdictError",
         "VerdictWarning",
+        "VideoError",
     ),
     "sanderling.faces": ("Face", "FaceMatch", "Faces", "Identification"),
     "sanderling.generations": ("Generation", "GenerationTiming", "Generations", "TextStream"),
@@ -136,8 +141,9 @@ _HOMES = {
     "sanderling.index.opened": ("Hit",),
     "sanderling.index.uses": ("near_duplicates", "recommend"),
     "sanderling.loading": ("load",),
-    "sanderling.manifest": ("GenerationSettings",),
+    "sanderling.manifest": ("GenerationSettings", "VideoPreprocessing"),
     "sanderling.model": ("Model",),
+    "sanderling.moments": ("Moment", "Moments", "video_moments"),
     "sanderling.pairs": ("TextPair",),
     "sanderling.plan": ("Plan",),
     "sanderling.predictions": ("Forecast", "Forecasts", "Prediction", "Predictions"),
@@ -170,10 +176,12 @@ _HOMES = {
     "sanderling.tasks.sparse": ("SparseEmbedding", "SparseEmbeddings", "SparseModel"),
     "sanderling.tasks.tabular": ("Regressor", "TableClassifier"),
     "sanderling.tasks.text_generation": ("TextGenerator",),
+    "sanderling.tasks.video_to_text": ("VideoCaptions", "VideoToText"),
     "sanderling.tasks.visual_questions": ("QuestionAnswerer",),
     "sanderling.tasks.zero_shot": ("ZeroShotClassifier",),
     "sanderling.tuning": ("tune",),
     "sanderling.verification": ("verify",),
+    "sanderling.video": ("VideoReport",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -224,6 +232,8 @@ __all__ = [
     "MixedVariantsWarning",
     "Model",
     "ModelClosedError",
+    "Moment",
+    "Moments",
     "PartialPlacementWarning",
     "PictureQuestion",
     "Plan",
@@ -264,6 +274,11 @@ __all__ = [
     "TuneError",
     "VerdictError",
     "VerdictWarning",
+    "VideoCaptions",
+    "VideoError",
+    "VideoPreprocessing",
+    "VideoReport",
+    "VideoToText",
     "ZeroShotClassifier",
     "__version__",
     "load",
@@ -275,6 +290,7 @@ __all__ = [
     "to_webvtt",
     "tune",
     "verify",
+    "video_moments",
     "write_subtitles",
 ]
 

@@ -70,7 +70,20 @@ def build_app() -> typer.Typer:
 
     import typer
 
-    from sanderling.commands import devices, doctor, embed, index, inspect, run, search, similar, trim, tune, verify
+    from sanderling.commands import (
+        devices,
+        doctor,
+        embed,
+        index,
+        inspect,
+        run,
+        search,
+        similar,
+        trim,
+        tune,
+        verify,
+        watch,
+    )
 
     app = typer.Typer(
         help="Small models, sealed and quantized, running anywhere without PyTorch.",
@@ -80,7 +93,7 @@ def build_app() -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback()(_root)
-    for module in (run, index, search, similar, embed, inspect, verify, tune, trim, devices, doctor):
+    for module in (run, index, search, similar, embed, watch, inspect, verify, tune, trim, devices, doctor):
         module.register(app)
     entries = sorted(entry_points(group=_COMMAND_GROUP), key=lambda entry: entry.name)
     for name in _ELSEWHERE.keys() - {entry.name for entry in entries}:

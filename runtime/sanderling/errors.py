@@ -47,6 +47,10 @@ class AudioError(InputError):
     """A sound cannot be read: no sound, damaged, empty, too long, or an array of the wrong dtype, shape or rate."""
 
 
+class VideoError(InputError):
+    """A video cannot be read: no video, no video stream, not one frame that decodes, or frames that are too large."""
+
+
 class FaceError(ImageError):
     """A picture was to hold one face, and holds none or several."""
 

@@ -384,6 +384,18 @@ class FacesPreprocessing(Struct, frozen=True):
     margin: Annotated[float, Meta(ge=0.0, le=10.0)]
 
 
+class VideoPreprocessing(Struct, frozen=True):
+    """What a captioner of pictures is shown of a segment of a video, `seconds` long where nothing else is asked for.
+
+    One picture: `frames` taken evenly from the segment, each in the middle of its share, in the order of time row by
+    row, `columns` a row. The steps of `image` then bring that picture to the graph.
+    """
+
+    frames: Annotated[int, Meta(ge=1, le=64)] = 1
+    columns: Annotated[int, Meta(ge=1, le=64)] = 1
+    seconds: Annotated[float, Meta(ge=0.01, le=86_400.0)] = 2.0
+
+
 class Preprocessing(Struct, frozen=True):
     """What stands before the graphs, by modality."""
 
@@ -392,6 +404,7 @@ class Preprocessing(Struct, frozen=True):
     tabular: TabularPreprocessing | None = None
     series: SeriesPreprocessing | None = None
     faces: FacesPreprocessing | None = None
+    video: VideoPreprocessing | None = None
 
 
 class DenseLayer(Struct, frozen=True):

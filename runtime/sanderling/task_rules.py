@@ -23,6 +23,7 @@ def check(manifest: Manifest, where: str) -> None:
     """Raise ManifestError for a manifest that is not what its task needs; `where` names it."""
     _check_components(manifest, where)
     _check_faces(manifest, where)
+    _check_video(manifest, where)
     _check_contrastive(manifest, where)
     _check_sides(manifest, where)
     generation_rules.check(manifest, where)
@@ -87,6 +88,19 @@ def _check_faces(manifest: Manifest, where: str) -> None:
             raise ManifestError(f"{where}: postprocessing names what {part!r} answers exactly where it is a component.")
     for part, component in manifest.components.items():
         _check_answers(component, part, _ANSWERS.get(part, {head.output}), where)
+
+
+def _check_video(manifest: Manifest, where: str) -> None:
+    video = manifest.preprocessing.video
+    if video is None:
+        return
+    if manifest.task != "image-to-text":
+        raise ManifestError(f"{where}: preprocessing.video goes with the task image-to-text, not {manifest.task}.")
+    if video.columns > video.frames:
+        raise ManifestError(
+            f"{where}: preprocessing.video has {video.columns} columns for {video.frames} frames; at most as many "
+            "columns as frames were expected."
+        )
 
 
 def _check_contrastive(manifest: Manifest, where: str) -> None:

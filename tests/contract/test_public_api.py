@@ -60,6 +60,8 @@ PUBLIC = [
     "MixedVariantsWarning",
     "Model",
     "ModelClosedError",
+    "Moment",
+    "Moments",
     "PartialPlacementWarning",
     "PictureQuestion",
     "Plan",
@@ -100,6 +102,11 @@ PUBLIC = [
     "TuneError",
     "VerdictError",
     "VerdictWarning",
+    "VideoCaptions",
+    "VideoError",
+    "VideoPreprocessing",
+    "VideoReport",
+    "VideoToText",
     "ZeroShotClassifier",
     "__version__",
     "load",
@@ -111,6 +118,7 @@ PUBLIC = [
     "to_webvtt",
     "tune",
     "verify",
+    "video_moments",
     "write_subtitles",
 ]
 # Raised by the other rooms, never by the runtime.

@@ -270,7 +270,9 @@ def _manifest(
         task=known.task,
         default_variant=assembly.default_variant(plan, made),
         components=dict(components),
-        preprocessing=Preprocessing(replace(known.text, tokenizer=f"{prefix}/{TOKENIZER_NAME}"), known.image),
+        preprocessing=Preprocessing(
+            replace(known.text, tokenizer=f"{prefix}/{TOKENIZER_NAME}"), known.image, video=plan.options.video
+        ),
         postprocessing=known.head,
         golden=files,
         provenance=Provenance(
