@@ -46,9 +46,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def on_hub(recipe: Path) -> bool:
-    """Whether a recipe's checkpoint is a name on the hub, and neither in a package nor trained here."""
+    """Whether a recipe's checkpoint is a name on the hub, and neither in a package, trained here nor kept here."""
     checkpoint: str = tomllib.loads(recipe.read_text("utf-8"))["checkpoint"]
-    return not checkpoint.startswith(("package:", "npm:", "checkpoints/"))
+    return not checkpoint.startswith(("package:", "npm:", "checkpoints/", "world/"))
 
 
 def _npm(recipe: Path) -> bool:
