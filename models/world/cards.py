@@ -54,9 +54,9 @@ A {kind} in small ({count / 1e6:.2f} million parameters) that {does}, of the mad
 of nothing else: coloured shapes on a light ground, 64 x 64 pixels.
 
 Trained in torch from random weights: {settings.steps:,} steps of {settings.batch} pictures, rendered for each step anew
-(AdamW, learning rate {settings.learning_rate:g} with {settings.warmup} steps of warm-up and half a cosine down to 0,
-weight decay {settings.weight_decay:g}, seed {settings.seed}), in {seconds / 60:.1f} minutes of one core's
-time. The weights are kept in half precision.
+(AdamW, learning rate {settings.learning_rate:g} with {settings.warmup} steps of warm-up, falling to 0 over the last
+{settings.decay:.0%}, weight decay {settings.weight_decay:g}, seed {settings.seed}), in {seconds / 60:.1f} minutes of
+one core's time. The weights are kept in half precision.
 
 On held-out combinations of attributes, of which nothing was in any batch, in torch with the weights as they are kept:
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import random
 import time
@@ -27,9 +26,10 @@ class Settings:
     batch: int = 64
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
-    warmup: int = 100
+    warmup: int = 60
+    decay: float = 0.4
     seed: int = 20260101
-    save_every: int = 50
+    save_every: int = 25
 
 
 def learn(
@@ -81,11 +81,9 @@ def learn(
 
 
 def _rate(step: int, settings: Settings) -> float:
-    """The learning rate's share: a linear rise, then half a cosine down to 0."""
-    if step < settings.warmup:
-        return (step + 1) / settings.warmup
-    along = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
-    return 0.5 * (1.0 + math.cos(math.pi * min(1.0, along)))
+    """The learning rate's share: a linear rise, a plain, and a linear fall to 0 over the last `decay` of the steps."""
+    falls = max(1.0, settings.decay * settings.steps)
+    return min(1.0, (step + 1) / settings.warmup, (settings.steps - step) / falls)
 
 
 def _groups(model: torch.nn.Module, decay: float) -> list[dict[str, Any]]:
