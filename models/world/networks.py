@@ -19,6 +19,8 @@ LONGEST = 24
 _QUESTIONS = "what color are the shapes there how many where small or large is a ?"
 WIDTH = 96
 _SIZES = {"hidden_size": WIDTH, "num_attention_heads": 4, "intermediate_size": 4 * WIDTH}
+# BLIP's own would leave a vision tower that learns anew blind for long: it begins at 1e-10.
+_BEGIN = 0.08
 _VISION = {**_SIZES, "num_hidden_layers": 3, "image_size": SIDE, "patch_size": 16}
 _TEXT = {**_SIZES, "num_hidden_layers": 2, "max_position_embeddings": LONGEST}
 _MARKS = {"bos_token_id": WRITE, "eos_token_id": END, "sep_token_id": END, "pad_token_id": PAD}
@@ -79,7 +81,7 @@ def image_processor(kind: str) -> Any:
 def _blip() -> Any:
     text = transformers.BlipTextConfig(
         vocab_size=len(tokenizer()), encoder_hidden_size=WIDTH, projection_dim=WIDTH, hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0, **_MARKS, **_TEXT,
+        attention_probs_dropout_prob=0.0, initializer_range=_BEGIN, **_MARKS, **_TEXT,
     )  # fmt: skip
-    vision = transformers.BlipVisionConfig(**_VISION)
+    vision = transformers.BlipVisionConfig(initializer_range=_BEGIN, **_VISION)
     return transformers.BlipConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=WIDTH)

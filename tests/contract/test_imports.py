@@ -18,6 +18,7 @@ EXTRAS = {
     "preprocess/audio.py": {"soundfile", "soxr"},
     "index/reading.py": {"pypdf"},
     "index/approximate.py": {"usearch"},
+    "video.py": {"av"},
 }
 COMMAND_LINE = {"typer", "rich"}
 # The libraries that an adapter is for: each imported by its one file alone.
