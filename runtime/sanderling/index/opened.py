@@ -168,9 +168,13 @@ class Opened:
         documents are ranked, each by the words of all its pieces, and their names are given. What has none of the words
         is not found. Raises InputError for what is no query, SearchIndexError where no item was added with its text.
         """
-        snapshot, k = self._open(), whole_number("k", k)
+        k = whole_number("k", k)
         if not isinstance(query, str):
             raise InputError(f"The query is of type {type(query).__name__}; a text (str) was expected.")
+        with self._changing:
+            snapshot = self._open()
+            # A writer carries its table of ids on: what it says is of this snapshot only until the next change.
+            row_of = [] if document is None else list(snapshot.row_of.items())
         _check_words(snapshot)
         allowed = filters.allowed(snapshot, filter)
         if document is None:
@@ -180,9 +184,8 @@ class Opened:
             return [(snapshot.identifier(row), float(scores[row])) for row in fusion.highest(scores, k).tolist()]
         names: dict[str, int] = {}
         of = np.zeros(snapshot.header.rows, np.int64)
-        # Those that were deleted are no pieces of any.
-        rows = snapshot.rows()
-        of[rows] = [names.setdefault(document(snapshot.identifier(row)), len(names)) for row in rows.tolist()]
+        for identifier, row in row_of:
+            of[row] = names.setdefault(document(identifier), len(names))
         scores = lexical.scores(snapshot, query, of)
         if allowed is not None:
             scores *= np.isin(np.arange(len(scores)), of[allowed])
