@@ -48,8 +48,8 @@ class Index(Opened):
 
         `space` is the fingerprint of the embedding space and `dimension` the length of its vectors, both as the model
         says (`model.space`, `model.dimension`). `precision` is what is searched: "float32"; "float16", half as large,
-        with errors of 0.0005 of a number; "int8", which is searched in at most a quarter of the bytes and scores what it
-        finds in float32, which is kept beside it. `about` is for the application, a mapping that JSON can hold.
+        with errors of 0.0005 of a number; "int8", which is searched in at most a quarter of the bytes and scores what
+        it finds in float32, which is kept beside it. `about` is for the application, a mapping that JSON can hold.
         Raises StorageError where something else is, InputError for what is no space, dimension or precision.
         """
         folder = Path(path)
