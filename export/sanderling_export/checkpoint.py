@@ -15,7 +15,8 @@ from sanderling.reasons import first_line
 from sanderling_export import references
 
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
-_FILE_SUFFIXES = (".safetensors", ".pth", ".pt")
+# Graphs are checkpoints of voices alone.
+_FILE_SUFFIXES = (".safetensors", ".pth", ".pt", ".onnx")
 _HUB_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
 # Weights for other frameworks and training leftovers are not fetched.
 _HUB_FILES = ("*.json", "*.txt", "*.model", "*.safetensors", "*.md", "LICENSE*", "*.metadata", "*pytorch_model*.bin")

@@ -43,6 +43,7 @@ from sanderling_export.recipe import Pooling, Precision, Recipe, find_recipe, re
 from sanderling_export.search import aims
 from sanderling_export.search.campaign import Search, conduct
 from sanderling_export.search.records import Aim
+from sanderling_export.voices import piper as voices
 
 # Hidden, so that nothing in it is taken for a file of the bundle.
 _SEARCH_FOLDER = ".search"
@@ -100,6 +101,10 @@ def export(
     plan = make_plan(os.fspath(source), output, asked, own_data, keep_failing, recipe=recipe)
     if target is not None:
         plan = dataclasses.replace(plan, search=Aim(target, seed))
+    if plan.checkpoint.path.suffix == voices.SUFFIX:
+        from sanderling_export.voices.export import export_voice  # for those who export them
+
+        return export_voice(plan, tell)
     if kinds.is_generator(plan.checkpoint, plan.options):
         from sanderling_export.generation.export import export_generator  # for those who export them
 

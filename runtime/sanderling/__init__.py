@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from sanderling.index.opened import Hit
     from sanderling.index.uses import near_duplicates, recommend
     from sanderling.loading import load
-    from sanderling.manifest import GenerationSettings, VideoPreprocessing
+    from sanderling.manifest import GenerationSettings, VideoPreprocessing, VoiceSettings
     from sanderling.model import Model
     from sanderling.moments import Moment, Moments, video_moments
     from sanderling.pairs import TextPair
@@ -67,12 +67,14 @@ if TYPE_CHECKING:
         ImageReport,
         RowReport,
         SeriesReport,
+        SpeechReport,
         TextReport,
         Timing,
         TokenReport,
     )
     from sanderling.search_pipeline import SearchPipeline, SearchResult, SearchResults, Stage
     from sanderling.spaces import similarity
+    from sanderling.speech import Phonemes, Speech, Speeches, SpeechStream
     from sanderling.subtitles import Segment, to_srt, to_webvtt, write_subtitles
     from sanderling.tasks.chosen_answers import AnswerClassifier
     from sanderling.tasks.classification import Classifier
@@ -86,6 +88,7 @@ if TYPE_CHECKING:
     from sanderling.tasks.sparse import SparseEmbedding, SparseEmbeddings, SparseModel
     from sanderling.tasks.tabular import Regressor, TableClassifier
     from sanderling.tasks.text_generation import TextGenerator
+    from sanderling.tasks.text_to_speech import Voice
     from sanderling.tasks.video_to_text import VideoCaptions, VideoToText
     from sanderling.tasks.visual_questions import QuestionAnswerer
     from sanderling.tasks.zero_shot import ZeroShotClassifier
@@ -141,7 +144,7 @@ _HOMES = {
     "sanderling.index.opened": ("Hit",),
     "sanderling.index.uses": ("near_duplicates", "recommend"),
     "sanderling.loading": ("load",),
-    "sanderling.manifest": ("GenerationSettings", "VideoPreprocessing"),
+    "sanderling.manifest": ("GenerationSettings", "VideoPreprocessing", "VoiceSettings"),
     "sanderling.model": ("Model",),
     "sanderling.moments": ("Moment", "Moments", "video_moments"),
     "sanderling.pairs": ("TextPair",),
@@ -157,12 +160,14 @@ _HOMES = {
         "ImageReport",
         "RowReport",
         "SeriesReport",
+        "SpeechReport",
         "TextReport",
         "Timing",
         "TokenReport",
     ),
     "sanderling.search_pipeline": ("SearchPipeline", "SearchResult", "SearchResults", "Stage"),
     "sanderling.spaces": ("similarity",),
+    "sanderling.speech": ("Phonemes", "Speech", "SpeechStream", "Speeches"),
     "sanderling.subtitles": ("Segment", "to_srt", "to_webvtt", "write_subtitles"),
     "sanderling.tasks.chosen_answers": ("AnswerClassifier",),
     "sanderling.tasks.classification": ("Classifier",),
@@ -176,6 +181,7 @@ _HOMES = {
     "sanderling.tasks.sparse": ("SparseEmbedding", "SparseEmbeddings", "SparseModel"),
     "sanderling.tasks.tabular": ("Regressor", "TableClassifier"),
     "sanderling.tasks.text_generation": ("TextGenerator",),
+    "sanderling.tasks.text_to_speech": ("Voice",),
     "sanderling.tasks.video_to_text": ("VideoCaptions", "VideoToText"),
     "sanderling.tasks.visual_questions": ("QuestionAnswerer",),
     "sanderling.tasks.zero_shot": ("ZeroShotClassifier",),
@@ -235,6 +241,7 @@ __all__ = [
     "Moment",
     "Moments",
     "PartialPlacementWarning",
+    "Phonemes",
     "PictureQuestion",
     "Plan",
     "Prediction",
@@ -257,6 +264,10 @@ __all__ = [
     "SparseEmbedding",
     "SparseEmbeddings",
     "SparseModel",
+    "Speech",
+    "SpeechReport",
+    "SpeechStream",
+    "Speeches",
     "Stage",
     "StalePlanWarning",
     "StorageError",
@@ -279,6 +290,8 @@ __all__ = [
     "VideoPreprocessing",
     "VideoReport",
     "VideoToText",
+    "Voice",
+    "VoiceSettings",
     "ZeroShotClassifier",
     "__version__",
     "load",

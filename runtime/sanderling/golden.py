@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from sanderling.bundle import Bundle
 from sanderling.errors import ManifestError
-from sanderling.manifest import BundlePath, Name
+from sanderling.manifest import BundlePath, Count, Name
 from sanderling.pairs import TextPair
 from sanderling.questions import PictureQuestion
+from sanderling.speech import Phonemes
 
 # The dtypes of the safetensors format that a golden tensor can have, little-endian.
 _DTYPES = {
@@ -34,7 +35,8 @@ class GoldenSample(Struct, frozen=True, omit_defaults=True):
     """One input: a text, a pair of texts, the path of an image in the bundle, a row of a table, or a series.
 
     A `question` is one about the image. `prompt` names the prompt that a text was answered with; null for the bundle's
-    default.
+    default. Of a voice, `phonemes` are the symbols of one sentence that the text is, and `seed` is what its noise was
+    drawn with, null for none.
     """
 
     id: Name
@@ -45,6 +47,8 @@ class GoldenSample(Struct, frozen=True, omit_defaults=True):
     row: dict[str, str | bool | int | float | None] | None = None
     series: tuple[float | None, ...] | None = None
     question: str | None = None
+    phonemes: tuple[str, ...] | None = None
+    seed: Count | None = None
 
 
 class _TensorEntry(Struct, frozen=True):
@@ -107,6 +111,8 @@ def read_golden(bundle: Bundle) -> Golden:
                 f"{where}: sample {sample.id!r} needs a question beside its image where the task is "
                 "visual-question-answering, and none elsewhere."
             )
+        if sample.text is None and sample.phonemes is not None:
+            raise ManifestError(f"{where}: sample {sample.id!r} has phonemes, but no text.")
         if f"{sample.id}.output" not in tensors:
             raise ManifestError(f"{where}: sample {sample.id!r} has no reference output among the tensors.")
     return Golden(samples, tensors)
@@ -115,6 +121,8 @@ def read_golden(bundle: Bundle) -> Golden:
 def sample_input(bundle: Bundle, sample: GoldenSample) -> Any:
     """What a golden sample hands to a model: its text or texts, row or series, or its image's verified bytes, with the
     question about it where there is one."""
+    if sample.phonemes is not None:
+        return Phonemes((sample.phonemes,))
     if sample.text is not None:
         return sample.text if sample.text_pair is None else TextPair(sample.text, sample.text_pair)
     for given in (sample.row, sample.series):

@@ -34,6 +34,7 @@ from sanderling.manifest import (
     GenerationOutput,
     RegressionOutput,
     SparseOutput,
+    SpeechOutput,
     TextPreprocessing,
     TokenOutput,
 )
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from sanderling.tasks.sparse import SparseModel
     from sanderling.tasks.tabular import Regressor, TableClassifier
     from sanderling.tasks.text_generation import TextGenerator
+    from sanderling.tasks.text_to_speech import Voice
     from sanderling.tasks.visual_questions import QuestionAnswerer
 
     AnyModel: TypeAlias = (
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
         | TextGenerator
         | ImageToText
         | QuestionAnswerer
+        | Voice
     )
 
 
@@ -124,6 +127,11 @@ def load(
         raise InputError(
             f"max_memory is measured on texts or on images; {bundle.path} takes both at once, one picture a run. Leave "
             "it out."
+        )
+    if cap is not None and isinstance(head, SpeechOutput):
+        raise InputError(
+            f"max_memory is measured on models of one answer an input; what {bundle.path} takes grows with what it "
+            "says. Leave it out, and stream long texts."
         )
     if cap is not None and isinstance(head, GenerationOutput):
         raise InputError(
@@ -244,6 +252,10 @@ def assemble(
         from sanderling.generators import generator
 
         return generator(bundle, plan, manifest.postprocessing, shared)
+    if isinstance(manifest.postprocessing, SpeechOutput):
+        from sanderling.voices import voice
+
+        return voice(bundle, plan, manifest.postprocessing)
     if isinstance(manifest.postprocessing, FaceOutput):
         return _face_recognizer(bundle, plan, manifest.postprocessing)
     if isinstance(manifest.postprocessing, ContrastiveOutput) and len(names) > 1:

@@ -56,6 +56,7 @@ Task = Literal[
     "text-generation",
     "image-to-text",
     "visual-question-answering",
+    "text-to-speech",
 ]
 Decode = Literal["exact", "fast"]
 Family = Literal["general", "embedding", "multimodal"]
@@ -396,6 +397,33 @@ class VideoPreprocessing(Struct, frozen=True):
     seconds: Annotated[float, Meta(ge=0.01, le=86_400.0)] = 2.0
 
 
+Symbol = Annotated[str, Meta(min_length=1, max_length=16)]
+
+
+class PhonemesPreprocessing(Struct, frozen=True):
+    """Text to the `input_ids` of a voice: int64 of the shape (1, tokens), a sentence a run.
+
+    With the alphabet "espeak" a text becomes the phonemes that espeak-ng writes in its `voice`, sentence by sentence;
+    with "characters" its own characters, as they are or in lower case (`lowercase`). Both are taken apart into code
+    points (NFD), of which those in a row that are one of `clusters` are put together again, the longest first. Symbols
+    without `ids` are left out. A sentence is `begin`, then the ids of each symbol, then `end`; `pad` stands behind
+    `begin` and behind every symbol, and where there is no `begin`, before the first. Sentences of more than
+    `max_symbols` are parted.
+    """
+
+    alphabet: Literal["espeak", "characters"]
+    ids: Annotated[dict[Symbol, Annotated[tuple[Count, ...], Meta(min_length=1, max_length=16)]], Meta(min_length=1)]
+    voice: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+-]*\Z", max_length=60)] | None = None
+    begin: Annotated[tuple[Count, ...], Meta(max_length=16)] = ()
+    end: Annotated[tuple[Count, ...], Meta(max_length=16)] = ()
+    pad: Annotated[tuple[Count, ...], Meta(max_length=16)] = ()
+    clusters: Annotated[
+        tuple[Annotated[tuple[Symbol, ...], Meta(min_length=2, max_length=16)], ...], Meta(max_length=1000)
+    ] = ()
+    lowercase: bool = False
+    max_symbols: Annotated[int, Meta(ge=8, le=10_000)] = 400
+
+
 class Preprocessing(Struct, frozen=True):
     """What stands before the graphs, by modality."""
 
@@ -405,6 +433,7 @@ class Preprocessing(Struct, frozen=True):
     series: SeriesPreprocessing | None = None
     faces: FacesPreprocessing | None = None
     video: VideoPreprocessing | None = None
+    phonemes: PhonemesPreprocessing | None = None
 
 
 class DenseLayer(Struct, frozen=True):
@@ -653,6 +682,36 @@ class ContrastiveOutput(Struct, frozen=True, tag_field="type", tag="contrastive"
     templates: Annotated[tuple[str, ...], Meta(min_length=1, max_length=1000)] = ("{}",)
 
 
+class VoiceSettings(Struct, frozen=True):
+    """How a voice speaks unless a call says otherwise.
+
+    `speed` divides the time that every sound takes; `noise` and `duration_noise` are what the drawn noise of the sounds
+    and of their durations is multiplied with: without any a voice says a sentence always alike, and flatter.
+    """
+
+    speed: Annotated[float, Meta(ge=0.1, le=10.0)] = 1.0
+    noise: Annotated[float, Meta(ge=0.0, le=2.0)] = 0.667
+    duration_noise: Annotated[float, Meta(ge=0.0, le=2.0)] = 0.8
+
+
+class SpeechOutput(Struct, frozen=True, tag_field="type", tag="speech"):
+    """The sounds of a sentence to its waveform, by the components `encoder`, `flow` and `decoder` in turn.
+
+    `output` of the decoder (1, samples) has `hop` samples of `sample_rate` a second for each frame of its input; what
+    it makes of a frame depends on `context` frames to each side, so that it may be run on parts. With `normalize`
+    "peak" the waveform of a sentence is divided by its largest magnitude. `speakers` are a voice's, by their names,
+    with what the graphs call them; empty where there is one.
+    """
+
+    output: str
+    sample_rate: Annotated[int, Meta(ge=1000, le=384_000)]
+    hop: Annotated[int, Meta(ge=1, le=100_000)]
+    context: Annotated[int, Meta(ge=0, le=10_000)]
+    normalize: Literal["peak", "none"] = "none"
+    settings: VoiceSettings = VoiceSettings()
+    speakers: dict[Annotated[str, Meta(min_length=1, max_length=200)], Count] = {}
+
+
 Postprocessing = (
     EmbeddingOutput
     | TokenOutput
@@ -663,6 +722,7 @@ Postprocessing = (
     | FaceOutput
     | ContrastiveOutput
     | GenerationOutput
+    | SpeechOutput
 )
 
 

@@ -152,7 +152,30 @@ class AudioReport(Struct, frozen=True):
         return self.missing == 0
 
 
-InputReport = TextReport | ImageReport | RowReport | SeriesReport | AudioReport
+class SpeechReport(Struct, frozen=True):
+    """What became of one text that was said: its `sentences`, and what of it is not heard.
+
+    `skipped` are the characters that were left out, with how often each was met, the most frequent first and fifty at
+    most; `characters_skipped` counts all: pictures, controls, and letters of a script that the voice does not read.
+    `unknown` are phonemes that the voice never learned, with how often. `languages` are those that the phonemizer went
+    to within the text, and `parted` counts the cuts in sentences too long for one run.
+    """
+
+    characters: int
+    sentences: int
+    skipped: tuple[tuple[str, int], ...] = ()
+    characters_skipped: int = 0
+    unknown: tuple[tuple[str, int], ...] = ()
+    languages: tuple[str, ...] = ()
+    parted: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of the text is heard."""
+        return not self.characters_skipped and not self.unknown
+
+
+InputReport = TextReport | ImageReport | RowReport | SeriesReport | AudioReport | SpeechReport
 
 
 class Embedding(Struct, frozen=True, eq=False):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sanderling import generation_rules
+from sanderling import generation_rules, voice_rules
 from sanderling.errors import ManifestError
 from sanderling.manifest import (
     ClassificationOutput,
@@ -27,6 +27,7 @@ def check(manifest: Manifest, where: str) -> None:
     _check_contrastive(manifest, where)
     _check_sides(manifest, where)
     generation_rules.check(manifest, where)
+    voice_rules.check(manifest, where)
     _check_task(manifest, where)
 
 
@@ -181,7 +182,7 @@ def _check_task(manifest: Manifest, where: str) -> None:
         _check_numbers(manifest, where)
     elif manifest.task == generation_rules.ANSWERING and not isinstance(manifest.postprocessing, GenerationOutput):
         _check_chosen(manifest, where)
-    elif manifest.task not in _COMPONENTS and manifest.task not in generation_rules.TASKS:  # those have been looked at
+    elif manifest.task not in {*_COMPONENTS, *generation_rules.TASKS, voice_rules.TASK}:  # those have been looked at
         _check_perception(manifest, where)
     head = manifest.postprocessing
     if isinstance(head, ClassificationOutput) and head.thresholds is not None:

@@ -16,7 +16,7 @@ from sanderling.bundle import Bundle, open_bundle
 from sanderling.errors import GraphError, InferenceError, InputError, ProviderError
 from sanderling.golden import Golden, GoldenSample, inputs_of, read_golden, samples_of
 from sanderling.loading import assemble, choose_threads, choose_variant
-from sanderling.manifest import FaceOutput, GenerationOutput, Tolerance
+from sanderling.manifest import FaceOutput, GenerationOutput, SpeechOutput, Tolerance
 from sanderling.model import Model
 from sanderling.plan import EXACT, PADDED, default_plan
 
@@ -186,6 +186,10 @@ def replay(model: Model, golden: Golden, limits: Tolerance) -> list[Check]:
         from sanderling.face_verification import replay_faces
 
         return replay_faces(model, golden)
+    if isinstance(model.bundle.manifest.postprocessing, SpeechOutput):
+        from sanderling.voice_verification import replay_speech
+
+        return replay_speech(model, golden, limits)
     found = _replay_inputs(model, golden, limits)
     if isinstance(model.bundle.manifest.postprocessing, GenerationOutput):
         from sanderling.generation_verification import replay_steps

@@ -59,6 +59,7 @@ import vectors  # isort: skip
 import two_towers  # isort: skip
 import decoding  # isort: skip
 import answers  # isort: skip
+import speaking  # isort: skip
 
 THEMES = (
     same_answers,
@@ -85,6 +86,7 @@ THEMES = (
     vectors,
     decoding,
     answers,
+    speaking,
     tuner,
     quota,
     passes,

@@ -13,11 +13,13 @@ import pytest
 import tiny_bundles
 
 DEPENDENCIES = {"numpy", "onnxruntime", "tokenizers", "PIL", "msgspec"}
-# Of the extras `pdf` and `search`: each used by one file, which says what to install where it is missing.
+# Of the extras `audio`, `pdf`, `search` and `tts`: each used by one file, which says what to install where it is
+# missing.
 EXTRAS = {
     "preprocess/audio.py": {"soundfile", "soxr"},
     "index/reading.py": {"pypdf"},
     "index/approximate.py": {"usearch"},
+    "phonemizer.py": {"piper"},
     "video.py": {"av"},
 }
 COMMAND_LINE = {"typer", "rich"}

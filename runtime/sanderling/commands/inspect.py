@@ -20,6 +20,7 @@ from sanderling.manifest import (
     ForecastOutput,
     GenerationOutput,
     RegressionOutput,
+    SpeechOutput,
     Variant,
 )
 
@@ -93,6 +94,8 @@ def _facts(bundle: Bundle) -> Table:
         table.add_row("output", f"{head.horizon:,} values ahead, intervals {', '.join(covered) or 'not measured'}")
     elif isinstance(head, GenerationOutput):
         table.add_row("output", _generation(head))
+    elif isinstance(head, SpeechOutput):
+        table.add_row("output", _speech(head))
     elif isinstance(head, ContrastiveOutput):
         words = ", ".join(repr(template) for template in head.templates[:3]) + (
             ", …" if len(head.templates) > 3 else ""
@@ -123,6 +126,15 @@ def _generation(head: GenerationOutput) -> str:
     return (
         f"text, at most {settings.max_new_tokens:,} new tokens ({way}), context {head.context:,}, "
         f"{head.vocabulary:,} tokens{chat}"
+    )
+
+
+def _speech(head: SpeechOutput) -> str:
+    settings = head.settings
+    speakers = f", speakers {plain(', '.join(head.speakers))}" if head.speakers else ""
+    return (
+        f"speech, {head.sample_rate:,} samples a second; speed {settings.speed:g}, noise {settings.noise:g} of sounds "
+        f"and {settings.duration_noise:g} of durations{speakers}"
     )
 
 
@@ -159,6 +171,9 @@ def _preprocessing(bundle: Bundle) -> list[tuple[str, str]]:
         sizes = {"picture": faces.detector, "face": faces.landmarks, "aligned face": faces.recognition}
         squares = ", ".join(f"{name} {part.size} x {part.size}" for name, part in sizes.items())
         lines.append(("image", f"RGB: {squares}"))
+    if sounds := bundle.manifest.preprocessing.phonemes:
+        made = f"phonemes by espeak-ng in its voice {sounds.voice}" if sounds.voice else "characters"
+        lines.append(("text", f"{made}, {len(sounds.ids):,} symbols, sentences of at most {sounds.max_symbols:,}"))
     if series := bundle.manifest.preprocessing.series:
         lines.append(
             ("series", f"{len(series.lags):,} lags, the farthest {max(series.lags):,} {plain(series.step)} back")

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from sanderling.bundle import open_bundle
-from sanderling.commands import generating, numbers, pictures, questions
+from sanderling.commands import generating, numbers, pictures, questions, speaking
 from sanderling.commands.asking import Ask, VectorOptions
 from sanderling.commands.console import clean, plain, print_json, stderr, stdout
 from sanderling.commands.generating import GenerationAsk
+from sanderling.commands.speaking import SpeechAsk
 from sanderling.components import TEXT_ENCODER, VISION_ENCODER, joins
 from sanderling.counts import counted
 from sanderling.errors import InputError, SanderlingError, TextError
@@ -27,6 +28,7 @@ from sanderling.manifest import GenerationOutput
 from sanderling.results import Classification, Embedding, ImageReport, InputReport, RowReport, SeriesReport, TextReport
 from sanderling.tasks.late_interaction import TokenEmbedding
 from sanderling.tasks.sparse import SparseEmbedding
+from sanderling.voice_rules import TASK
 
 if TYPE_CHECKING:
     from sanderling.model import Model
@@ -124,6 +126,17 @@ def run(
     stop: Annotated[
         list[str] | None, typer.Option(help="A string before which a text ends; again for more.", show_default=False)
     ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="Of a voice: the WAV file, or for several inputs a folder.", show_default=False
+        ),
+    ] = None,
+    speed: Annotated[float | None, typer.Option(help="Of a voice: above 1 faster. Default: the bundle's.")] = None,
+    noise: Annotated[float | None, typer.Option(help="Of a voice: how much its sounds vary, from 0.")] = None,
+    duration_noise: Annotated[float | None, typer.Option(help="Of a voice: how much its pace varies, from 0.")] = None,
+    pause: Annotated[float | None, typer.Option(help="Of a voice: seconds of silence between sentences.")] = None,
+    speaker: Annotated[str | None, typer.Option(help="Of a voice of several speakers: which of them.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, one an input, in order.")] = False,
 ) -> None:
     """Answer inputs with a bundle."""
@@ -131,9 +144,10 @@ def run(
     chosen: Any = decode
     tower = _tower(bundle, labels, text)
     with load(bundle, variant=variant, provider=provider, threads=threads, decode=chosen, components=tower) as model:
-        generation = GenerationAsk(
-            max_new_tokens, num_beams, sample, temperature, top_p, seed, tuple(stop or ())
-        )  # fmt: skip
+        speaks = model.task == TASK
+        of_generation = (max_new_tokens, num_beams, sample, temperature, top_p, None if speaks else seed)
+        generation = GenerationAsk(*of_generation, tuple(stop or ()))
+        speech = SpeechAsk(output, speed, noise, duration_noise, pause, speaker)
         of_others: dict[str, object] = {
             "prompt": prompt,
             "dimensions": dimensions,
@@ -143,11 +157,12 @@ def run(
         of_others |= {"pair": pair, "query": query, "long_text": long_text, "labels": labels, "template": template}
         of_others |= {"multi_label": multi_label, "horizon": horizon, "level": level}
         generation.check(model, of_others)
+        speech.check(model, of_others)
         vectors = VectorOptions(prompt, dimensions, normalize, precision)
         generates = isinstance(model.bundle.manifest.postprocessing, GenerationOutput)
         ask = (
             None
-            if generates
+            if generates or speaks
             else Ask(
                 model, top_k, vectors, pair, long_text, _listed(labels), multi_label, template, horizon, level, query
             )
@@ -158,6 +173,10 @@ def run(
             if inputs:
                 raise InputError("Nothing to answer: standard input is empty; one input a line was expected.")
             raise InputError(f"Nothing to answer: give a {model.modality}, a file, a folder, or - after the bundle.")
+        if speaks:
+            if speaking.answer(model, chain([first], items), speech, seed or 0, as_json=as_json):
+                raise typer.Exit(1)
+            return
         if ask is None:
             if generating.answer(model, chain([first], items), generation, as_json=as_json):
                 raise typer.Exit(1)

@@ -1,0 +1,188 @@
+"""Voices at export: a graph as Piper writes them cut in three, its noise given, and the bundle that comes of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import tiny_voices
+from onnx import numpy_helper
+from tiny_voices import HOP, IDS, levelled, reference
+
+pytest.importorskip("torch")
+
+import sanderling
+from sanderling import Voice, open_bundle, verify
+from sanderling.errors import CheckpointError, ExportError
+from sanderling.manifest import SpeechOutput
+from sanderling_export import graphs, pipeline
+from sanderling_export.voices import mel, original, piper, planes, surgery
+
+SENTENCES = ("a bad cab.", "ha!", "each bed, dead.")
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_voices.piper_voice(tmp_path_factory.mktemp("voice"))
+
+
+@pytest.fixture(scope="module")
+def voice(graph: Path) -> original.Original:
+    return original.load(graph)
+
+
+@pytest.mark.parametrize("text", SENTENCES)
+@pytest.mark.parametrize("seed", [None, 7])
+def test_the_original_says_what_numpy_says(voice: original.Original, text: str, seed: int | None) -> None:
+    ids, wave = voice.waveform(tuple(text), seed)
+    np.testing.assert_array_equal(ids, tiny_voices.ids_of(text)[0])
+    np.testing.assert_allclose(wave, reference(text, seed), atol=1e-5)
+
+
+def test_the_json_file_is_read(voice: original.Original) -> None:
+    assert voice.said.phonemes.alphabet == "characters"
+    assert (voice.said.sample_rate, voice.hop, voice.context) == (tiny_voices.RATE, HOP, tiny_voices.CONTEXT)
+    assert (voice.said.settings.noise, voice.said.settings.duration_noise) == (0.5, 0.25)
+
+
+def test_masks_are_left_out_and_all_else_is_kept(graph: Path, voice: original.Original) -> None:
+    model = onnx.load(str(graph))
+    places = surgery.find(model)
+    assert surgery.crossing(model, places) == {"y_mask"}
+    inputs = {name: {value.name for value in part.graph.input} for name, part in voice.parts.items()}
+    assert inputs == {
+        "encoder": {"input_ids", "duration_noise", "length_scale"},
+        "flow": {"latents"},
+        "decoder": {"spectrum"},
+    }
+    assert not any(node.op_type == "RandomNormalLike" for part in voice.parts.values() for node in part.graph.node)
+
+
+def test_convolutions_in_two_dimensions_say_the_same(voice: original.Original) -> None:
+    decoder = voice.parts["decoder"]
+    made = planes.flattened(decoder)
+    assert made is not None
+    assert {len(w.dims) for w in made.graph.initializer if w.name in ("before", "kernel")} == {4}
+    frames = np.random.default_rng(1).normal(size=(1, tiny_voices.CHANNELS, 30)).astype(np.float32)
+    (before,), (after,) = (graphs.session(one).run(None, {"spectrum": frames}) for one in (decoder, made))
+    np.testing.assert_allclose(after, before, atol=1e-6)
+    assert planes.compare(decoder, made).value > 0
+
+
+def test_graphs_that_mind_a_row_more_are_left_alone(voice: original.Original) -> None:
+    strange = graphs.copied(voice.parts["decoder"])
+    node = next(node for node in strange.graph.node if node.op_type == "Tanh")
+    node.op_type = "Softmax"
+    assert planes.flattened(strange) is None
+    assert planes.flattened(voice.parts["encoder"]) is None
+
+
+def test_a_voice_becomes_a_bundle(graph: Path, tmp_path: Path) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_text("a bad cab had a bad bed. each bag faded.\nha!\na face, a fad!\nbead deaf cage.\n", "utf-8")
+    target = pipeline.export(graph, tmp_path / "tiny", variants=("fp32", "int8-static"), data=texts, keep_failing=True)
+    bundle = open_bundle(target)
+    head = bundle.manifest.postprocessing
+    assert isinstance(head, SpeechOutput)
+    assert (head.sample_rate, head.hop, head.context) == (tiny_voices.RATE, HOP, tiny_voices.CONTEXT)
+    assert bundle.manifest.variants == ("fp32", "int8-static")
+    fp32 = bundle.manifest.components["decoder"].variants["fp32"]
+    assert fp32.drift is not None
+    assert fp32.drift.cosine.min > 0.99999
+    assert fp32.drift.metrics["log_mel_distance"].value < 0.01
+    assert fp32.invariance is not None
+    assert fp32.invariance.batch > 0.999999
+    encoder = bundle.manifest.components["encoder"].variants
+    assert encoder["int8-static"].forms == encoder["fp32"].forms
+    assert verify(target, variants=["fp32"], provider="cpu").held
+    with sanderling.load(target, variant="fp32") as model:
+        assert isinstance(model, Voice)
+        for text in SENTENCES:
+            np.testing.assert_allclose(model(text, seed=3).audio, levelled(reference(text, 3)), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda c: c.pop("audio"), "audio"),
+        (lambda c: c.update(phoneme_type="pinyin"), "pinyin"),
+        (lambda c: c.update(phoneme_type="espeak"), "espeak"),
+        (lambda c: c["phoneme_id_map"].pop("^"), r"'\^'"),
+        (lambda c: c["audio"].update(sample_rate=-1), "sample_rate"),
+        (lambda c: c["inference"].update(length_scale=0), "length_scale"),
+        (lambda c: c["inference"].update(noise_scale=-3.0), "noise"),
+        (lambda c: c.update(vowel_clusters=[["x"]]), "clusters"),
+    ],
+)
+def test_a_wrong_json_file_is_refused(tmp_path: Path, change: Any, said: str) -> None:
+    path = tiny_voices.piper_voice(tmp_path)
+    config = json.loads(piper.config_of(path).read_text("utf-8"))
+    change(config)
+    piper.config_of(path).write_text(json.dumps(config), "utf-8")
+    with pytest.raises(CheckpointError, match=said):
+        piper.read(path)
+
+
+def test_a_graph_without_its_json_file_is_refused(tmp_path: Path) -> None:
+    path = tiny_voices.piper_voice(tmp_path)
+    piper.config_of(path).unlink()
+    with pytest.raises(CheckpointError, match=r"tiny\.onnx\.json"):
+        pipeline.export(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_graphs_are_refused(tmp_path: Path) -> None:
+    path = tiny_voices.piper_voice(tmp_path)
+    whole = onnx.load(str(path))
+
+    def saved(change: Any) -> Path:
+        model = onnx.ModelProto()
+        model.CopyFrom(whole)
+        change(model.graph)
+        onnx.save(model, str(path))
+        return path
+
+    def no_noise(made: Any) -> None:
+        node = next(node for node in made.node if node.op_type == "RandomNormalLike")
+        node.op_type = "Identity"
+
+    def no_mask(made: Any) -> None:
+        half = numpy_helper.from_array(np.array(0.5, np.float32), "half")
+        made.initializer.append(half)
+        node = next(node for node in made.node if "y_mask" in node.output)
+        node.output[0] = "y_mask_whole"
+        place = list(made.node).index(node)
+        made.node.insert(place + 1, onnx.helper.make_node("Mul", ["y_mask_whole", "half"], ["y_mask"]))
+
+    with pytest.raises(CheckpointError, match="draw noise"):
+        original.load(saved(no_noise))
+    with pytest.raises(CheckpointError, match="no mask"):
+        original.load(saved(no_mask))
+    path.write_bytes(b"no graph")
+    with pytest.raises(CheckpointError, match="no valid ONNX graph"):
+        original.load(path)
+
+
+def test_what_voices_have_not_is_refused(graph: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="not searched"):
+        pipeline.export(graph, tmp_path / "out", variants="auto")
+    with pytest.raises(ExportError, match="is a voice"):
+        pipeline.export(graph, tmp_path / "out", task="text-classification")
+
+
+def test_mel_distances_are_of_what_is_heard() -> None:
+    rate = 16_000
+    tone = np.sin(2 * np.pi * 440 * np.arange(rate) / rate).astype(np.float32)
+    assert mel.distance(tone, tone, rate) == 0.0
+    assert mel.distance(tone[:-1], tone, rate) == float("inf")
+    assert mel.distance(tone / 2, tone, rate) == pytest.approx(20 * np.log10(2), abs=0.3)
+    shape = mel.spectrogram(tone, rate).shape
+    assert shape == (mel.BANDS, 1 + rate // 256)
+    loudest = mel.spectrogram(tone, rate).mean(axis=1).argmax()
+    centre = 700 * (10 ** ((loudest + 1) * 2595 * np.log10(1 + rate / 2 / 700) / (mel.BANDS + 1) / 2595) - 1)
+    assert centre == pytest.approx(440, rel=0.1)
+    assert len(IDS) == 13
