@@ -159,6 +159,32 @@ def llava(folder: Path) -> Path:
     return _saved(folder, model, tokenizer)
 
 
+def smolvlm(folder: Path) -> Path:
+    """SmolVLMForConditionalGeneration, whose pictures are seen whole."""
+    tokenizer = llama_tokenizer()
+    marks = ["<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>", "<|im_start|>"]
+    tokenizer.add_special_tokens({"additional_special_tokens": marks})
+    vision = {
+        "image_size": 48, "patch_size": 8, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "intermediate_size": 64, "initializer_range": 0.3,
+    }  # fmt: skip
+    text = transformers.LlamaConfig(
+        vocab_size=len(tokenizer), max_position_embeddings=CONTEXT, hidden_size=32, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, intermediate_size=64, initializer_range=0.4, bos_token_id=1,
+        eos_token_id=2, pad_token_id=0,
+    )  # fmt: skip
+    config = transformers.SmolVLMConfig(
+        vision_config=vision, text_config=text.to_dict(), scale_factor=2, pad_token_id=0,
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"), tie_word_embeddings=False,
+    )  # fmt: skip
+    model = transformers.SmolVLMForConditionalGeneration(config)
+    model.generation_config.eos_token_id = 2
+    transformers.SmolVLMImageProcessor(
+        size={"longest_edge": 96}, max_image_size={"longest_edge": 48}, do_image_splitting=False
+    ).save_pretrained(folder)
+    return _saved(folder, model, tokenizer)
+
+
 def paired(folder: Path) -> Path:
     """VisionEncoderDecoderModel of a ViT and a GPT-2, of different widths."""
     tokenizer = byte_tokenizer()
@@ -185,6 +211,7 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "blip_vqa": blip_vqa,
     "vilt": vilt,
     "llava": llava,
+    "smolvlm": smolvlm,
     "paired": paired,
 }
 

@@ -35,7 +35,13 @@ _NO_LIMIT = 1_000_000
 # What says of a picture what is to be seen in it.
 _CAPTIONERS = ("BlipForConditionalGeneration", "VisionEncoderDecoderModel")
 # What answers questions about a picture.
-_ANSWERERS = ("BlipForQuestionAnswering", "ViltForQuestionAnswering", "LlavaForConditionalGeneration")
+_ANSWERERS = (
+    "BlipForQuestionAnswering",
+    "ViltForQuestionAnswering",
+    "LlavaForConditionalGeneration",
+    "Idefics3ForConditionalGeneration",
+    "SmolVLMForConditionalGeneration",
+)
 # Models of two towers: what their config calls them.
 TWO_TOWERS = ("CLIPModel", "SiglipModel", "Siglip2Model")
 # A score from which a label holds, where nothing else is said: as likely as not.

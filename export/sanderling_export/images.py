@@ -16,6 +16,7 @@ from sanderling.manifest import (
     Rescale,
     Resize,
     ResizeBounded,
+    ResizeLongest,
     ResizeShortest,
 )
 from sanderling.preprocess.image import ImagePipeline
@@ -28,6 +29,8 @@ _LEVIT_MARGIN = 256 / 224
 TOLERANCE = 1e-6
 # Which brings pictures to a size between bounds, and in a batch to one size.
 _VILT = "ViltImageProcessor"
+# Which bring pictures to a longest side, then to a square, and in a batch to as many.
+_IDEFICS = ("Idefics3ImageProcessor", "SmolVLMImageProcessor")
 
 # What a list of steps can say.
 _KNOWN = {
@@ -78,6 +81,10 @@ def _refuse_unknown(processor: Any) -> None:
     known = _KNOWN | _INERT
     if type(processor).__name__ == _VILT:
         known = known | {"do_pad"}  # to the largest of a batch: nothing where a picture is by itself
+    if type(processor).__name__ in _IDEFICS:
+        if processor.do_image_splitting:
+            raise _unknown(processor, "it cuts pictures into tiles; set do_image_splitting to false in its config")
+        known = known | {"do_pad", "max_image_size", "do_image_splitting"}
     said = {name: value for name, value in processor.to_dict().items() if name not in known}
     acting = sorted(name for name, value in said.items() if value is not None and value is not False)
     if acting:
@@ -88,6 +95,9 @@ def _refuse_unknown(processor: Any) -> None:
 def _resize(processor: Any) -> list[ImageStep]:
     size, resample = dict(processor.size), RESAMPLE[int(processor.resample)]
     kind, shortest, pct = type(processor).__name__, size.get("shortest_edge"), getattr(processor, "crop_pct", None)
+    if kind in _IDEFICS:
+        side = int(processor.max_image_size["longest_edge"])
+        return [ResizeLongest(int(size["longest_edge"]), resample), Resize(side, side, resample)]  # type: ignore[arg-type]
     if kind == _VILT and shortest:
         # The longer side is bounded by 1333 where the shorter one is 800, and in proportion.
         longest = int(1333 / 800 * shortest)
@@ -130,6 +140,8 @@ def _compare(processor: Any, settings: ImagePreprocessing) -> None:
     pipeline = ImagePipeline(settings)
     for image in noise():
         expected = processor(images=image, return_tensors="np")["pixel_values"][0]
+        if type(processor).__name__ in _IDEFICS:
+            (expected,) = expected  # a list of pictures, of which there is one
         values, _ = pipeline(image)
         if values.shape != expected.shape or np.abs(values - expected).max() > TOLERANCE:
             raise _unknown(processor, "it does more than its settings say")

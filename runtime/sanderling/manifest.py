@@ -254,6 +254,14 @@ class ResizeFit(Struct, frozen=True, tag_field="op", tag="resize_fit"):
     resample: Resample
 
 
+class ResizeLongest(Struct, frozen=True, tag_field="op", tag="resize_longest"):
+    """Resize so that the longer side is `size`; the shorter becomes `int(size * shorter / longer)`, and one more where
+    that is odd, at least 1 (as transformers' Idefics 3)."""
+
+    size: Annotated[int, Meta(ge=1, le=4096)]
+    resample: Resample
+
+
 class ResizeBounded(Struct, frozen=True, tag_field="op", tag="resize_bounded"):
     """Resize, keeping the aspect, so that the shorter side is `shortest`, or less where the longer one would else be
     more than `longest`; both are then cut down to multiples of `divisor`, at least one (as transformers' ViLT)."""
@@ -292,7 +300,7 @@ class Normalize(Struct, frozen=True, tag_field="op", tag="normalize"):
     std: tuple[float, float, float]
 
 
-ImageStep = Resize | ResizeShortest | ResizeFit | ResizeBounded | CenterCrop | Rescale | Normalize
+ImageStep = Resize | ResizeShortest | ResizeFit | ResizeBounded | ResizeLongest | CenterCrop | Rescale | Normalize
 
 
 class ImagePreprocessing(Struct, frozen=True):

@@ -20,6 +20,7 @@ from sanderling_export.checkpoint import Checkpoint
 from sanderling_export.description import Description, Options
 from sanderling_export.generation import vilt, vision
 from sanderling_export.generation.decoders import LOGITS, PIXELS, BlipDecoder, to_onnx
+from sanderling_export.generation.llava import IdeficsAnswerer, LlavaAnswerer, SmolAnswerer
 from sanderling_export.generation.originals import LOCAL, Array, Captioner, Original, until
 
 
@@ -29,14 +30,13 @@ def load(checkpoint: Checkpoint, options: Options, names: Sequence[str]) -> Orig
         return BlipAnswerer(checkpoint, options)
     if "ViltForQuestionAnswering" in names:
         return ViltAnswerer(checkpoint, options)
-    if "LlavaForConditionalGeneration" in names:
-        from sanderling_export.generation.llava import LlavaAnswerer
-
-        return LlavaAnswerer(checkpoint, options)
+    for kind in (LlavaAnswerer, IdeficsAnswerer, SmolAnswerer):
+        if kind.architecture in names:
+            return kind(checkpoint, options)
     raise CheckpointError(
         f"{checkpoint.folder} is of the architecture {', '.join(names) or 'unknown'}; of what answers questions about "
-        "pictures Sanderling exports BlipForQuestionAnswering, ViltForQuestionAnswering and "
-        "LlavaForConditionalGeneration."
+        "pictures Sanderling exports BlipForQuestionAnswering, ViltForQuestionAnswering, "
+        "LlavaForConditionalGeneration, Idefics3ForConditionalGeneration and SmolVLMForConditionalGeneration."
     )
 
 

@@ -76,6 +76,30 @@ class LlavaSight(torch.nn.Module):  # type: ignore[misc]
         return projected
 
 
+class IdeficsSight(torch.nn.Module):  # type: ignore[misc]
+    """The vision tower of Idefics 3 and SmolVLM, and its connector, for pictures of one size (height, width).
+
+    The positions of patches depend on a picture's size alone; for one that is seen whole they are a constant.
+    """
+
+    def __init__(self, model: Any, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.tower = model.model.vision_model
+        self.connector = model.model.connector
+        with torch.inference_mode():
+            blank = torch.zeros(1, 3, *size)
+            whole = torch.ones(1, *(side // self.tower.patch_size for side in size), dtype=torch.bool)
+            placed = self.tower.embeddings(pixel_values=blank, patch_attention_mask=whole)
+            patches = self.tower.embeddings.patch_embedding(blank).flatten(2).transpose(1, 2)
+        self.register_buffer("places", (placed - patches).clone())
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        patches = self.tower.embeddings.patch_embedding(pixel_values).flatten(2).transpose(1, 2)
+        states = self.tower.encoder(inputs_embeds=patches + self.places).last_hidden_state
+        connected: torch.Tensor = self.connector(self.tower.post_layernorm(states))
+        return connected
+
+
 class BlipReader(torch.nn.Module):  # type: ignore[misc]
     """BLIP's reader of questions, and the keys and values that each layer of its decoder of answers makes of it."""
 

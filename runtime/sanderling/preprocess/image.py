@@ -20,6 +20,7 @@ from sanderling.manifest import (
     Resize,
     ResizeBounded,
     ResizeFit,
+    ResizeLongest,
     ResizeShortest,
 )
 from sanderling.preprocess.canonical import ImageInput, Reduced, canonical, decoded
@@ -116,6 +117,8 @@ def value_table(steps: tuple[ImageStep, ...]) -> NDArray[np.float32]:
 def _applied(step: ImageStep, image: Image, reduced: Reduced | None) -> Image:
     if isinstance(step, ResizeBounded):
         return _resized(image, *bounded_size(step, image.size), step.resample)
+    if isinstance(step, ResizeLongest):
+        return _resized(image, *longest_size(step, image.size), step.resample)
     if isinstance(step, Resize | ResizeShortest | ResizeFit):
         if reduced is not None:
             size = resized_size(step, (reduced.width, reduced.height))
@@ -191,6 +194,16 @@ def bounded_size(step: ResizeBounded, size: tuple[int, int]) -> tuple[int, int]:
     whole = (int(side + 0.5) // step.divisor * step.divisor for side in (width, height))
     wide, high = (max(step.divisor, side) for side in whole)
     return wide, high
+
+
+def longest_size(step: ResizeLongest, size: tuple[int, int]) -> tuple[int, int]:
+    """Width and height that the step brings an image of the width and height `size` to; as `bounded_size`."""
+    aspect = size[0] / size[1]
+    if size[0] >= size[1]:
+        height = int(step.size / aspect)
+        return step.size, max(1, height + height % 2)
+    width = int(step.size * aspect)
+    return max(1, width + width % 2), step.size
 
 
 def _padded(image: Image, step: CenterCrop, left: int, top: int) -> Image:
