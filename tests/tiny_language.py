@@ -24,6 +24,7 @@ from sanderling.golden import GoldenSample
 from sanderling.manifest import (
     FORMAT,
     Chat,
+    ClassificationOutput,
     Component,
     Form,
     GenerationOutput,
@@ -35,6 +36,7 @@ from sanderling.manifest import (
     Provenance,
     Rescale,
     Resize,
+    ResizeBounded,
     TensorSpec,
     TextPreprocessing,
     Tolerance,
@@ -59,6 +61,8 @@ PICTURES = {
     f"photo-{place}": _RANDOM.integers(low, low + 60, (11, 17, 3), dtype=np.uint8)
     for place, low in enumerate((0, 90, 195), 1)
 }
+CHOICES = ("yes", "no", "two", "the sea")
+DECIDING = _RANDOM.normal(size=(3 + SIZE, len(CHOICES))).astype(np.float32)
 CHAT = Chat({"user": Turn("<|turn|>", "\n"), "assistant": Turn("<|turn|>", "\n")}, reply="<|turn|>")
 
 
@@ -308,6 +312,46 @@ def answerer_bundle(target: Path, **settings: Any) -> Path:
     return target
 
 
+def reference_choice(picture: NDArray[np.uint8], question: str) -> NDArray[np.float32]:
+    """Logits (CHOICES,) of the answers: the mean colour of the picture, 12 x 8 pixels of it, and of the tokens' rows."""
+    small = np.asarray(Image.fromarray(picture).resize((12, 8), Image.Resampling.BILINEAR)).astype(np.float32)
+    colour = (small / np.float32(255)).astype(np.float64).mean(axis=(0, 1))
+    row = OWN[ids_of(question)].astype(np.float64).mean(axis=0)
+    return np.asarray(np.concatenate([colour, row]) @ DECIDING, np.float32)
+
+
+def chooser_bundle(target: Path) -> Path:
+    """`tiny-chooser`, in fp32: which of CHOICES a question about a picture has."""
+    node = helper.make_node
+    nodes = [
+        node("ReduceMean", ["pixel_values", "sides"], ["colour"], keepdims=0),
+        node("Gather", ["own", "input_ids"], ["rows"]),
+        node("ReduceMean", ["rows", "tokens"], ["row"], keepdims=0),
+        node("Concat", ["colour", "row"], ["both"], axis=1),
+        node("MatMul", ["both", "deciding"], ["logits"]),
+    ]
+    constants = {"own": OWN, "deciding": DECIDING, "sides": np.array([2, 3]), "tokens": np.array([1])}
+    seen = TensorSpec("pixel_values", "float32", ("batch", 3, "height", "width"))
+    told = TensorSpec("logits", "float32", ("batch", len(CHOICES)))
+    with staging_folder(target) as staging:
+        build = build_folder(staging)
+        samples, tensors = [], {}
+        (build / "golden").mkdir()
+        for name, picture in PICTURES.items():
+            Image.fromarray(picture).save(build / "golden" / f"{name}.png")
+            question = QUESTIONS[name]
+            samples.append(GoldenSample(name, image=f"{build.name}/golden/{name}.png", question=question))
+            tensors[f"{name}.input.input_ids"] = np.array(ids_of(question), np.int64)
+            tensors[f"{name}.output"] = reference_choice(picture, question)
+        model = _model(nodes, constants, (seen, ASKED), (told,))
+        components = {"model": Component((seen, ASKED), (told,), {"fp32": _variant(build, "model.onnx", model)})}
+        image = ImagePreprocessing((ResizeBounded(8, 16, 4, "bilinear"), Rescale(divisor=255.0)))
+        kind = ("tiny-chooser", "multimodal", "visual-question-answering")
+        head = ClassificationOutput("logits", "sigmoid", CHOICES)
+        _commit(staging, build, target, kind, components, head, image, (samples, tensors))
+    return target
+
+
 def _golden(
     name: str, start: list[int], ends: tuple[int, ...], seen: NDArray[np.float64] | float
 ) -> dict[str, NDArray[Any]]:
@@ -331,7 +375,7 @@ def _commit(
     target: Path,
     kind: tuple[str, Any, Any],
     components: dict[str, Component],
-    head: GenerationOutput,
+    head: GenerationOutput | ClassificationOutput,
     image: ImagePreprocessing | None,
     golden: tuple[list[GoldenSample], dict[str, NDArray[Any]]],
 ) -> None:

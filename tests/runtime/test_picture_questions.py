@@ -12,11 +12,23 @@ import numpy as np
 import pytest
 import tiny_language
 from PIL import Image
-from tiny_language import CONTEXT, END, PICTURES, QUESTIONS, TURN, ids_of, reference_asked, reference_greedy
+from tiny_language import (
+    CHOICES,
+    CONTEXT,
+    END,
+    PICTURES,
+    QUESTIONS,
+    TURN,
+    ids_of,
+    reference_asked,
+    reference_choice,
+    reference_greedy,
+)
 from typer.testing import CliRunner
 
 import sanderling
 from sanderling import (
+    AnswerClassifier,
     Cancellation,
     CancelledError,
     ImageError,
@@ -193,3 +205,75 @@ def test_the_command_line_asks(answerer_bundle: Path, tmp_path: Path) -> None:
     assert none.exit_code != 0
     labels = CliRunner().invoke(build_app(), [*base, picture, "--question", "dark?", "--labels", "a,b"])
     assert labels.exit_code != 0
+
+
+@pytest.fixture(scope="session")
+def chooser_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny-chooser`, not to be changed."""
+    return tiny_language.chooser_bundle(tmp_path_factory.mktemp("bundles") / "tiny-chooser")
+
+
+def test_choices_are_those_of_numpy(chooser_bundle: Path) -> None:
+    pictures = list(PICTURES.values())
+    with sanderling.load(chooser_bundle) as model:
+        assert isinstance(model, AnswerClassifier)
+        assert (model.labels, model.family, model.modality) == (CHOICES, "multimodal", "image")
+        found = model(pictures, ["dark?", "is it the sea?", "light?"], top_k=2)
+        assert isinstance(found, sanderling.Classifications)
+        for picture, question, one in zip(pictures, ["dark?", "is it the sea?", "light?"], found, strict=True):
+            logits = reference_choice(picture, question)
+            np.testing.assert_allclose(one.logits, logits, atol=1e-5)
+            assert one.label == CHOICES[int(logits.argmax())]
+            assert one.score == pytest.approx(1 / (1 + np.exp(-float(logits.max()))), abs=1e-5)
+            assert len(one.labels) == 2
+        alone = model(PictureQuestion(pictures[0], "dark?"))
+        assert isinstance(alone, sanderling.Classification)
+        np.testing.assert_allclose(alone.logits, found[0].logits, atol=1e-6)
+        several = model(pictures[0], ["dark?", "light?"])
+        assert isinstance(several, sanderling.Classifications)
+        awaited = asyncio.run(model.acall(pictures[0], "dark?"))
+        assert isinstance(awaited, sanderling.Classification)
+        assert awaited.label == alone.label
+        ask: Any = model
+        for wrong, words in (
+            ((pictures[0],), "question"), (([pictures[0]], [pictures[0]]), "text"), ((pictures[0], " "), "empty"),
+            ((pictures[0], "is it " * CONTEXT), "nothing of a question is cut"), ((None, "a?"), "type NoneType"),
+        ):  # fmt: skip
+            with pytest.raises(InputError, match=words):
+                ask(*wrong)
+        # So long and thin that a side would be nothing is still seen.
+        assert model(np.zeros((400, 3, 3), np.uint8), "dark?").label in CHOICES  # type: ignore[union-attr]
+    assert sanderling.verify(chooser_bundle).held
+    with pytest.raises(InputError, match="max_memory"):
+        sanderling.load(chooser_bundle, max_memory="300MB")
+
+
+def test_the_command_line_chooses(chooser_bundle: Path, tmp_path: Path) -> None:
+    Image.fromarray(PICTURE).save(tmp_path / "photo.png")
+    words = ["run", str(chooser_bundle), str(tmp_path / "photo.png"), "--question", "dark?", "--question", "light?"]
+    done = CliRunner().invoke(build_app(), [*words, "--json", "--top-k", "1"])
+    assert done.exit_code == 0, done.stdout
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    best = [CHOICES[int(reference_choice(PICTURE, question).argmax())] for question in ("dark?", "light?")]
+    assert [(one["question"], one["labels"]) for one in records] == list(
+        zip(["dark?", "light?"], [[one] for one in best], strict=True)
+    )
+    assert "dark?" in CliRunner().invoke(build_app(), words).stdout
+    other = CliRunner().invoke(build_app(), [*words[:3], "--question", "a?", "--num-beams", "2"])
+    assert other.exit_code != 0
+
+
+def test_a_choice_needs_one_graph_that_sees_and_reads(chooser_bundle: Path) -> None:
+    from sanderling import codec
+
+    manifest = sanderling.open_bundle(chooser_bundle).manifest
+    (component,) = manifest.components.values()
+    blind = msgspec.structs.replace(component, inputs=component.inputs[1:])
+    unread = msgspec.structs.replace(manifest.preprocessing, image=None)
+    for changed, words in (
+        (msgspec.structs.replace(manifest, components={"model": blind}), "pixel_values"),
+        (msgspec.structs.replace(manifest, preprocessing=unread), "preprocessing.image"),
+        (msgspec.structs.replace(manifest, family="general"), "multimodal"),
+    ):
+        with pytest.raises(ManifestError, match=words):
+            codec.decode(codec.encode(changed), "bundle.json")

@@ -362,9 +362,10 @@ class _Table:
         self._console.print(f"[bold]{model.name}[/] {model.variant} on {model.provider}, {threads}")
 
     def show(self, record: dict[str, Any]) -> None:
-        name = " ".join(f"{record['input']} {record.get('question', '')}".split())
+        name = " ".join(record["input"].split())
         name = plain(name if len(name) <= 72 else name[:71] + "…") or "[dim](empty)[/]"
-        self._console.print(name, soft_wrap=True)
+        asked = f" {plain(clean(record['question']))}" if "question" in record else ""
+        self._console.print(name + asked, soft_wrap=True)
         if "error" in record:
             self._below(f"[red]{plain(record['error'])}[/]")
         elif "embedding" in record:
