@@ -313,7 +313,7 @@ def answerer_bundle(target: Path, **settings: Any) -> Path:
 
 
 def reference_choice(picture: NDArray[np.uint8], question: str) -> NDArray[np.float32]:
-    """Logits (CHOICES,) of the answers: the mean colour of 12 x 8 pixels of the picture, and that of the tokens' rows."""
+    """Logits (CHOICES,) of the answers: the mean colour of 12 x 8 pixels of a picture, and that of the tokens' rows."""
     small = np.asarray(Image.fromarray(picture).resize((12, 8), Image.Resampling.BILINEAR)).astype(np.float32)
     colour = (small / np.float32(255)).astype(np.float64).mean(axis=(0, 1))
     row = OWN[ids_of(question)].astype(np.float64).mean(axis=0)
