@@ -35,6 +35,12 @@ def main(arguments: list[str] | None = None) -> None:
             if not _run("python", f"models/train.py {recipe.stem}", [str(MODELS / "train.py"), recipe.stem]):
                 failed.append(recipe.stem)
                 continue
+        missing = untrained(recipe)
+        if missing and not _run(
+            "python", f"models/train_world.py {missing}", [str(MODELS / "train_world.py"), missing]
+        ):
+            failed.append(recipe.stem)
+            continue
         if not _npm(recipe):
             continue
         if not _run("sanderling", f"export models/{recipe.name}", ["-m", "sanderling", "export", str(recipe)]):
@@ -49,6 +55,14 @@ def on_hub(recipe: Path) -> bool:
     """Whether a recipe's checkpoint is a name on the hub, and neither in a package, trained here nor kept here."""
     checkpoint: str = tomllib.loads(recipe.read_text("utf-8"))["checkpoint"]
     return not checkpoint.startswith(("package:", "npm:", "checkpoints/", "world/"))
+
+
+def untrained(recipe: Path) -> str:
+    """The network of the made-up world that a recipe needs and that is not there yet; "" where nothing is missing."""
+    checkpoint: str = tomllib.loads(recipe.read_text("utf-8"))["checkpoint"]
+    if not checkpoint.startswith("world/") or (MODELS / checkpoint / "config.json").is_file():
+        return ""
+    return Path(checkpoint).name
 
 
 def _npm(recipe: Path) -> bool:

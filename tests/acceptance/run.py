@@ -60,6 +60,7 @@ import two_towers  # isort: skip
 import decoding  # isort: skip
 import answers  # isort: skip
 import speaking  # isort: skip
+import seen_and_said  # isort: skip
 
 THEMES = (
     same_answers,
@@ -87,6 +88,7 @@ THEMES = (
     decoding,
     answers,
     speaking,
+    seen_and_said,
     tuner,
     quota,
     passes,

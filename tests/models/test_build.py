@@ -51,3 +51,16 @@ def test_every_recipe_from_the_hub_is_in_the_table() -> None:
         checkpoint = build.tomllib.loads(path.read_text("utf-8"))["checkpoint"]
         assert f"| `{name}` |" in text
         assert f"`{checkpoint}`" in text
+
+
+def test_what_is_missing_of_the_world_is_trained_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "MODELS", tmp_path)
+    recipe = tmp_path / "world-answers.toml"
+    recipe.write_text('checkpoint = "world/checkpoints/answerer"\n', "utf-8")
+    assert not build.on_hub(recipe)
+    assert build.untrained(recipe) == "answerer"
+    (tmp_path / "world" / "checkpoints" / "answerer").mkdir(parents=True)
+    (tmp_path / "world" / "checkpoints" / "answerer" / "config.json").write_text("{}", "utf-8")
+    assert build.untrained(recipe) == ""
+    recipe.write_text('checkpoint = "checkpoints/sentiment"\n', "utf-8")
+    assert build.untrained(recipe) == ""
