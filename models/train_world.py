@@ -19,7 +19,11 @@ from world.learning import Settings, learn
 from world.lessons import LESSONS
 
 CHECKPOINTS = Path(__file__).resolve().parent / "world" / "checkpoints"
-SETTINGS = {"clip": Settings(), "captioner": Settings(), "answerer": Settings()}
+SETTINGS = {
+    "clip": Settings(steps=3000, batch=128),
+    "captioner": Settings(steps=500),
+    "answerer": Settings(steps=3000),
+}
 
 
 def main() -> None:
