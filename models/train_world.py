@@ -21,7 +21,7 @@ from world.lessons import LESSONS
 CHECKPOINTS = Path(__file__).resolve().parent / "world" / "checkpoints"
 SETTINGS = {
     "clip": Settings(steps=3000, batch=128),
-    "captioner": Settings(steps=500),
+    "captioner": Settings(steps=750),
     "answerer": Settings(steps=3000),
 }
 
