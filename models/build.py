@@ -6,6 +6,7 @@ Recipes whose checkpoint is on the Hugging Face hub are left out, unless `--hub`
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -41,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
         ):
             failed.append(recipe.stem)
             continue
-        if not _npm(recipe):
+        if not _npm(recipe) or not _voiced(recipe):
             continue
         if not _run("sanderling", f"export models/{recipe.name}", ["-m", "sanderling", "export", str(recipe)]):
             failed.append(recipe.stem)
@@ -63,6 +64,20 @@ def untrained(recipe: Path) -> str:
     if not checkpoint.startswith("world/") or (MODELS / checkpoint / "config.json").is_file():
         return ""
     return Path(checkpoint).name
+
+
+def _voiced(recipe: Path) -> bool:
+    """Whether the package of a recipe's voice detector is installed, where it has one."""
+    reference = tomllib.loads(recipe.read_text("utf-8")).get("voice_activity", "")
+    if not reference.startswith("package:"):
+        return True
+    package = reference.removeprefix("package:").partition("/")[0]
+    if importlib.util.find_spec(package) is not None:
+        return True
+    # Of the package one file is read: what it depends on is not needed, and would bring other builds of torch.
+    named = package.replace("_", "-")
+    _say(f"\n{recipe.stem} is left out: its voice detector is not here: pip install --no-deps {named}")
+    return False
 
 
 def _npm(recipe: Path) -> bool:

@@ -25,11 +25,14 @@ _LICENSE_NAMES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "COPYING")
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A folder or a weight file. `source` is what provenance records, `sha256` the digest of the weights."""
+    """A folder or a weight file. `source` is what provenance records, `sha256` the digest of the weights.
+
+    `parts` are files that are one weight file together, in this order, where it is kept in several."""
 
     path: Path
     source: str
     sha256: str
+    parts: tuple[Path, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -42,9 +45,12 @@ class Checkpoint:
         return next((self.folder / n for n in _LICENSE_NAMES if (self.folder / n).is_file()), None)
 
 
-def resolve(source: str, base: Path | None = None, distributions: tuple[str, ...] = ()) -> Checkpoint:
+def resolve(
+    source: str, base: Path | None = None, distributions: tuple[str, ...] = (), parts: tuple[str, ...] = ()
+) -> Checkpoint:
     """Find a checkpoint: a local folder, a weight file, `package:name/path`, or a name on the Hugging Face hub.
 
+    `parts` are references to the files that its weight file was cut into, where it was.
     Raises CheckpointError: not there, without weights, or a hub name without a network.
     """
     base = base or Path.cwd()
@@ -59,7 +65,9 @@ def resolve(source: str, base: Path | None = None, distributions: tuple[str, ...
             f"{source!r} is neither a folder nor a weight file here, nor the name of a model on the Hugging Face hub "
             "(like sentence-transformers/all-MiniLM-L6-v2). Give the path of a folder with a config.json in it."
         )
-    return Checkpoint(path, source if path != base / source else _shown(source), _digest(path))
+    pieces = tuple(references.locate(part, base, distributions) for part in parts)
+    digest = _joined_digest(pieces) if pieces else _digest(path)
+    return Checkpoint(path, source if path != base / source else _shown(source), digest, pieces)
 
 
 def read_json(path: Path) -> dict[str, object]:
@@ -75,6 +83,16 @@ def read_json(path: Path) -> dict[str, object]:
 def _shown(source: str) -> str:
     # A local path says nothing to others, and may say too much: its last part does.
     return Path(source).absolute().name
+
+
+def _joined_digest(parts: tuple[Path, ...]) -> str:
+    """The digest of the file that the parts are together."""
+    digest = hashlib.sha256()
+    for part in parts:
+        with part.open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _digest(path: Path) -> str:

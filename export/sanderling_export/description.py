@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sanderling.errors import CheckpointError, ExportError
 from sanderling.manifest import (
+    AudioPreprocessing,
     Chat,
     ClassificationOutput,
     ContrastiveOutput,
@@ -42,6 +43,8 @@ _ANSWERERS = (
     "Idefics3ForConditionalGeneration",
     "SmolVLMForConditionalGeneration",
 )
+# What writes down what is said.
+_HEARING = ("WhisperForConditionalGeneration",)
 # Models of two towers: what their config calls them.
 TWO_TOWERS = ("CLIPModel", "SiglipModel", "Siglip2Model")
 # A score from which a label holds, where nothing else is said: as likely as not.
@@ -69,6 +72,7 @@ class Options:
     long_text: LongText | None = None
     image: ImagePreprocessing | None = None
     video: VideoPreprocessing | None = None
+    voice_activity: Path | None = None
     generation: GenerationSettings | None = None
     chat: Chat | str | None = None
     templates: tuple[str, ...] = ()
@@ -89,6 +93,7 @@ class Description:
     text: TextPreprocessing | None = None
     tokenizer: bytes | None = None
     image: ImagePreprocessing | None = None
+    audio: AudioPreprocessing | None = None
     takes_pairs: bool = False
     weights: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     dimensions: tuple[int, ...] = ()
@@ -111,6 +116,8 @@ def task_of(checkpoint: Checkpoint, asked: Task | None) -> Task:
         )
     if asked is not None:
         return asked
+    if "suppress_ids" in config:  # as CTranslate2 writes it of a Whisper, and of nothing else
+        return "automatic-speech-recognition"
     kind = read_json(folder / "config_sentence_transformers.json").get("model_type")
     if kind == "CrossEncoder" or "sentence_transformers" in config or "sbert_ce_default_activation_function" in config:
         return "text-ranking" if _labels(config) == 1 else "text-classification"
@@ -126,6 +133,8 @@ def task_of(checkpoint: Checkpoint, asked: Task | None) -> Task:
         if generates(name):
             if name in _ANSWERERS:
                 return "visual-question-answering"
+            if name in _HEARING:
+                return "automatic-speech-recognition"
             return "image-to-text" if name in _CAPTIONERS else "text-generation"
     if any(name in TWO_TOWERS for name in names):
         return "zero-shot-image-classification"
@@ -147,13 +156,10 @@ def architectures(checkpoint: Checkpoint) -> list[str]:
 
 
 def generates(architecture: str) -> bool:
-    """Whether a class of transformers is one that generates text: a causal language model, a captioner, or one that
-    answers questions about pictures."""
-    return (
-        architecture in _CAPTIONERS
-        or architecture in _ANSWERERS
-        or architecture.endswith(("ForCausalLM", "LMHeadModel"))
-    )
+    """Whether a class of transformers is one that generates text: a causal language model, a captioner, one that
+    answers questions about pictures, or one that hears."""
+    known = (*_CAPTIONERS, *_ANSWERERS, *_HEARING)
+    return architecture in known or architecture.endswith(("ForCausalLM", "LMHeadModel"))
 
 
 def _labels(config: Mapping[str, object]) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sanderling.audio import Audio
 from sanderling.errors import DriftError
 from sanderling.manifest import Distances, Drift, WorstInput
 from sanderling.pairs import TextPair
@@ -50,7 +51,8 @@ def _farthest(rows: NDArray[Any], expected: NDArray[Any]) -> float:
 
 
 def name_inputs(items: Sequence[object], *, quoted: bool) -> list[str]:
-    """What people call the inputs: their place, with a text's beginning if `quoted`, and an image's size in pixels.
+    """What people call the inputs: their place, with a text's beginning if `quoted`, an image's size in pixels, and a
+    sound's seconds.
 
     A user's own texts are not quoted: a bundle is handed on, and they may be nobody else's business.
     """
@@ -63,6 +65,9 @@ def name_inputs(items: Sequence[object], *, quoted: bool) -> list[str]:
             question = f": {item.question[:_QUOTED]}" if quoted else ""
             item = item.image
         if not isinstance(item, str):
+            if isinstance(item, Audio):
+                found.append(f"sound {place} ({item.seconds:.1f} s)")
+                continue
             size = getattr(item, "size", None)
             shape = f" ({size[0]} x {size[1]})" if isinstance(size, tuple) else ""
             found.append(f"image {place}{shape}{question}")

@@ -177,7 +177,7 @@ def self_test(staging: Path, sealed: Manifest, keep_failing: bool) -> None:
     """Replay the golden samples as the user's `verify` will. Raises ExportError for an answer that does not hold."""
     (staging / MANIFEST_NAME).write_bytes(encode(sealed))
     report = verification.verify(staging, provider="cpu")
-    wrong = [c for c in report.failed if c.input_difference > verification.MAX_INPUT_DIFFERENCE]
+    wrong = [c for c in report.failed if c.input_difference > c.input_limit]
     if wrong:
         raise ExportError(
             f"The runtime does not preprocess {wrong[0].sample} as the original does: it differs by "

@@ -108,7 +108,7 @@ def _recipe_plan(
     keep_failing: bool,
 ) -> Plan:
     base = path.absolute().parent
-    found = checkpoints.resolve(recipe.checkpoint, base, recipe.distributions)
+    found = checkpoints.resolve(recipe.checkpoint, base, recipe.distributions, recipe.parts)
     labels = description.read_labels(base / recipe.labels) if recipe.labels else None
     options = Options(
         task=asked.task or recipe.task,
@@ -125,6 +125,9 @@ def _recipe_plan(
         long_text=recipe.long_text,
         image=recipe.image,
         video=recipe.video,
+        voice_activity=(
+            references.locate(recipe.voice_activity, base, recipe.distributions) if recipe.voice_activity else None
+        ),
         generation=recipe.generation,
         chat=recipe.chat,
         templates=recipe.templates,

@@ -151,6 +151,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     license: str = "unknown"
     license_file: str | None = None
     distributions: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    voice_activity: str | None = None
     task: Task | None = None
     module: Module | None = None
     pooling: Pooling | None = None

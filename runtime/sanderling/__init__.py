@@ -86,12 +86,14 @@ if TYPE_CHECKING:
     from sanderling.tasks.late_interaction import LateInteractionModel, TokenEmbedding, TokenEmbeddings
     from sanderling.tasks.ranking import Ranker, Ranking
     from sanderling.tasks.sparse import SparseEmbedding, SparseEmbeddings, SparseModel
+    from sanderling.tasks.speech_recognition import SpeechRecognizer
     from sanderling.tasks.tabular import Regressor, TableClassifier
     from sanderling.tasks.text_generation import TextGenerator
     from sanderling.tasks.text_to_speech import Voice
     from sanderling.tasks.video_to_text import VideoCaptions, VideoToText
     from sanderling.tasks.visual_questions import QuestionAnswerer
     from sanderling.tasks.zero_shot import ZeroShotClassifier
+    from sanderling.transcripts import SpeechSegment, Transcript, Transcripts, Word
     from sanderling.tuning import tune
     from sanderling.verification import verify
     from sanderling.video import VideoReport
@@ -179,12 +181,14 @@ _HOMES = {
     "sanderling.tasks.image_to_text": ("ImageToText",),
     "sanderling.tasks.ranking": ("Ranker", "Ranking"),
     "sanderling.tasks.sparse": ("SparseEmbedding", "SparseEmbeddings", "SparseModel"),
+    "sanderling.tasks.speech_recognition": ("SpeechRecognizer",),
     "sanderling.tasks.tabular": ("Regressor", "TableClassifier"),
     "sanderling.tasks.text_generation": ("TextGenerator",),
     "sanderling.tasks.text_to_speech": ("Voice",),
     "sanderling.tasks.video_to_text": ("VideoCaptions", "VideoToText"),
     "sanderling.tasks.visual_questions": ("QuestionAnswerer",),
     "sanderling.tasks.zero_shot": ("ZeroShotClassifier",),
+    "sanderling.transcripts": ("SpeechSegment", "Transcript", "Transcripts", "Word"),
     "sanderling.tuning": ("tune",),
     "sanderling.verification": ("verify",),
     "sanderling.video": ("VideoReport",),
@@ -265,7 +269,9 @@ __all__ = [
     "SparseEmbeddings",
     "SparseModel",
     "Speech",
+    "SpeechRecognizer",
     "SpeechReport",
+    "SpeechSegment",
     "SpeechStream",
     "Speeches",
     "Stage",
@@ -282,6 +288,8 @@ __all__ = [
     "TokenEmbedding",
     "TokenEmbeddings",
     "TokenReport",
+    "Transcript",
+    "Transcripts",
     "TuneError",
     "VerdictError",
     "VerdictWarning",
@@ -292,6 +300,7 @@ __all__ = [
     "VideoToText",
     "Voice",
     "VoiceSettings",
+    "Word",
     "ZeroShotClassifier",
     "__version__",
     "load",

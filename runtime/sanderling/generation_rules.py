@@ -6,15 +6,19 @@ from collections.abc import Mapping
 
 from sanderling.decode.names import CROSS, IMAGE, INPUT_IDS, PAST, PRESENT
 from sanderling.errors import ManifestError
-from sanderling.manifest import Component, GenerationOutput, Manifest, TensorSpec
+from sanderling.manifest import Component, GenerationOutput, Manifest, TensorSpec, VoiceActivity
 
 DECODER, VISION_ENCODER, TEXT_ENCODER = "decoder", "vision_encoder", "text_encoder"
+AUDIO_ENCODER = "audio_encoder"
+# Says where somebody speaks; a model that hears may have it.
+VOICE_ACTIVITY = "voice_activity"
 ANSWERING = "visual-question-answering"
 # The components of each task that generates, and its family.
 TASKS = {
     "text-generation": ((DECODER,), "general"),
     "image-to-text": ((VISION_ENCODER, DECODER), "multimodal"),
     ANSWERING: ((VISION_ENCODER, TEXT_ENCODER, DECODER), "multimodal"),
+    "automatic-speech-recognition": ((AUDIO_ENCODER, DECODER), "multimodal"),
 }
 
 
@@ -33,12 +37,13 @@ def check(manifest: Manifest, where: str) -> None:
     names, family = TASKS[manifest.task]
     if head.picture is not None:
         names = _check_picture(head, manifest.task, where)
-    if set(manifest.components) != set(names) or manifest.family != family:
+    if set(manifest.components) - {VOICE_ACTIVITY} != set(names) or manifest.family != family:
         raise ManifestError(
             f"{where} has the components {', '.join(sorted(manifest.components))}, family {manifest.family}; the "
             f"task {manifest.task} has {' and '.join(names)}, and is {family}."
         )
     text = manifest.preprocessing.text
+    _check_speech(manifest, head, where)
     if text is None or (VISION_ENCODER in names and manifest.preprocessing.image is None):
         needed = "preprocessing.text and preprocessing.image" if VISION_ENCODER in names else "preprocessing.text"
         raise ManifestError(f"{where}: the task {manifest.task} needs {needed}.")
@@ -90,6 +95,59 @@ def _check_tokens(head: GenerationOutput, task: str, where: str) -> None:
         raise ManifestError(f"{where}: start_token_ids leave no room in the context.")
     if head.settings.do_sample and head.settings.num_beams > 1:
         raise ManifestError(f"{where}: settings have do_sample, which goes with num_beams = 1.")
+
+
+def _check_speech(manifest: Manifest, head: GenerationOutput, where: str) -> None:
+    """A model that hears has what it hears with, and its special tokens; others have neither."""
+    speech, audio = head.speech, manifest.preprocessing.audio
+    hears = AUDIO_ENCODER in manifest.components
+    if (VOICE_ACTIVITY in manifest.components) != (audio is not None and audio.voice is not None):
+        raise ManifestError(f"{where}: preprocessing.audio.voice and the component {VOICE_ACTIVITY!r} go together.")
+    if not hears and speech is None and audio is None:
+        return
+    if not hears or speech is None or audio is None:
+        raise ManifestError(
+            f"{where}: preprocessing.audio, postprocessing.speech and the component {AUDIO_ENCODER!r} go together."
+        )
+    if not head.stop_token_ids:
+        raise ManifestError(f"{where}: a transcript needs a token that ends it (stop_token_ids).")
+    features, inputs = audio.features, manifest.components[AUDIO_ENCODER].inputs
+    if len(inputs) != 1 or inputs[0].dtype != "float32" or inputs[0].shape[1:] != (features.bands, features.frames):
+        raise ManifestError(
+            f"{where}: the {AUDIO_ENCODER} takes one input, float32 of the shape (batch, {features.bands}, "
+            f"{features.frames}), as preprocessing.audio makes it."
+        )
+    if features.fft % 2 or not 1 <= features.hop <= features.fft:
+        raise ManifestError(f"{where}: a spectrum is of an even number of samples (fft), and hop is at most as many.")
+    if audio.voice is not None:
+        _check_voice(audio.voice, manifest.components[VOICE_ACTIVITY], where)
+    named = {
+        "no_timestamps": (speech.no_timestamps,),
+        "timestamps": (speech.timestamps,),
+        "languages": tuple(speech.languages.values()),
+        "suppressed": speech.suppressed,
+        "suppressed_first": speech.suppressed_first,
+    }
+    for name in ("transcribe", "translate", "no_speech", "previous"):
+        token = getattr(speech, name)
+        named[name] = () if token is None else (token,)
+    for name, tokens in named.items():
+        if any(token >= head.vocabulary for token in tokens):
+            raise ManifestError(f"{where}: speech.{name} has a token beyond the vocabulary of {head.vocabulary:,}.")
+    if speech.languages and speech.transcribe is None:
+        raise ManifestError(f"{where}: a model of several languages has a token that says: transcribe.")
+
+
+def _check_voice(voice: VoiceActivity, component: Component, where: str) -> None:
+    found = ({spec.name for spec in component.inputs}, {spec.name for spec in component.outputs})
+    if found[0] != {"input", "h", "c"} or not {"speech_probs", "hn", "cn"} <= found[1]:
+        raise ManifestError(
+            f"{where}: the component {VOICE_ACTIVITY!r} takes input, h and c, and answers with speech_probs, hn and cn."
+        )
+    if voice.context > voice.frame or voice.release > voice.threshold:
+        raise ManifestError(
+            f"{where}: of preprocessing.audio.voice context is at most frame, and release at most threshold."
+        )
 
 
 def _check_caches(decoder: Component, head: GenerationOutput, encoder: Component | None, where: str) -> None:

@@ -9,22 +9,45 @@ from __future__ import annotations
 import numpy as np
 
 from sanderling.errors import ManifestError
-from sanderling.golden import Golden, GoldenSample
+from sanderling.golden import Golden, GoldenSample, sample_input
 from sanderling.manifest import Tolerance
 from sanderling.model import Model
+from sanderling.preprocess.audio import decoded
 from sanderling.session import Held
 from sanderling.tasks.generating import Generator
 from sanderling.tasks.image_to_text import ImageToText
+from sanderling.tasks.speech_recognition import SpeechRecognizer
 from sanderling.tasks.visual_questions import QuestionAnswerer
 from sanderling.verification import Check, cosines
 
 _DECODER = "decoder"
+# Probabilities of speech, from processor to processor.
+_MOST_APART = 1e-3
+_VOICE = Tolerance(-1.0, _MOST_APART)
 
 
 def replay_steps(model: Model, golden: Golden, limits: Tolerance) -> list[Check]:
     """The logits of each golden sample's tokens, one after the other: a check a sample, of its worst step."""
     assert isinstance(model, Generator)  # of whom else is the postprocessing
-    return [_steps(model, golden, sample, limits) for sample in golden.samples]
+    found = [_steps(model, golden, sample, limits) for sample in golden.samples]
+    if isinstance(model, SpeechRecognizer):
+        found += [check for sample in golden.samples for check in _voice(model, golden, sample)]
+    return found
+
+
+def _voice(model: SpeechRecognizer, golden: Golden, sample: GoldenSample) -> list[Check]:
+    """The probabilities of speech in the frames of a golden sound, where the bundle has any."""
+    expected = golden.tensors.get(f"{sample.id}.voice_activity.output")
+    if expected is None:
+        return []
+    sound, _ = decoded(sample_input(model.bundle, sample), model.rate)
+    found = model.voice_chances(sound)
+    where = (model.variant, model.provider, sample.id, "voice activity", 0.0)
+    if found is None or found.shape != expected.shape:
+        return [Check(*where, -1.0, float("inf"), False, model.plan.form, _VOICE)]
+    apart = float(np.abs(found.astype(np.float64) - expected).max(initial=0.0))
+    cosine = float(cosines(found[None], expected[None].astype(np.float32))[0])
+    return [Check(*where, cosine, apart, apart <= _MOST_APART, model.plan.form, _VOICE)]
 
 
 def _steps(model: Generator, golden: Golden, sample: GoldenSample, limits: Tolerance) -> Check:
@@ -40,9 +63,9 @@ def _steps(model: Generator, golden: Golden, sample: GoldenSample, limits: Toler
         if not {"pixel_values", "input_ids"} <= set(inputs):
             raise ManifestError(f"The golden sample {sample.id!r} has no pixels or no tokens; export the bundle again.")
         start, fixed = model.begun(inputs["pixel_values"], inputs["input_ids"])
-    elif isinstance(model, ImageToText):
-        pixels = inputs.get("pixel_values")
-        start, fixed = model.start, None if pixels is None else model.held(pixels[None])
+    elif isinstance(model, ImageToText | SpeechRecognizer):
+        given = inputs.get("pixel_values" if isinstance(model, ImageToText) else "input_features")
+        start, fixed = model.start, None if given is None else model.held(given[None])
     else:
         start = inputs.get("input_ids", np.zeros(0, np.int64))
     if tokens.ndim != 1 or not len(tokens) or not len(start) or tokens.dtype != np.int64 or start.dtype != np.int64:

@@ -13,7 +13,14 @@ from sanderling.decode.names import CROSS, DECODER_INPUTS, IMAGE, PAST
 from sanderling.engines import Engines
 from sanderling.errors import BundleError
 from sanderling.fronts import ImageFront
-from sanderling.generation_rules import ANSWERING, DECODER, TEXT_ENCODER, VISION_ENCODER
+from sanderling.generation_rules import (
+    ANSWERING,
+    AUDIO_ENCODER,
+    DECODER,
+    TEXT_ENCODER,
+    VISION_ENCODER,
+    VOICE_ACTIVITY,
+)
 from sanderling.manifest import Component, GenerationOutput
 from sanderling.plan import Plan
 from sanderling.preprocess.text import TextEncoder
@@ -24,13 +31,14 @@ from sanderling.session import Engine, Session
 if TYPE_CHECKING:
     from sanderling.shared import Shared
     from sanderling.tasks.image_to_text import ImageToText
+    from sanderling.tasks.speech_recognition import SpeechRecognizer
     from sanderling.tasks.text_generation import TextGenerator
     from sanderling.tasks.visual_questions import QuestionAnswerer
 
 
 def generator(
     bundle: Bundle, plan: Plan, head: GenerationOutput, shared: Shared | None = None
-) -> TextGenerator | ImageToText | QuestionAnswerer:
+) -> TextGenerator | ImageToText | QuestionAnswerer | SpeechRecognizer:
     """The model of a bundle whose task generates. With `shared`, sessions and tokenizer are taken from there."""
     manifest = bundle.manifest
     settings = manifest.preprocessing.text
@@ -51,6 +59,8 @@ def generator(
 
         front = PromptFront(encoder, decoder, plan.token_budget, head.context)
         return TextGenerator(bundle, plan, front, Engines(lent(plan.threads), plan.workers, lambda: lent(1)), head)
+    if manifest.task == "automatic-speech-recognition":
+        return _speech_recognizer(bundle, plan, head, encoder)
     image, vision = manifest.preprocessing.image, manifest.components[VISION_ENCODER]
     assert image is not None  # as above
     pictures = ImageFront(image, vision.inputs[0].name, plan.image_budget, plan.decode)
@@ -68,13 +78,27 @@ def generator(
     return ImageToText(bundle, plan, pictures, parts[VISION_ENCODER], parts[DECODER], head, encoder)
 
 
+def _speech_recognizer(bundle: Bundle, plan: Plan, head: GenerationOutput, encoder: TextEncoder) -> SpeechRecognizer:
+    from sanderling.audio_front import AudioFront
+    from sanderling.tasks.speech_recognition import SpeechRecognizer
+
+    audio = bundle.manifest.preprocessing.audio
+    assert audio is not None  # as above
+    parts = _all(bundle, plan)
+    voice = parts.get(VOICE_ACTIVITY)
+    front = AudioFront(audio, plan.image_budget)
+    return SpeechRecognizer(
+        bundle, plan, front, parts[AUDIO_ENCODER], parts[DECODER], head, encoder, voice.single if voice else None
+    )
+
+
 def _all(bundle: Bundle, plan: Plan) -> dict[str, Engines]:
     """Every graph of a bundle, one after the other."""
     found: dict[str, Engines] = {}
     for name in bundle.manifest.components:
         try:
             build = _builder(bundle, plan, name)
-            # Pictures of a call are one batch of the decoder: there is nothing for workers to share.
+            # Inputs of a call are one batch of the decoder: there is nothing for workers to share.
             found[name] = Engines(build(plan.threads), 1, partial(build, plan.threads))
         except BaseException:
             for built in found.values():

@@ -32,7 +32,8 @@ Extent = Annotated[int, Meta(ge=0, le=2**40)]
 
 
 class GoldenSample(Struct, frozen=True, omit_defaults=True):
-    """One input: a text, a pair of texts, the path of an image in the bundle, a row of a table, or a series.
+    """One input: a text, a pair of texts, the path of an image or of a WAV file in the bundle, a row of a table, or a
+    series.
 
     A `question` is one about the image. `prompt` names the prompt that a text was answered with; null for the bundle's
     default. Of a voice, `phonemes` are the symbols of one sentence that the text is, and `seed` is what its noise was
@@ -49,6 +50,7 @@ class GoldenSample(Struct, frozen=True, omit_defaults=True):
     question: str | None = None
     phonemes: tuple[str, ...] | None = None
     seed: Count | None = None
+    audio: BundlePath | None = None
 
 
 class _TensorEntry(Struct, frozen=True):
@@ -98,9 +100,12 @@ def read_golden(bundle: Bundle) -> Golden:
         raise ManifestError(f"{where} needs 1 to {_MAX_SAMPLES:,} golden samples, each with an id of its own.")
     asks = bundle.manifest.task == "visual-question-answering"
     for sample in samples:
-        if sum(given is not None for given in (sample.text, sample.image, sample.row, sample.series)) != 1:
+        if (
+            sum(given is not None for given in (sample.text, sample.image, sample.row, sample.series, sample.audio))
+            != 1
+        ):
             raise ManifestError(
-                f"{where}: sample {sample.id!r} needs either a text or an image (or a row, or a series), and one alone."
+                f"{where}: sample {sample.id!r} needs either a text or an image (or a row, a series, audio), one alone."
             )
         if sample.text is None and sample.text_pair is not None:
             raise ManifestError(f"{where}: sample {sample.id!r} has a text_pair, but no text.")
@@ -119,8 +124,8 @@ def read_golden(bundle: Bundle) -> Golden:
 
 
 def sample_input(bundle: Bundle, sample: GoldenSample) -> Any:
-    """What a golden sample hands to a model: its text or texts, row or series, or its image's verified bytes, with the
-    question about it where there is one."""
+    """What a golden sample hands to a model: its text or texts, row or series, or its image's or sound's verified
+    bytes, with the question about an image where there is one."""
     if sample.phonemes is not None:
         return Phonemes((sample.phonemes,))
     if sample.text is not None:
@@ -128,10 +133,11 @@ def sample_input(bundle: Bundle, sample: GoldenSample) -> Any:
     for given in (sample.row, sample.series):
         if given is not None:
             return given
-    assert sample.image is not None  # read_golden() refuses a sample with none of them
+    stored = sample.image or sample.audio
+    assert stored is not None  # read_golden() refuses a sample with none of them
     if sample.question is not None:
-        return PictureQuestion(bundle.read(sample.image), sample.question)
-    return bundle.read(sample.image)
+        return PictureQuestion(bundle.read(stored), sample.question)
+    return bundle.read(stored)
 
 
 def samples_of(golden: Golden, takes: Collection[str]) -> tuple[GoldenSample, ...]:

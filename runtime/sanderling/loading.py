@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from sanderling.tasks.late_interaction import LateInteractionModel
     from sanderling.tasks.ranking import Ranker
     from sanderling.tasks.sparse import SparseModel
+    from sanderling.tasks.speech_recognition import SpeechRecognizer
     from sanderling.tasks.tabular import Regressor, TableClassifier
     from sanderling.tasks.text_generation import TextGenerator
     from sanderling.tasks.text_to_speech import Voice
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
         | ImageToText
         | QuestionAnswerer
         | Voice
+        | SpeechRecognizer
     )
 
 

@@ -57,6 +57,7 @@ Task = Literal[
     "image-to-text",
     "visual-question-answering",
     "text-to-speech",
+    "automatic-speech-recognition",
 ]
 Decode = Literal["exact", "fast"]
 Family = Literal["general", "embedding", "multimodal"]
@@ -432,6 +433,49 @@ class PhonemesPreprocessing(Struct, frozen=True):
     max_symbols: Annotated[int, Meta(ge=8, le=10_000)] = 400
 
 
+class LogMel(Struct, frozen=True, tag_field="type", tag="log_mel"):
+    """Sound to a log-mel spectrogram, float32 of the shape (batch, bands, frames), as Whisper's.
+
+    A spectrum of `fft` samples (window of Hann) every `hop`; its power in `bands` triangular filters of Slaney's scale
+    from 0 Hz to half the rate; log10 of at least 1e-10; at most 8 below the highest; plus 4, divided by 4. A sound of
+    fewer samples than `frames` * `hop` is filled up with silence.
+    """
+
+    fft: Annotated[int, Meta(ge=16, le=65_536)]
+    hop: Annotated[int, Meta(ge=1, le=65_536)]
+    bands: Annotated[int, Meta(ge=1, le=1024)]
+    frames: Annotated[int, Meta(ge=2, le=100_000)]
+
+
+class VoiceActivity(Struct, frozen=True):
+    """Where somebody speaks, as the component `voice_activity` says it of each `frame` of samples.
+
+    It is told the `context` samples before the frame, and two states of `size` numbers that it left. Speech begins with
+    a probability of at least `threshold`, and ends where it stays below `release` for `min_silence` seconds; what is
+    shorter than `min_speech` seconds is none, and each stretch is made longer by `pad` seconds on both sides.
+    """
+
+    frame: Annotated[int, Meta(ge=16, le=65_536)]
+    context: Annotated[int, Meta(ge=1, le=65_536)]
+    size: Annotated[int, Meta(ge=1, le=65_536)]
+    threshold: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.5
+    release: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.35
+    min_silence: Annotated[float, Meta(ge=0.0, le=60.0)] = 0.5
+    min_speech: Annotated[float, Meta(ge=0.0, le=60.0)] = 0.1
+    pad: Annotated[float, Meta(ge=0.0, le=60.0)] = 0.2
+
+
+class AudioPreprocessing(Struct, frozen=True):
+    """Sound to a graph's input: one channel (the mean of all) at `rate` samples a second, then `features` of it.
+
+    `voice` says how stretches of speech are found, where the bundle has the component `voice_activity`.
+    """
+
+    rate: Annotated[int, Meta(ge=8_000, le=192_000)]
+    features: LogMel
+    voice: VoiceActivity | None = None
+
+
 class Preprocessing(Struct, frozen=True):
     """What stands before the graphs, by modality."""
 
@@ -442,6 +486,7 @@ class Preprocessing(Struct, frozen=True):
     faces: FacesPreprocessing | None = None
     video: VideoPreprocessing | None = None
     phonemes: PhonemesPreprocessing | None = None
+    audio: AudioPreprocessing | None = None
 
 
 class DenseLayer(Struct, frozen=True):
@@ -616,6 +661,30 @@ class PicturePrompt(Struct, frozen=True):
     template: Annotated[str, Meta(max_length=10_000)]
 
 
+class SpeechTokens(Struct, frozen=True):
+    """Tokens of the vocabulary that mean something to a model of Whisper's kind, and what follows what.
+
+    A sequence begins with `start_token_ids`, a language of `languages` and `transcribe` or `translate` (of models of
+    several languages), and `no_timestamps`, where times are not asked for. The tokens from `timestamps` on are times,
+    0.02 seconds apart; the first of a sequence is at most `first_timestamp` of them late. `suppressed` are never
+    generated, `suppressed_first` not first. `no_speech` is how probable it is that nobody speaks, read behind the
+    start; `previous` begins what was said before. `alignment_heads` are the layers and heads of cross-attention that
+    follow the words, in the order of the decoder's output `alignment`.
+    """
+
+    no_timestamps: Count
+    timestamps: Count
+    languages: Annotated[dict[Name, Count], Meta(max_length=1000)] = {}
+    transcribe: Count | None = None
+    translate: Count | None = None
+    no_speech: Count | None = None
+    previous: Count | None = None
+    first_timestamp: Count | None = 50
+    suppressed: Annotated[tuple[Count, ...], Meta(max_length=10_000)] = ()
+    suppressed_first: Annotated[tuple[Count, ...], Meta(max_length=10_000)] = ()
+    alignment_heads: Annotated[tuple[tuple[Count, Count], ...], Meta(max_length=10_000)] = ()
+
+
 class GenerationOutput(Struct, frozen=True, tag_field="type", tag="generation"):
     """`output` of the component `decoder`, logits over a `vocabulary`, to tokens one after the other, and to text.
 
@@ -634,6 +703,7 @@ class GenerationOutput(Struct, frozen=True, tag_field="type", tag="generation"):
     clean_up_spaces: bool = False
     chat: Chat | None = None
     picture: PicturePrompt | None = None
+    speech: SpeechTokens | None = None
 
 
 class FaceThreshold(Struct, frozen=True):

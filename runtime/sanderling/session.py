@@ -321,10 +321,10 @@ class Chain:
         self._kept = Held(left, self._session.provider)
         return {name: value.numpy() for name, value in made.items() if name not in self._links}
 
-    def reorder(self, order: NDArray[np.int64]) -> None:
-        """Go on with these rows of what the last run left, and of what is fixed."""
+    def reorder(self, order: NDArray[np.int64], *, fixed: bool = True) -> None:
+        """Go on with these rows of what the last run left, and of what is `fixed`, unless all rows of that are one."""
         self._kept = self._kept.taken(order)
-        if self._fixed is not None:
+        if fixed and self._fixed is not None:
             self._fixed = self._fixed.taken(order)
 
 

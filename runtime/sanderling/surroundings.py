@@ -9,7 +9,7 @@ from sanderling.manifest import ContrastiveOutput, Manifest, Postprocessing
 # The two towers of a model that joins texts and images.
 TEXT_ENCODER, VISION_ENCODER = "text_encoder", "vision_encoder"
 
-Modality: TypeAlias = Literal["text", "image", "tabular", "series", "faces", "phonemes"]
+Modality: TypeAlias = Literal["text", "image", "tabular", "series", "faces", "phonemes", "audio"]
 
 
 def modality(manifest: Manifest, name: str) -> Modality:
@@ -20,6 +20,8 @@ def modality(manifest: Manifest, name: str) -> Modality:
         return "image"
     if manifest.task == "visual-question-answering" and name not in (TEXT_ENCODER, VISION_ENCODER, "decoder"):
         return "image"
+    if manifest.preprocessing.audio is not None:
+        return "audio"
     known: tuple[Modality, ...] = ("text", "image", "tabular", "series", "faces", "phonemes")
     return next(kind for kind in known if getattr(manifest.preprocessing, kind) is not None)
 

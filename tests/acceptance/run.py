@@ -61,6 +61,7 @@ import decoding  # isort: skip
 import answers  # isort: skip
 import speaking  # isort: skip
 import seen_and_said  # isort: skip
+import speech  # isort: skip
 
 THEMES = (
     same_answers,
@@ -100,6 +101,7 @@ THEMES = (
     two_towers,
     index_bad_input,
     bulk,
+    speech,
 )
 
 

@@ -6,7 +6,7 @@ wanted, so that a long prompt's are not all computed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -88,13 +88,13 @@ def allowed(attention_mask: torch.Tensor, new: int) -> torch.Tensor:
     return causal[None] & (attention_mask[:, None, :] != 0)
 
 
-def _additive(seen: torch.Tensor) -> torch.Tensor:
+def additive(seen: torch.Tensor) -> torch.Tensor:
     """0 where a token is seen, and the least number where not: (batch, 1, new, all)."""
     least = torch.finfo(torch.float32).min
     return torch.where(seen, 0.0, least)[:, None]
 
 
-def _kept(hidden: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+def kept(hidden: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """The states (batch, kept, d) at the places (batch, kept) of (batch, new, d)."""
     return torch.gather(hidden, 1, places[:, :, None].expand(-1, -1, hidden.shape[2]))
 
@@ -125,12 +125,12 @@ class CausalDecoder(torch.nn.Module):  # type: ignore[misc]
             more = crossed(past, states[count:], self.crossed)
         hidden = self.model.base_model(
             input_ids=input_ids,
-            attention_mask=_additive(allowed(attention_mask, input_ids.shape[1])),
+            attention_mask=additive(allowed(attention_mask, input_ids.shape[1])),
             position_ids=position_ids,
             use_cache=True,
             **more,
         ).last_hidden_state
-        logits = self.model.get_output_embeddings()(_kept(hidden, logits_positions))
+        logits = self.model.get_output_embeddings()(kept(hidden, logits_positions))
         return (logits, *past.states())
 
 
@@ -164,15 +164,15 @@ class PrefixDecoder(torch.nn.Module):  # type: ignore[misc]
         here = input_ids == self.token
         words = self.language.get_input_embeddings()(torch.where(here, 0, input_ids))
         place = (here.to(torch.int64).cumsum(dim=1) - 1).clamp(0, self.pictured[0] - 1)
-        seen = _kept(picture, place)
+        seen = kept(picture, place)
         hidden = self.language(
             inputs_embeds=torch.where(here[:, :, None], seen, words),
-            attention_mask=_additive(allowed(attention_mask, input_ids.shape[1])),
+            attention_mask=additive(allowed(attention_mask, input_ids.shape[1])),
             position_ids=position_ids,
             use_cache=True,
             past_key_values=past,
         ).last_hidden_state
-        return (self.head(_kept(hidden, logits_positions)), *past.states())
+        return (self.head(kept(hidden, logits_positions)), *past.states())
 
 
 class BlipDecoder(torch.nn.Module):  # type: ignore[misc]
@@ -205,7 +205,7 @@ class BlipDecoder(torch.nn.Module):  # type: ignore[misc]
             use_cache=True,
             **crossed(past, states[count:], self.crossed),
         ).last_hidden_state
-        return (self.model.cls(_kept(hidden, logits_positions)), *past.states())
+        return (self.model.cls(kept(hidden, logits_positions)), *past.states())
 
 
 def crossed(past: Past, states: Sequence[torch.Tensor], width: int) -> dict[str, Any]:
@@ -219,8 +219,11 @@ def crossed(past: Past, states: Sequence[torch.Tensor], width: int) -> dict[str,
     return {"past_key_values": both, "encoder_hidden_states": torch.zeros(1).expand(batch, tokens, width)}
 
 
-def to_onnx(decoder: CausalDecoder | BlipDecoder | PrefixDecoder, folder: Path) -> onnx.ModelProto:
-    """The decoder's graph, constants folded; scratch files go to `folder`."""
+def to_onnx(decoder: Any, folder: Path, more: Mapping[str, tuple[int | str, ...]] | None = None) -> onnx.ModelProto:
+    """The graph of a decoder (with `shape`, `inputs` and `crossed`), constants folded; scratch files go to `folder`.
+
+    `more` are the shapes of outputs behind the caches."""
+    more = dict(more or {})
     shape = decoder.shape
     past, present = shape.names(PAST), shape.names(PRESENT)
     cross = shape.names(CROSS) if decoder.crossed is not None else []
@@ -245,6 +248,10 @@ def to_onnx(decoder: CausalDecoder | BlipDecoder | PrefixDecoder, folder: Path) 
         **{name: {0: "batch", 2: "total"} for name in present},
         **{name: {0: "batch", 2: "seen"} for name in cross},
         **{name: {0: "batch"} for name in pictured},
+        **{
+            name: {place: one for place, one in enumerate(shape) if isinstance(one, str)}
+            for name, shape in more.items()
+        },
     }
     path = folder / "decoder.onnx"
     torch.onnx.export(
@@ -252,14 +259,14 @@ def to_onnx(decoder: CausalDecoder | BlipDecoder | PrefixDecoder, folder: Path) 
         (*example, *states),
         str(path),
         input_names=[*decoder.inputs, *past, *cross, *pictured],
-        output_names=[LOGITS, *present],
+        output_names=[LOGITS, *present, *more],
         dynamic_axes=axes,
         opset_version=OPSET,
         dynamo=False,
     )
     model = graphs.clean(path, folder / "decoder-clean.onnx")
     sizes: dict[str, tuple[int | str, ...]] = {LOGITS: ("batch", "kept", shape.vocabulary)}
-    sizes |= dict.fromkeys(present, ("batch", shape.heads, "total", shape.size))
+    sizes |= more | dict.fromkeys(present, ("batch", shape.heads, "total", shape.size))
     return stated(model, sizes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from sanderling import cores, prompt_front, sealing, verification
 from sanderling.bundle import open_bundle
 from sanderling.codec import encode
 from sanderling.errors import ExportError, SanderlingError, StorageError
-from sanderling.generation_rules import ANSWERING, DECODER, TASKS
+from sanderling.generation_rules import ANSWERING, DECODER, TASKS, VOICE_ACTIVITY
 from sanderling.golden import Golden, read_golden
 from sanderling.loading import assemble, load
 from sanderling.manifest import (
@@ -44,13 +45,16 @@ from sanderling.verification import cosines
 from sanderling_export import assembly, drift, graphs, quantize, samples, speed
 from sanderling_export.generation import golden, originals, questions
 from sanderling_export.generation.originals import CausalLM, Original
-from sanderling_export.plan import Plan
+from sanderling_export.plan import Making, Plan
 from sanderling_export.quiet import quiet
+from sanderling_export.speech import sounds, voice
 from sanderling_export.tokens import TOKENIZER_NAME
 
 Progress = Callable[[str], None]
 
 VARIANTS = ("fp32", "int8-weight-only")
+# An encoder that hears multiplies large matrices, which 8-bit activations make faster.
+VARIANTS_OF_SPEECH = ("fp32", "int8-dynamic")
 # Inputs that drift is measured on and ranges are found with, and golden ones: each is a whole run of the original.
 _CHECK, _CALIBRATION, _GOLDEN = 48, 48, 5
 # New tokens of each golden sample, and the tokens that a text of the samples has at most.
@@ -65,7 +69,7 @@ _MARGIN, _SLACK = 2.0, 2e-3
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Texts, RGB images, or questions about these: to find ranges with, to measure on, and to keep."""
+    """Texts, RGB images, questions about these, or sounds: to find ranges with, to measure on, and to keep."""
 
     calibration: list[Any]
     check: list[Any]
@@ -105,7 +109,7 @@ def _build(plan: Plan, tell: Progress) -> Path:
     tell(f"answer {len(picked.check)} samples with the original")
     with quiet():
         expected = originals.answers(source, picked.check)
-    chosen = plan.options.variants or VARIANTS
+    chosen = plan.options.variants or (VARIANTS_OF_SPEECH if source.description.audio is not None else VARIANTS)
     feeds: dict[str, list[dict[str, NDArray[Any]]]] = {}
     if any(plan.making(variant).precision in _CALIBRATED for variant in chosen):
         tell(f"record what {len(picked.calibration)} samples give each graph")
@@ -116,11 +120,19 @@ def _build(plan: Plan, tell: Progress) -> Path:
         components: dict[str, Component] = {}
         notes = [*plan.notes, *source.description.notes]
         for name, net in nets.items():
-            components[name], said = _component(plan, name, net, chosen, feeds.get(name, ()), build, staging, tell)
+            hears = source.description.audio is not None and name == DECODER
+            making = _light(plan, chosen) if hears else plan
+            components[name], said = _component(making, name, net, chosen, feeds.get(name, ()), build, staging, tell)
             notes += said
+        heard: dict[str, NDArray[np.float32]] = {}
+        known = source.description
+        if known.audio is not None and known.audio.voice is not None and plan.options.voice_activity is not None:
+            components[VOICE_ACTIVITY], heard = _voice(
+                plan.options.voice_activity, known.audio.rate, picked, components, build, staging
+            )
         tell("write golden samples")
         with quiet():
-            files = golden.write(staging, build, source, picked.golden, _STEPS)
+            files = golden.write(staging, build, source, picked.golden, _STEPS, heard)
         draft = _manifest(plan, source, components, files, build, staging, notes)
         sealed = _measured(plan, draft, staging, picked.check, expected, tell)
         tell("verify")
@@ -140,6 +152,8 @@ def _samples(source: Original, plan: Plan) -> Samples:
     if source.description.task == ANSWERING:
         asked = questions.gather(source.description, plan)
         return Samples(asked.calibration[:_CALIBRATION], asked.check[:_CHECK], asked.golden[:_GOLDEN])
+    if source.description.audio is not None:
+        return Samples(*sounds.gather(source.description.audio.rate, plan.own_data))
     picked = samples.gather(source.description, plan.data, plan.base, plan.own_data)
     if not isinstance(source, CausalLM):
         return Samples(picked.calibration[:_CALIBRATION], picked.check[:_CHECK], picked.golden[:_GOLDEN])
@@ -232,6 +246,32 @@ def _recorded(
     return found
 
 
+def _light(plan: Plan, chosen: Sequence[str]) -> Plan:
+    """The plan of a decoder that is told what was heard: where precisions are calibrated, its weights alone are 8-bit.
+
+    It reads one token at a time, of which reading the weights is most of the work.
+    """
+    made = {variant: plan.making(variant) for variant in chosen}
+    light = {
+        name: Making("int8-weight-only", one.settings) if one.precision in _CALIBRATED else one
+        for name, one in made.items()
+    }
+    return dataclasses.replace(plan, makings=light)
+
+
+def _voice(
+    path: Path, rate: int, picked: Samples, known: Mapping[str, Component], build: Path, staging: Path
+) -> tuple[Component, dict[str, NDArray[np.float32]]]:
+    """The detector of voices, in every variant the same, and what it says of the golden sounds, by tensors' names."""
+    graph = build / VOICE_ACTIVITY / graphs.GRAPH_NAME
+    graph.parent.mkdir()
+    model = voice.read(path, rate)
+    onnx.save(model, graph)
+    made = voice.component(model, graph.relative_to(staging).as_posix(), tuple(known[DECODER].variants))
+    found = voice.answers(graph, made, [sound.samples for sound in picked.golden])
+    return made, {f"sound-{place}.{VOICE_ACTIVITY}.output": chances for place, chances in enumerate(found, 1)}
+
+
 def _session(net: onnx.ModelProto, folder: Path) -> onnxruntime.InferenceSession:
     graphs.save(net, folder)
     options = onnxruntime.SessionOptions()
@@ -271,7 +311,10 @@ def _manifest(
         default_variant=assembly.default_variant(plan, made),
         components=dict(components),
         preprocessing=Preprocessing(
-            replace(known.text, tokenizer=f"{prefix}/{TOKENIZER_NAME}"), known.image, video=plan.options.video
+            replace(known.text, tokenizer=f"{prefix}/{TOKENIZER_NAME}"),
+            known.image,
+            audio=known.audio,
+            video=plan.options.video,
         ),
         postprocessing=known.head,
         golden=files,

@@ -3,14 +3,16 @@ that chooses among answers its logits alone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import save
 
+from sanderling.audio import Audio
 from sanderling.golden import GoldenSample
 from sanderling.manifest import GenerationOutput, GoldenFiles
 from sanderling.questions import PictureQuestion
@@ -19,16 +21,27 @@ from sanderling_export.generation.originals import Original
 FOLDER = "golden"
 
 
-def write(root: Path, build: Path, original: Original, items: Sequence[Any], count: int) -> GoldenFiles:
-    """Write `items` (texts, RGB images, or questions about these) with the original's preprocessed tensors, its first
-    `count` tokens of each without beams or drawing, and its logits of the next token behind the input and behind each
-    of these."""
+def write(
+    root: Path,
+    build: Path,
+    original: Original,
+    items: Sequence[Any],
+    count: int,
+    more: Mapping[str, NDArray[Any]] | None = None,
+) -> GoldenFiles:
+    """Write `items` (texts, RGB images, questions about these, or sounds) with the original's preprocessed tensors, its
+    first `count` tokens of each without beams or drawing, and its logits of the next token behind the input and behind
+    each of these; and `more` tensors, by their names."""
     folder = build / FOLDER
     folder.mkdir()
     prefix = folder.relative_to(root).as_posix()
-    samples, tensors = [], {}
+    samples = []
+    tensors: dict[str, NDArray[Any]] = dict(more or {})
     for index, item in enumerate(items, 1):
-        if isinstance(item, str):
+        if isinstance(item, Audio):
+            item.save(folder / f"sound-{index}.wav")
+            sample = GoldenSample(f"sound-{index}", audio=f"{prefix}/sound-{index}.wav")
+        elif isinstance(item, str):
             sample = GoldenSample(f"text-{index}", text=item)
         else:
             asked = isinstance(item, PictureQuestion)

@@ -6,6 +6,7 @@ from sanderling.generation_rules import TASKS
 from sanderling_export import description, timm_models
 from sanderling_export.checkpoint import Checkpoint, read_json
 from sanderling_export.description import Options
+from sanderling_export.speech import ctranslate
 
 
 def is_generator(checkpoint: Checkpoint, options: Options) -> bool:
@@ -14,6 +15,8 @@ def is_generator(checkpoint: Checkpoint, options: Options) -> bool:
         return options.task in TASKS
     if timm_models.is_timm(checkpoint) or not read_json(checkpoint.folder / "config.json"):
         return False
+    if ctranslate.is_folder(checkpoint):
+        return True
     if not any(description.generates(name) for name in description.architectures(checkpoint)):
         return False
     return description.task_of(checkpoint, None) in TASKS

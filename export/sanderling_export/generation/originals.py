@@ -28,7 +28,7 @@ LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
 
 class Original(Protocol):
-    """One checkpoint in transformers. An item is a text or an RGB image."""
+    """One checkpoint in transformers. An item is a text, an RGB image, or Audio."""
 
     description: Description
 
@@ -59,6 +59,10 @@ def load(checkpoint: Checkpoint, options: Options) -> Original:
     names = description.architectures(checkpoint)
     if task == "text-generation":
         return CausalLM(checkpoint, options)
+    if task == "automatic-speech-recognition":
+        from sanderling_export.speech.original import WhisperOriginal
+
+        return WhisperOriginal(checkpoint, options)
     if "BlipForConditionalGeneration" in names:
         return BlipCaptioner(checkpoint, options)
     if "VisionEncoderDecoderModel" in names:

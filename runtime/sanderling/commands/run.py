@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from sanderling.bundle import open_bundle
-from sanderling.commands import generating, numbers, pictures, questions, speaking
+from sanderling.commands import generating, hearing, numbers, pictures, questions, speaking
 from sanderling.commands.asking import Ask, VectorOptions
 from sanderling.commands.console import clean, plain, print_json, stderr, stdout
 from sanderling.commands.generating import GenerationAsk
+from sanderling.commands.hearing import HearingAsk
 from sanderling.commands.speaking import SpeechAsk
 from sanderling.components import TEXT_ENCODER, VISION_ENCODER, joins
 from sanderling.counts import counted
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 _CHUNK = 64
 _MAX_TEXT_FILE = 64 * 2**20
 _TEXT_SUFFIXES = {".txt", ".md", ".rst", ".text"}
+_SOUND_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif"}
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif"}
 
 
@@ -137,6 +139,14 @@ def run(
     duration_noise: Annotated[float | None, typer.Option(help="Of a voice: how much its pace varies, from 0.")] = None,
     pause: Annotated[float | None, typer.Option(help="Of a voice: seconds of silence between sentences.")] = None,
     speaker: Annotated[str | None, typer.Option(help="Of a voice of several speakers: which of them.")] = None,
+    language: Annotated[
+        str | None, typer.Option(help="What is spoken, as en. Default: recognized.", show_default=False)
+    ] = None,
+    translate: Annotated[bool, typer.Option("--translate", help="Write English, whatever is spoken.")] = False,
+    timestamps: Annotated[bool, typer.Option("--timestamps", help="When each segment was said.")] = False,
+    subtitles: Annotated[
+        str | None, typer.Option(help="Write subtitles: srt or vtt, with times.", show_default=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, one an input, in order.")] = False,
 ) -> None:
     """Answer inputs with a bundle."""
@@ -158,6 +168,8 @@ def run(
         of_others |= {"multi_label": multi_label, "horizon": horizon, "level": level}
         generation.check(model, of_others)
         speech.check(model, of_others)
+        heard = HearingAsk(language, translate, timestamps, subtitles)
+        heard.check(model, generation, as_json=as_json)
         vectors = VectorOptions(prompt, dimensions, normalize, precision)
         generates = isinstance(model.bundle.manifest.postprocessing, GenerationOutput)
         ask = (
@@ -173,6 +185,10 @@ def run(
             if inputs:
                 raise InputError("Nothing to answer: standard input is empty; one input a line was expected.")
             raise InputError(f"Nothing to answer: give a {model.modality}, a file, a folder, or - after the bundle.")
+        if model.task == hearing.TASK:
+            if hearing.answer(model, chain([first], items), heard, generation, as_json=as_json):
+                raise typer.Exit(1)
+            return
         if speaks:
             if speaking.answer(model, chain([first], items), speech, seed or 0, as_json=as_json):
                 raise typer.Exit(1)
@@ -275,7 +291,7 @@ def _from_line(model: Model, line: bytes, *, first: bool) -> Item:
 
 
 def _from_folder(model: Model, folder: Path) -> Iterator[Item]:
-    suffixes = _TEXT_SUFFIXES if model.modality == "text" else _IMAGE_SUFFIXES
+    suffixes = {"text": _TEXT_SUFFIXES, "audio": _SOUND_SUFFIXES}.get(model.modality, _IMAGE_SUFFIXES)
     unread: list[OSError] = []
     found: list[Path] = []
     for parent, folders, names in os.walk(folder, onerror=unread.append):

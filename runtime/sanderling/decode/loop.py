@@ -36,6 +36,10 @@ class Steps(Protocol):
         ...
 
 
+# What a task makes of the scores (rows, vocabulary) of the next token, given the new tokens of each row.
+Rules = Callable[[Scores, Sequence[Sequence[int]]], Scores]
+
+
 class Limit(Struct, frozen=True):
     """How many new tokens a sequence may have, and what it is called when it has them."""
 
@@ -59,6 +63,8 @@ class Row:
         self.limit = limit
         self.random = random
         self.tokens: list[int] = []
+        # The sum of the logarithms of the new tokens' probabilities, where there are rules.
+        self.log_prob = 0.0
         self.reason: FinishReason | None = None
 
     @property
@@ -74,16 +80,18 @@ def rows(
     ends: Sequence[int],
     stopped: Callable[[int, int], bool],
     cancellation: Cancellation | None = None,
+    rules: Rules | None = None,
 ) -> Iterator[tuple[int, int]]:
     """Greedy, or drawn where the rows have a generator: each new token as (row, token), until all rows have a reason.
 
-    `stopped` is told each token of a row, but stop tokens, and says whether its text holds a stop string now. Raises
-    InferenceError for scores that are no numbers, CancelledError or DeadlineError between steps.
+    `rules` say at each step what may follow. `stopped` is told each token of a row, but stop tokens, and says whether
+    its text holds a stop string now. Raises InferenceError for scores that are no numbers, CancelledError or
+    DeadlineError between steps.
     """
     logits = steps.start([row.prompt for row in prompts], cancellation)
     open_rows = list(range(len(prompts)))
     while True:
-        chosen = _choose(logits, [prompts[place] for place in open_rows], settings, ends)
+        chosen = _choose(logits, [prompts[place] for place in open_rows], settings, ends, rules)
         for place, token in zip(open_rows, chosen, strict=True):
             row = prompts[place]
             row.tokens.append(token)
@@ -106,14 +114,23 @@ def rows(
         logits = steps.next(np.array([prompts[place].tokens[-1] for place in open_rows], np.int64), cancellation)
 
 
-def _choose(logits: Scores, going: Sequence[Row], settings: GenerationSettings, ends: Sequence[int]) -> list[int]:
+def _choose(
+    logits: Scores, going: Sequence[Row], settings: GenerationSettings, ends: Sequence[int], rules: Rules | None
+) -> list[int]:
     _check(logits)
     sequences = [row.sequence for row in going] if scores.looks_back(settings) else ()
     found = scores.processed(logits, sequences, settings, len(going[0].tokens), ends)
-    if not settings.do_sample:
-        return [int(token) for token in found.argmax(axis=-1)]
-    found = scores.warped(found, settings)
-    return [scores.draw(row_scores, _random(row)) for row_scores, row in zip(found, going, strict=True)]
+    if rules is not None:
+        found = rules(found, [row.tokens for row in going])
+    if settings.do_sample:
+        warped = scores.warped(found, settings)
+        chosen = [scores.draw(row_scores, _random(row)) for row_scores, row in zip(warped, going, strict=True)]
+    else:
+        chosen = [int(token) for token in found.argmax(axis=-1)]
+    if rules is not None:
+        for row, token, chances in zip(going, chosen, scores.log_softmax(found), strict=True):
+            row.log_prob += float(chances[token])
+    return chosen
 
 
 def _random(row: Row) -> np.random.Generator:
@@ -129,8 +146,9 @@ def search(
     ends: Sequence[int],
     stops: Stops,
     cancellation: Cancellation | None = None,
+    rules: Rules | None = None,
 ) -> Sequenced:
-    """Beam search over one prompt; the best sequence. Errors as of `rows`."""
+    """Beam search over one prompt; the best sequence. `rules` and errors are as of `rows`."""
     beams = Beams(settings, limit.tokens, ends, stops)
     looks_back = scores.looks_back(settings)
     logits = np.repeat(steps.start([prompt], cancellation), settings.num_beams, axis=0)
@@ -139,7 +157,10 @@ def search(
         _check(logits)
         sequences = [np.concatenate([prompt, tokens]) for tokens in beams.running] if looks_back else ()
         log_probs = scores.log_softmax(logits)
-        order = beams.advance(scores.processed(log_probs, sequences, settings, beams.running.shape[1], ends))
+        found = scores.processed(log_probs, sequences, settings, beams.running.shape[1], ends)
+        if rules is not None:
+            found = rules(found, beams.running.tolist())
+        order = beams.advance(found)
         if beams.done:
             return _sequenced(beams.best, limit, ends)
         if cancellation is not None:

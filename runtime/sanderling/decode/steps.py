@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.decode.names import DECODER_INPUTS, PAST, PRESENT
+from sanderling.decode.names import DECODER_INPUTS, PAST, PLACES, PRESENT
 from sanderling.decode.scores import Scores, Tokens
 from sanderling.errors import BundleError
 from sanderling.manifest import Component
@@ -36,11 +36,13 @@ class CachedSteps:
         self._component = component
         self._fixed = fixed
         self._mask: NDArray[np.int64] = np.zeros((0, 0), np.int64)
+        self._alike = False
 
     def start(self, prompts: Sequence[Tokens], cancellation: Cancellation | None = None) -> Scores:
         """Read prompts of any lengths: logits of each one's next token (prompts, vocabulary), float32."""
         self._chain = self._engine.chain(links(self._component), empty(self._component, len(prompts)), self._fixed)
         ids, self._mask = padded(prompts, self._pad)
+        self._alike = len(prompts) == 1
         return self._run(ids, positions(self._mask), cancellation)
 
     def next(self, tokens: Tokens, cancellation: Cancellation | None = None) -> Scores:
@@ -48,10 +50,24 @@ class CachedSteps:
         self._mask = np.concatenate([self._mask, np.ones((len(tokens), 1), np.int64)], axis=1)
         return self._run(tokens[:, None], positions(self._mask)[:, -1:], cancellation)
 
+    def read(
+        self, tokens: Tokens, count: int, cancellation: Cancellation | None = None
+    ) -> tuple[Scores, dict[str, NDArray[np.float32]]]:
+        """Read one sequence of tokens (n,) in one run: logits (count, vocabulary) of its last `count` places, and the
+        decoder's other outputs that are no cache."""
+        chain = self._engine.chain(links(self._component), empty(self._component, 1), self._fixed)
+        ids, mask = padded([tokens], self._pad)
+        feeds = given(ids, mask, positions(mask))
+        feeds[PLACES] = np.arange(len(tokens) - count, len(tokens))[None]
+        made = chain.run({name: array for name, array in feeds.items() if name in self._names}, cancellation)
+        logits = made.pop(self._output)
+        return np.asarray(logits[0], np.float32), made
+
     def reorder(self, order: NDArray[np.int64]) -> None:
         """Go on with these of the rows, in this order."""
         if not np.array_equal(order, np.arange(len(self._mask))):
-            self._chain.reorder(order)
+            # Beams of one prompt listen to the same encoding, whichever of them goes on.
+            self._chain.reorder(order, fixed=not self._alike or len(order) != len(self._mask))
             self._mask = self._mask[order]
 
     def _run(self, ids: Tokens, places: Tokens, cancellation: Cancellation | None) -> Scores:

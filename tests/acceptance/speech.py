@@ -1,0 +1,311 @@
+"""Issue 8: what is said is written down as by the original, with the words that were said; sounds of every kind are
+read or refused; and how fast, beside faster-whisper."""
+
+from __future__ import annotations
+
+import csv
+import io
+import struct
+import sys
+import wave
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from alternated import times_as_fast
+from checks import DATA, ROOT, Context, NotCheckableError, Row, at_most, built, registry, true
+from numpy.typing import NDArray
+
+from sanderling import Audio, SanderlingError, load
+from sanderling.audio_wave import wave_bytes
+from sanderling.preprocess.audio import decoded
+from sanderling.tasks.speech_recognition import SpeechRecognizer
+
+sys.path.insert(0, str(ROOT / "tests"))
+
+RATE = 16_000
+WRONG_WORDS = 2
+MEL_APART, LOGITS_APART = 5e-5, 1e-3
+RANDOM_SOUNDS = 20
+# Of faster-whisper's time, with the CPU provider alone.
+SHARE_OF_THEIRS = 0.55
+FOUR_HOURS = 4 * 3600
+
+
+def clips() -> dict[Path, str]:
+    """The recorded clips, and what is said in each."""
+    folder = DATA / "speech"
+    if not (folder / "transcripts.tsv").is_file():
+        raise NotCheckableError(f"The clips are not in {folder}.")
+    with (folder / "transcripts.tsv").open(encoding="utf-8") as file:
+        return {folder / row["file"]: row["text"] for row in csv.DictReader(file, delimiter="\t")}
+
+
+def whisper(variant: str, **more: Any) -> SpeechRecognizer:
+    """The built Whisper base in one variant."""
+    model = load(built("whisper-base"), variant=variant, **more)
+    assert isinstance(model, SpeechRecognizer)
+    return model
+
+
+def original() -> Any:
+    """The same weights in transformers."""
+    from sanderling_export.checkpoint import resolve
+    from sanderling_export.recipe import read_recipe
+    from sanderling_export.speech import ctranslate
+
+    path = ROOT / "models" / "whisper-base.toml"
+    recipe = read_recipe(path)
+    found = ctranslate.model(resolve(recipe.checkpoint, path.parent, recipe.distributions, recipe.parts))
+    return found.eval()
+
+
+@registry.check(8, "speech spectrograms")
+def spectrograms(context: Context) -> list[Row]:
+    from transformers import WhisperFeatureExtractor
+
+    from sanderling.manifest import LogMel
+    from sanderling.preprocess.mel import MelFilter
+
+    random = np.random.default_rng(8)
+    sounds = [decoded(path, RATE)[0] for path in clips()]
+    lengths = [1, 2, 159, 160, 161, 479_839, 479_840, 480_000, *random.integers(1, 480_000, RANDOM_SOUNDS).tolist()]
+    sounds += [random.normal(0, 10 ** random.uniform(-4, -0.5), length).astype(np.float32) for length in lengths]
+    rows = []
+    for bands in (80, 128):
+        ours, theirs = MelFilter(LogMel(400, 160, bands, 3000), RATE), WhisperFeatureExtractor(feature_size=bands)
+        apart = []
+        for sound in sounds:
+            expected = theirs(sound, sampling_rate=RATE, return_tensors="np").input_features[0]
+            apart.append(float(np.abs(ours(sound) - expected).max()))
+        rows.append(
+            at_most(
+                f"log-mel of {bands} bands beside transformers', largest difference", max(apart), MEL_APART, digits=7,
+                spread=f"{len(apart)} sounds, median {np.median(apart):.1e}",
+            )
+        )  # fmt: skip
+        context.say(f"{bands} bands")
+    return rows
+
+
+@registry.check(8, "speech words and tokens")
+def words_and_tokens(context: Context) -> list[Row]:
+    import torch
+    from transformers import WhisperFeatureExtractor
+
+    from sanderling_bench.words import word_errors
+
+    known = clips()
+    rows = []
+    for variant in ("fp32", "int8-dynamic"):
+        with whisper(variant) as model:
+            found = [model.transcribe(path, language="en").text for path in known]
+        errors = word_errors(found, list(known.values()))
+        context.say(variant)
+        rows.append(
+            at_most(
+                f"wrong words of the clips, {variant}", errors.wrong, WRONG_WORDS, digits=0,
+                spread=f"of {errors.total}, {len(known)} clips",
+            )
+        )  # fmt: skip
+    theirs, extractor = original(), WhisperFeatureExtractor()
+    with whisper("fp32") as model:
+        for timed in (False, True):
+            same = 0
+            for path in known:
+                sound, _ = decoded(path, RATE)
+                features = extractor(sound, sampling_rate=RATE, return_tensors="pt").input_features
+                with torch.inference_mode():
+                    given = theirs.generate(
+                        features, language="en", task="transcribe", return_timestamps=timed, do_sample=False
+                    )  # fmt: skip
+                first_time = theirs.generation_config.no_timestamps_token_id + 1
+                expected = [token for token in given[0].tolist() if token < theirs.config.eos_token_id]
+                ours = model.transcribe(path, language="en", timestamps=timed, temperatures=(0,))
+                same += [token for one in ours.segments for token in one.tokens] == expected
+                assert first_time > max(expected)
+            context.say(f"tokens beside transformers', times {timed}")
+            rows.append(
+                true(
+                    f"greedy tokens are transformers', {'with' if timed else 'without'} times", same == len(known),
+                    f"{same} of {len(known)}", "all clips",
+                )
+            )  # fmt: skip
+    return rows
+
+
+@registry.check(8, "speech small shapes")
+def small_shapes(context: Context) -> list[Row]:
+    import tiny_speech
+    import torch
+    import transformers
+
+    from sanderling_export.pipeline import export
+
+    rows = []
+    recordings = context.folder / "recordings"
+    recordings.mkdir()
+    sounds = tiny_speech.sounds(6)
+    for number, sound in enumerate(sounds):
+        sound.save(recordings / f"{number}.wav")
+    for shape in tiny_speech.SHAPES:
+        checkpoint = tiny_speech.whisper(context.folder / shape / "checkpoint", shape)
+        bundle = export(checkpoint, context.folder / shape / "bundle", data=recordings, variants=("fp32",))
+        theirs = transformers.WhisperForConditionalGeneration.from_pretrained(checkpoint).eval()
+        extractor = transformers.WhisperFeatureExtractor.from_pretrained(checkpoint)
+        apart = []
+        with load(bundle, variant="fp32") as model:
+            assert isinstance(model, SpeechRecognizer)
+            following = np.arange(11, 23)
+            for sound in sounds:
+                features = extractor(sound.samples, sampling_rate=RATE, return_tensors="pt").input_features
+                ids = torch.tensor([[*model.start.tolist(), *following.tolist()]])
+                with torch.inference_mode():
+                    expected = theirs(input_features=features, decoder_input_ids=ids).logits[0].numpy()
+                feeds, _ = model.front.feeds([sound])
+                found = model.forced(following, model.start, model.held(feeds["input_features"]))
+                begun = len(model.start) - 1
+                apart.append(float(np.abs(found - expected[begun : begun + len(found)]).max()))
+        context.say(shape)
+        rows.append(
+            at_most(f"logits of a {shape} shape, largest difference", max(apart), LOGITS_APART, digits=6,
+                    spread=f"{len(apart)} sounds of {len(following)} tokens")
+        )  # fmt: skip
+    return rows
+
+
+def hostile() -> dict[str, Any]:
+    """Sounds that are none, or hardly: by name, what is handed over."""
+    whole = wave_bytes(np.random.default_rng(0).normal(0, 0.1, RATE).astype(np.float32), RATE)[0]
+
+    def header(kind: int = 1, channels: int = 1, rate: int = RATE, bits: int = 16) -> bytes:
+        width = channels * bits // 8
+        made = struct.pack("<HHIIHH", kind, channels, rate, (rate * width) % 2**32, width % 2**16, bits)
+        return b"RIFF\xff\xff\xff\xffWAVEfmt " + struct.pack("<I", len(made)) + made + b"data\xff\xff\xff\x7f"
+
+    loud = np.where(np.arange(RATE) % 200 < 100, 1.0, -1.0).astype(np.float32)
+    return {
+        "silence": Audio(np.zeros(3 * RATE, np.float32), RATE),
+        "not a number": Audio(np.full(RATE, np.nan, np.float32), RATE),
+        "clipping": Audio(loud, RATE),
+        "0 samples": Audio(np.zeros(0, np.float32), RATE),
+        "1 sample": Audio(np.zeros(1, np.float32), RATE),
+        "a rate of 1 Hz": Audio(np.zeros(100, np.float32), 1),
+        "a rate of 44,100 Hz": Audio(loud, 44_100),
+        "a length that lies": header() + bytes(2000),
+        "0 channels": header(channels=0) + bytes(2000),
+        "60,000 channels": header(channels=60_000) + bytes(2000),
+        "ADPCM that is none": header(kind=2, bits=4) + bytes(2000),
+        "truncated in its header": whole[:30],
+        "truncated in its samples": whole[:20_001],
+        "no bytes": b"",
+        "a picture": b"\x89PNG\r\n\x1a\n" + bytes(500),
+        "a list of nothing": [None],
+        "an array without a rate": loud,
+    }
+
+
+@registry.check(8, "speech bad input")
+def bad_input(context: Context) -> list[Row]:
+    outcomes: dict[str, str] = {}
+    with whisper("int8-dynamic") as model:
+        for name, given in hostile().items():
+            try:
+                found = model.transcribe(given, language="en", temperatures=(0,), max_new_tokens=40)
+                outcomes[name] = "answered" if len(getattr(found, "text", "")) < 1000 else "endless"
+            except SanderlingError as error:
+                outcomes[name] = "refused" if str(error).strip().endswith((".", ")", '"')) else f"no advice: {error}"
+            except Exception as error:
+                outcomes[name] = f"{type(error).__name__}: {error}"
+            context.say(f"{name}: {outcomes[name][:80]}")
+    wrong = {name: what for name, what in outcomes.items() if what not in ("answered", "refused")}
+    context.say("four hours")
+    silence = context.folder / "hours.wav"
+    with wave.open(str(silence), "wb") as written:
+        written.setnchannels(1)
+        written.setsampwidth(1)
+        written.setframerate(8000)
+        for _ in range(FOUR_HOURS):
+            written.writeframes(bytes([128]) * 8000)
+    samples, report = decoded(silence, 8000)
+    return [
+        true("sounds that are none, or hardly: a typed error or a bounded answer", not wrong,
+             f"{len(outcomes) - len(wrong)} of {len(outcomes)}", "all", spread=str(wrong)[:200] if wrong else ""),
+        true("four hours are read whole", len(samples) == FOUR_HOURS * 8000 and report.complete,
+             f"{report.seconds / 3600:.1f} h", "4 h"),
+    ]  # fmt: skip
+
+
+@registry.check(8, "speech beside faster-whisper")
+def beside_faster_whisper(context: Context) -> list[Row]:
+    try:
+        from faster_whisper import WhisperModel
+    except ImportError as error:
+        raise NotCheckableError("faster-whisper is not installed here: pip install faster-whisper.") from error
+    from sanderling_bench.words import word_errors
+    from sanderling_export.checkpoint import resolve
+    from sanderling_export.recipe import read_recipe
+
+    known = clips()
+    path = ROOT / "models" / "whisper-base.toml"
+    recipe = read_recipe(path)
+    checkpoint = resolve(recipe.checkpoint, path.parent, recipe.distributions, recipe.parts)
+    folder = context.folder / "theirs"
+    folder.mkdir()
+    for name in ("config.json", "tokenizer.json", "vocabulary.txt"):
+        (folder / name).write_bytes((checkpoint.folder / name).read_bytes())
+    (folder / "model.bin").write_bytes(b"".join(part.read_bytes() for part in checkpoint.parts))
+    theirs = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=2)
+    sounds = [decoded(clip, RATE)[0] for clip in known]
+    said = list(known.values())
+
+    def of_theirs() -> list[str]:
+        found = []
+        for sound in sounds:
+            segments, _ = theirs.transcribe(sound, beam_size=1, language="en", without_timestamps=True)
+            found.append(" ".join(segment.text for segment in segments))
+        return found
+
+    with whisper("int8-dynamic", threads=2) as model:
+
+        def of_ours() -> list[str]:
+            return [model.transcribe(Audio(sound, RATE), language="en").text for sound in sounds]
+
+        ours, other = word_errors(of_ours(), said), word_errors(of_theirs(), said)
+        context.say("words counted")
+        row = times_as_fast(
+            "times as fast as faster-whisper int8, CPU provider, 2 threads", of_ours, of_theirs, 1 / SHARE_OF_THEIRS
+        )
+    return [row, at_most("wrong words beside faster-whisper's", ours.wrong, other.wrong, digits=0)]
+
+
+def joined(sounds: list[NDArray[np.float32]], seconds: float) -> bytes:
+    """Sounds one after the other, with a second of silence between them, until it is so long; as a WAV file."""
+    file, pause = io.BytesIO(), np.zeros(RATE, np.float32)
+    found: list[NDArray[np.float32]] = []
+    while sum(map(len, found)) < seconds * RATE:
+        found += [part for sound in sounds for part in (sound, pause)]
+    file.write(wave_bytes(np.concatenate(found), RATE)[0])
+    return file.getvalue()
+
+
+@registry.check(8, "speech of minutes")
+def minutes(context: Context) -> list[Row]:
+    from sanderling_bench.words import word_errors
+
+    known = clips()
+    sounds = [decoded(path, RATE)[0] for path in known]
+    long = joined(sounds, 120)
+    rounds = -(-120 * RATE // sum(len(sound) + RATE for sound in sounds))
+    with whisper("int8-dynamic") as model:
+        short = word_errors([model.transcribe(path, language="en").text for path in known], list(known.values()))
+        found = model.transcribe(long, language="en", timestamps=True)
+    errors = word_errors([found.text], [" ".join([*known.values()] * rounds)])
+    context.say("transcribed")
+    ends = [one.end for one in found.segments]
+    return [
+        at_most("word error rate of the clips joined", errors.rate, short.rate + 0.01, digits=4,
+                spread=f"{errors.wrong} of {errors.total} words; each clip alone {short.rate:.4f}"),
+        true("segments are in order and within the sound", ends == sorted(ends) and ends[-1] <= found.report.seconds,
+             f"{len(ends)} segments", "in order"),
+    ]  # fmt: skip
