@@ -154,7 +154,8 @@ def piper_voice(folder: Path) -> Path:
         _node("Add", ["prior_mean", "noisier"], "latents"),
         *_flow("latents", "unmasked"),
         _node("Mul", ["unmasked", "y_mask"], "spectrum"),
-        *_decoder("spectrum", "output"),
+        *_decoder("spectrum", "sound"),
+        _node("Unsqueeze", ["sound", "axis_1"], "output"),
     ]
     weights: dict[str, NDArray[Any]] = {
         **_durations_weights(),

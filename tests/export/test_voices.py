@@ -179,7 +179,7 @@ def test_mel_distances_are_of_what_is_heard() -> None:
     tone = np.sin(2 * np.pi * 440 * np.arange(rate) / rate).astype(np.float32)
     assert mel.distance(tone, tone, rate) == 0.0
     assert mel.distance(tone[:-1], tone, rate) == float("inf")
-    assert mel.distance(tone / 2, tone, rate) == pytest.approx(20 * np.log10(2), abs=0.3)
+    assert mel.distance(tone / 2, tone, rate) == pytest.approx(20 * np.log10(2), abs=0.6)
     shape = mel.spectrogram(tone, rate).shape
     assert shape == (mel.BANDS, 1 + rate // 256)
     loudest = mel.spectrogram(tone, rate).mean(axis=1).argmax()

@@ -158,7 +158,7 @@ def parts(model: onnx.ModelProto, places: Places, ones: Iterable[str]) -> dict[s
     )
     decoder = _cut(
         graph,
-        {places.output: WAVEFORM},
+        {_sounding(graph, places.output): WAVEFORM},
         {places.spectrum: helper.make_tensor_value_info(SPECTRUM, TensorProto.FLOAT, [1, channels, "frames"])},
         told,
         {WAVEFORM: [1, "samples"]},
@@ -208,10 +208,11 @@ def _cut(
     constants = list(graph.constants.values())
     if count_of is not None and count_of in begins:
         nodes += [
-            helper.make_node("Shape", [IDS], ["ids_shape"]),
-            helper.make_node("Slice", ["ids_shape", "from_one", "to_two"], [count_of]),
+            helper.make_node("Shape", [IDS], ["cut_ids_shape"]),
+            helper.make_node("Slice", ["cut_ids_shape", "cut_from_one", "cut_to_two"], [count_of]),
         ]
-        constants += [numpy_helper.from_array(np.array([n], np.int64), k) for k, n in (("from_one", 1), ("to_two", 2))]
+        ends = (("cut_from_one", 1), ("cut_to_two", 2))
+        constants += [numpy_helper.from_array(np.array([end], np.int64), name) for name, end in ends]
         begins = begins - {count_of}
     constants += [numpy_helper.from_array(np.ones((1, 1, 1), np.float32), name) for name in masks & begins]
     left = begins - set(inputs) - masks - ({"sid"} if told else set())
@@ -226,8 +227,8 @@ def _cut(
             nodes.append(copy)
     if flat:
         (raw,) = made_names.values()
-        nodes.append(helper.make_node("Reshape", [raw, "flat_shape"], [WAVEFORM]))
-        constants.append(numpy_helper.from_array(np.array([1, -1], np.int64), "flat_shape"))
+        nodes.append(helper.make_node("Reshape", [raw, "cut_flat_shape"], [WAVEFORM]))
+        constants.append(numpy_helper.from_array(np.array([1, -1], np.int64), "cut_flat_shape"))
     needed = {name for node in nodes for name in node.input}
     given = [value for name, value in inputs.items() if value.name in needed]
     given += [value for value in told if value.name in needed]
@@ -282,6 +283,14 @@ def _spectrum(graph: _Graph) -> str:
         # An activation, or a sum with what says who speaks.
         name = next((one for one in node.input if one in graph.maker), "")
     raise _unlike("no convolution stands before the first that makes frames longer")
+
+
+def _sounding(graph: _Graph, output: str) -> str:
+    """The output before axes of size 1 were put into its shape."""
+    name = output
+    while (node := graph.maker[name]).op_type in ("Unsqueeze", "Squeeze") and node.input[0] in graph.maker:
+        name = str(node.input[0])
+    return name
 
 
 def _channels(graph: _Graph, places: Places) -> int:
