@@ -20,9 +20,9 @@ from world.lessons import LESSONS
 
 CHECKPOINTS = Path(__file__).resolve().parent / "world" / "checkpoints"
 SETTINGS = {
-    "clip": Settings(steps=3000, batch=128),
-    "captioner": Settings(steps=750),
-    "answerer": Settings(steps=3000),
+    "clip": Settings(steps=3000, learning_rate=1e-3),
+    "captioner": Settings(steps=4000),
+    "answerer": Settings(steps=4000),
 }
 
 
