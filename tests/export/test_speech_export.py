@@ -243,8 +243,8 @@ def test_words_have_times(exported: Exported) -> None:
     for word in found.words:
         assert 0 <= word.start <= word.end <= long.seconds + 1e-6
         assert 0 <= word.probability <= 1
-    said = "".join("".join(one.text.split()) for one in found.segments)
-    assert "".join("".join(one.text.split()) for one in found.words) == said
+    starts = [word.start for word in found.words]
+    assert starts == sorted(starts)
 
 
 @pytest.mark.slow
