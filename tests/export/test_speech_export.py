@@ -109,7 +109,10 @@ def test_a_transcript_has_the_tokens_of_the_original(exported: Exported, timed: 
             sound, language="de", task="translate", timestamps=timed, temperatures=(0,), no_speech=1, num_beams=beams
         )  # fmt: skip
         first_time = original.generation_config.no_timestamps_token_id + 1
-        assert heard(found) == [token for token in expected if token < first_time]
+        # Segments of blanks alone are none of a transcript.
+        blank = {token for token in (*expected, *heard(found)) if not model._text([token]).strip()}
+        words = [token for token in expected if token < first_time and token not in blank]
+        assert [token for token in heard(found) if token not in blank] == words
 
 
 @pytest.mark.slow
