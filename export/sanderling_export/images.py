@@ -35,7 +35,7 @@ _IDEFICS = ("Idefics3ImageProcessor", "SmolVLMImageProcessor")
 # What a list of steps can say.
 _KNOWN = {
     "do_resize", "size", "resample", "do_center_crop", "crop_size", "crop_pct", "do_rescale", "rescale_factor",
-    "rescale_offset", "do_normalize", "image_mean", "image_std", "include_top", "do_flip_channel_order", "size_divisor",
+    "rescale_offset", "do_normalize", "image_mean", "image_std", "include_top", "do_flip_channel_order",
 }  # fmt: skip
 # What changes no image here: names, what the canonical step does already, what is for other inputs (masks and boxes)
 # or for the processors on tensors, which are not what is compared with.
@@ -80,7 +80,7 @@ def steps(processor: Any) -> ImagePreprocessing:
 def _refuse_unknown(processor: Any) -> None:
     known = _KNOWN | _INERT
     if type(processor).__name__ == _VILT:
-        known = known | {"do_pad"}  # to the largest of a batch: nothing where a picture is by itself
+        known = known | {"size_divisor", "do_pad"}  # to the largest of a batch: nothing where a picture is by itself
     if type(processor).__name__ in _IDEFICS:
         if processor.do_image_splitting:
             raise _unknown(processor, "it cuts pictures into tiles; set do_image_splitting to false in its config")

@@ -159,7 +159,7 @@ class ImageFront(Pictures):
         from sanderling.preprocess.image import ImagePipeline, decoded
 
         self._decoded = decoded
-        self._pipeline = ImagePipeline(settings, decode)
+        self._pipeline = ImagePipeline(settings)
         self._least = self._pipeline.least if decode == "fast" else None
         self._input_name = input_name
         self._image_budget = image_budget

@@ -110,7 +110,7 @@ def load(
     `max_memory`, as "300MB" or bytes, bounds what the model adds to the process's resident memory while it answers its
     largest inputs: batches and workers are made as few as it takes, by measuring here, which takes another load or two.
     With `decode` "fast" large JPEG files are decoded at reduced scale, which the report of each tells (`reduced`), and
-    only what a crop keeps of an image is resized; with "exact" all is done in full. Default: fast, where the drift
+    only what a crop keeps of a JPEG is resized; with "exact" all is done in full. Default: fast, where the drift
     measured with it at export holds the variant's floor.
     `dimensions` cuts an embedding model's vectors to their first so many numbers (Matryoshka); their space is another.
     `components` names those of the bundle's graphs to load, where they answer by themselves: of a model of texts and

@@ -38,7 +38,7 @@ class Plan(Struct, frozen=True):
     `form` is the graph that runs the variant's weights, `rounding` the
     multiple that the lengths of padded batches are rounded up to, and `disabled_fusions` names the fusions that ONNX
     Runtime is to leave out where it optimizes the graph. With `decode` "fast" large JPEG files are decoded at reduced
-    scale, and only what a crop keeps of an image is resized.
+    scale, and only what a crop keeps of a JPEG is resized.
     """
 
     variant: str

@@ -92,9 +92,9 @@ def test_a_hub_name_is_fetched_without_other_frameworks_weights(
 def test_refuses_a_folder_without_weights_and_a_file_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="holds no weights"):
         checkpoints.resolve(str(tmp_path))
-    (tmp_path / "model.onnx").write_bytes(b"x")
+    (tmp_path / "model.gguf").write_bytes(b"x")
     with pytest.raises(CheckpointError, match="is no weight file"):
-        checkpoints.resolve(str(tmp_path / "model.onnx"))
+        checkpoints.resolve(str(tmp_path / "model.gguf"))
 
 
 def test_a_damaged_config_is_named(tmp_path: Path) -> None:

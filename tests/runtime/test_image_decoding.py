@@ -106,12 +106,14 @@ def test_what_must_be_left_is_left_and_no_more_scale_would_leave_it(
     least = made.least(*upright)
     fitting = [scale for scale in (2, 4, 8) if all(a // scale >= b for a, b in zip(upright, least, strict=True))]
     assert report.reduced == max(fitting, default=1)
-    assert (reduced is None) == (report.reduced == 1)
-    if reduced is not None:
+    assert reduced is not None
+    left, upper, right, lower = reduced.box
+    assert 0 <= left < right <= rgb.width
+    assert 0 <= upper < lower <= rgb.height
+    if report.reduced == 1:
+        assert reduced.box == (0, 0, *rgb.size)
+    else:
         assert all(a >= b for a, b in zip(rgb.size, least, strict=True))
-        left, upper, right, lower = reduced.box
-        assert 0 <= left < right <= rgb.width
-        assert 0 <= upper < lower <= rgb.height
     assert (report.width, report.height) == (width, height)
     values, _ = made(rgb, reduced)
     assert values.shape == (3, 36, 50)

@@ -71,8 +71,8 @@ Least: TypeAlias = Callable[[int, int], tuple[int, int]]
 
 
 class Reduced(Struct, frozen=True):
-    """An image that was decoded at reduced scale: its `width` and `height` in full, upright, and the `box` (left,
-    upper, right, lower) that it fills of its reduced pixels, which are rounded up to whole ones."""
+    """A JPEG that no more was to be decoded of than it takes: its `width` and `height` in full, upright, and the `box`
+    (left, upper, right, lower) that it fills of its pixels, which at reduced scale are rounded up to whole ones."""
 
     width: int
     height: int
@@ -102,8 +102,8 @@ def canonical(image: ImageInput) -> tuple[Image, ImageReport]:
 def decoded(image: ImageInput, least: Least | None = None) -> tuple[Image, ImageReport, Reduced | None]:
     """As `canonical`; of a JPEG in a file or in bytes no more is decoded than leaves it `least`.
 
-    libjpeg decodes at a half, a quarter or an eighth by leaving out the finest frequencies of each block. What was
-    left out is told by the last value, None where the image was decoded in full, and by `reduced` of the report.
+    libjpeg decodes at a half, a quarter or an eighth by leaving out the finest frequencies of each block. `reduced` of
+    the report tells what was left out (1: nothing), the last value where such a JPEG lies; None of all else.
     """
     if isinstance(image, np.ndarray):
         return *_from_array(image), None
@@ -236,8 +236,10 @@ def _flattened(image: Image, where: str, least: Least | None) -> tuple[Image, Im
     stored = _orientation(image) if image.format == "TIFF" else 0
     several = bool(getattr(image, "is_animated", False))
     full = image.size
+    jpeg = image.format == "JPEG"
     scale = 1 if least is None else _drafted(image, least)
     image.load()
+    size = image.size
     left = _orientation(image)
     stored = stored or left
     full = image.size if scale == 1 else full
@@ -269,7 +271,7 @@ def _flattened(image: Image, where: str, least: Least | None) -> tuple[Image, Im
     if left in turns:
         rgb = rgb.transpose(turns[left])
     report = ImageReport(width, height, mode, stored > 1, composited, several, deep, reduced=scale)
-    return rgb, report, None if scale == 1 else _turned(full, scale, image.size, left)
+    return rgb, report, None if least is None or not jpeg else _turned(full, scale, size, left)
 
 
 def _drafted(image: Image, least: Least) -> int:

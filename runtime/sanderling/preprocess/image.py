@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from sanderling.errors import ImageError, ManifestError
 from sanderling.manifest import (
     CenterCrop,
-    Decode,
     ImagePreprocessing,
     ImageStep,
     Normalize,
@@ -40,15 +39,10 @@ class ImagePipeline:
     Resizing is Pillow's on 8-bit pixels, as in transformers' image processors (`use_fast=False`) and in torchvision
     on Pillow images. What follows works on each of 256 values alone, so it is done once, on a table.
     `mean` and `std` are in the order of `channels`.
-
-    With `decode` "fast", where a crop follows a resize that shrinks, only what the crop keeps is resized: Pillow then
-    rounds where the pixels lie to float32, and one in some ten thousand values comes out one level higher or lower; of
-    some 2% of sizes, for which it takes its two passes the other way round, a quarter of them.
     """
 
-    def __init__(self, settings: ImagePreprocessing, decode: Decode = "exact") -> None:
+    def __init__(self, settings: ImagePreprocessing) -> None:
         self.settings = settings
-        self._fast = decode == "fast"
         self._spatial = [s for s in settings.steps if not isinstance(s, Rescale | Normalize)]
         self._order = (0, 1, 2) if settings.channels == "RGB" else (2, 1, 0)
         self._table = value_table(settings.steps)
@@ -64,8 +58,10 @@ class ImagePipeline:
     def __call__(self, rgb: Image, reduced: Reduced | None = None) -> tuple[NDArray[np.float32], float]:
         """One canonical image to float32 (3, height, width), and the share of its area that crops cut away.
 
-        `reduced` says where it lies, if it was decoded at reduced scale: the first step makes of it what it makes of
-        the image in full.
+        `reduced` says where it lies, if it is a JPEG of which no more was to be decoded than it takes: the first step
+        makes of it what it makes of the image in full. Where a crop follows, only what that keeps is resized. Pillow
+        then rounds where the pixels lie to float32, and one in some ten thousand values comes out one level higher or
+        lower; of some 2% of sizes, for which it takes its two passes the other way round, a quarter of them.
 
         Raises ImageError: not RGB, or so long and thin that resizing it would take more pixels than
         `PIL.Image.MAX_IMAGE_PIXELS`.
@@ -74,7 +70,7 @@ class ImagePipeline:
             raise ImageError(f"The image has the mode {rgb.mode!r}, expected 'RGB'; call canonical(image) first.")
         kept = 1.0
         steps = self._spatial
-        if self._fast and (joined := _resized_crop(steps, rgb, reduced)) is not None:
+        if reduced is not None and (joined := _resized_crop(steps, rgb, reduced)) is not None:
             (rgb, kept), steps, reduced = joined, steps[2:], None
         for step in steps:
             if isinstance(step, CenterCrop):
@@ -135,7 +131,7 @@ def _applied(step: ImageStep, image: Image, reduced: Reduced | None) -> Image:
     raise TypeError(f"{type(step).__name__} is no step on pixels")
 
 
-def _resized_crop(steps: Sequence[ImageStep], image: Image, reduced: Reduced | None) -> tuple[Image, float] | None:
+def _resized_crop(steps: Sequence[ImageStep], image: Image, reduced: Reduced) -> tuple[Image, float] | None:
     """What a resize and a crop, the first two steps, leave of the image, and the share of its area that is.
 
     None where these are not the first steps, the resize does not shrink, a filter with edges would jump by a whole
@@ -146,11 +142,11 @@ def _resized_crop(steps: Sequence[ImageStep], image: Image, reduced: Reduced | N
     resize, crop = steps[:2]
     if not (isinstance(resize, Resize | ResizeShortest | ResizeFit) and isinstance(crop, CenterCrop)):
         return None
-    width, height = resized_size(resize, (reduced.width, reduced.height) if reduced else image.size)
-    shrinks = width <= image.width and height <= image.height and (reduced is not None or image.size != (width, height))
+    width, height = resized_size(resize, (reduced.width, reduced.height))
+    shrinks = width <= image.width and height <= image.height and image.size != (width, height)
     if not shrinks or resize.resample in _WITH_EDGES or crop.width > width or crop.height > height:
         return None
-    x0, y0, x1, y1 = reduced.box if reduced else (0.0, 0.0, *map(float, image.size))
+    x0, y0, x1, y1 = reduced.box
     left, top = _offset(width, crop.width, crop.rounding), _offset(height, crop.height, crop.rounding)
     across, down = (x1 - x0) / width, (y1 - y0) / height
     box = (
