@@ -60,7 +60,7 @@ class Gallery:
             cosines = {
                 name: float(sanderling.similarity(vector, face.vector)[0, 0]) for name, face in self._known.items()
             }
-            hits = [Hit(name, cosine, {"name": name}, cosine) for name, cosine in cosines.items()]
+            hits = [Hit(name, cosine, {"name": name}) for name, cosine in cosines.items()]
             found.append(sorted(hits, key=lambda hit: -hit.score)[:k])
         return found
 
