@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import numpy as np
@@ -15,12 +14,13 @@ import onnxruntime
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from sanderling import cores, providers
+from sanderling import cores, forked, providers
 from sanderling.errors import GraphError, InferenceError, ModelClosedError, ProviderError, SanderlingError
 from sanderling.manifest import Component
 from sanderling.placement import Placement, node_seconds
 from sanderling.plan import DISABLED_FUSIONS
 from sanderling.reasons import first_line
+from sanderling.single_node import Rows
 
 if TYPE_CHECKING:
     from sanderling.cancellation import Cancellation
@@ -87,7 +87,7 @@ class Session:
         _check_signature(graph, "output", component.outputs, session.get_outputs())
         self._session: onnxruntime.InferenceSession | None = session
         self._process = os.getpid()
-        _ALIVE.add(self)
+        forked.watch(self)
 
     @property
     def placement(self) -> Placement:
@@ -229,7 +229,7 @@ class Session:
 
     def abandon(self) -> None:
         """In a forked child: never destroy the session, since that would wait for threads that are not there."""
-        _ABANDONED.append(self._session)
+        forked.keep(self._session)
         self._session = None
 
 
@@ -326,125 +326,6 @@ class Chain:
         self._kept = self._kept.taken(order)
         if fixed and self._fixed is not None:
             self._fixed = self._fixed.taken(order)
-
-
-class Rows:
-    """Rows of an array by their places, by ONNX Runtime on the device: one node, of any shape."""
-
-    _of: ClassVar[dict[tuple[int, str, int], Rows]] = {}
-
-    def __init__(self, provider: str, element_type: int) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3
-        options.enable_cpu_mem_arena = False
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        known = providers.resolve(provider)
-        names = providers.configure(options, known)
-        self._memory = known.memory
-        model = _ROWS.replace(_FLOAT, _FLOAT[:-1] + bytes([element_type]))
-        self._session = onnxruntime.InferenceSession(model, options, providers=names, enable_fallback=0)
-        _ALIVE.add(self)
-
-    @classmethod
-    def of(cls, provider: str, element_type: int) -> Rows:
-        """The one of this process for a provider and an ONNX type; a forked child makes its own."""
-        key = (os.getpid(), provider, element_type)
-        if key not in cls._of:
-            cls._of[key] = cls(provider, element_type)
-        return cls._of[key]
-
-    def take(self, value: onnxruntime.OrtValue, order: NDArray[np.int64]) -> onnxruntime.OrtValue:
-        """The rows of `value` at the places `order` (n,), as a new array."""
-        binding = self._session.io_binding()
-        binding.bind_ortvalue_input("a", value)
-        binding.bind_cpu_input("b", np.ascontiguousarray(order, np.int64))
-        binding.bind_output("y", self._memory, 0)
-        try:
-            self._session.run_with_iobinding(binding)
-            binding.synchronize_outputs()
-        except Exception as error:
-            raise InferenceError(f"ONNX Runtime failed to reorder rows: {first_line(error, _SAID)}") from error
-        return binding.get_outputs()[0]
-
-    def abandon(self) -> None:
-        """In a forked child: as of a Session."""
-        _ABANDONED.append(self._session)
-
-
-class Products:
-    """Integer products by ONNX Runtime: no bundle's graph, but one node, of any shape."""
-
-    _of: ClassVar[dict[tuple[int, int], Products]] = {}
-
-    def __init__(self, threads: int) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        self._session = onnxruntime.InferenceSession(_PRODUCTS, options, providers=["CPUExecutionProvider"])
-        _ALIVE.add(self)
-
-    @classmethod
-    def of(cls, threads: int) -> Products:
-        """The one of this process with so many threads; a forked child makes its own."""
-        key = (os.getpid(), threads)
-        if key not in cls._of:
-            cls._of[key] = cls(threads)
-        return cls._of[key]
-
-    def __call__(self, left: NDArray[np.uint8], right: NDArray[np.int8]) -> NDArray[np.int32]:
-        """The products of `left`, (n, d), with each of `right`, (blocks, d, m): (blocks, n, m)."""
-        (found,) = self._session.run(None, {"a": left, "b": right})
-        return cast("NDArray[np.int32]", found)
-
-    def abandon(self) -> None:
-        """In a forked child: as of a Session."""
-        _ABANDONED.append(self._session)
-
-
-# An ONNX model (IR version 8, opset 10) of the node y = MatMulInteger(a, b): a of uint8, b of int8, y of int32.
-_PRODUCTS = bytes.fromhex(
-    "0808 12003a3e"  # IR version 8, the graph
-    "0a18 0a0161 0a0162 120179 220d4d61744d756c496e7465676572"  # the node: inputs a and b, output y, its operator
-    "120167"  # the graph's name, g
-    "5a09 0a0161 12040a020802"  # input a of uint8
-    "5a09 0a0162 12040a020803"  # input b of int8
-    "6209 0a0179 12040a020806"  # output y of int32
-    "4204 0a00100a"  # opset 10
-)
-
-# An ONNX model (IR version 8, opset 13) of the node y = Gather(a, b) along the first axis: a and y of float32, which is
-# replaced for others, b of int64.
-_FLOAT = bytes.fromhex("0a020801")
-_ROWS = bytes.fromhex(
-    "0808 3a37"  # IR version 8, the graph
-    "0a11 0a0161 0a0162 120179 2206476174686572"  # the node: inputs a and b, output y, its operator
-    "120167"  # the graph's name, g
-    "5a09 0a0161 1204 0a020801"  # input a of float32
-    "5a09 0a0162 1204 0a020807"  # input b of int64
-    "6209 0a0179 1204 0a020801"  # output y of float32
-    "4204 0a00100d"  # opset 13
-)
-
-# Sessions of this process, and those a forked child inherited without their threads.
-_ALIVE: weakref.WeakSet[Session | Products | Rows] = weakref.WeakSet()
-_ABANDONED: list[Any] = []
-
-
-def _after_fork() -> None:
-    import ctypes
-
-    cores.budget.cache_clear()
-    for session in list(_ALIVE):
-        session.abandon()
-    # Nor may they be destroyed when the interpreter ends and lets its modules go.
-    for abandoned in _ABANDONED:
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(abandoned))
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _build(graph: Path, provider: str, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:

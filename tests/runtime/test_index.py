@@ -23,7 +23,7 @@ from sanderling.errors import (
     StorageError,
 )
 from sanderling.index import layout
-from sanderling.index.nearest import Nearest
+from sanderling.index.nearest import Nearest, order
 from sanderling.results import Embeddings, TextReport, Timing
 
 SPACE = "a" * 64
@@ -425,3 +425,20 @@ def test_the_best_are_kept_in_any_order_of_blocks() -> None:
         expected = np.lexsort((np.arange(5000), -scores[query]))[:40]
         np.testing.assert_array_equal(kept, expected)
         np.testing.assert_array_equal(found, scores[query][expected])
+
+
+@pytest.mark.parametrize("count", [0, 1, 9, 3000])
+def test_scores_of_all_signs_are_put_in_order(count: int) -> None:
+    random = np.random.default_rng(count)
+    least, most = np.finfo(np.float32).tiny, np.finfo(np.float32).max
+    some = np.array([-np.inf, -most, -1, -0.5, -least, -0.0, 0.0, least, 0.5, 1, most], np.float32)
+    queries, scores = random.integers(0, 64, count), random.choice(some, count)
+    np.testing.assert_array_equal(order(queries, scores), np.lexsort((-scores, queries)))
+
+
+def test_many_queries_at_once_find_what_each_finds_alone(tmp_path: Path) -> None:
+    with made(tmp_path, 3 * layout.BLOCK, "int8") as index:
+        asked = rows(40, seed=7)
+        together = index.search(asked, space=SPACE)
+        alone = [index.search(query, space=SPACE)[0] for query in asked]
+        assert [[hit.id for hit in hits] for hits in together] == [[hit.id for hit in hits] for hits in alone]

@@ -17,21 +17,22 @@ from numpy.typing import NDArray
 from sanderling import cores
 from sanderling.index import layout
 from sanderling.index.nearest import Nearest
-from sanderling.session import Products
+from sanderling.single_node import Products, ScaledProducts
 
 _QUERY_LEVELS, _MIDDLE = 63, 64
 # Axes are looked for among vectors of at most so many numbers: it takes their cube of time, a second for these.
 _WIDEST = 1536
 # Shares of the axes that are tried. On a sample of at most 8,192 vectors, half of which the axes are made of, the ten
-# nearest to 256 of the other half have to be among the 32 that lead by these axes alone. A search takes more than twice
-# as many, since a larger index lies closer: among 8,192 scores of a normal distribution the 10th and the 32nd are 0.37
-# standard deviations apart, among a million the 10th and the 72nd 0.46. Of all-MiniLM-L6-v2's 384 axes 7,000 sentences
-# of reviews, tweets and news needed 288, 4,000 pieces of one project's documentation and source 144.
+# nearest to 256 of the other half have to be among the 64 that lead by these axes alone. A search takes more than twice
+# as many, since a larger index lies closer: among 8,192 scores of a normal distribution the 10th and the 64th are 0.61
+# standard deviations apart, among a million the 10th and the 144th 0.64. Of all-MiniLM-L6-v2's 384 axes 19,000
+# sentences of reviews, tweets and news needed 192: all of the ten nearest to 64 of them were found.
 _SHARES = (1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4)
 _SAMPLE, _ASKED = 8192, 256
-_NEAREST, _AMONG, _FOUND = 10, 32, 0.999
-# Sums that one product makes at a time: they stay small beside the codes.
+_NEAREST, _AMONG, _FOUND = 10, 64, 0.998
+# Sums of few queries that one product makes at a time: they stay small beside the codes.
 _SUMS_AT_ONCE = 2**21
+_MANY = 32
 
 
 def sample(vectors: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -98,17 +99,33 @@ def offer(
     nearest: Nearest,
 ) -> None:
     """Offer the approximate scores of all blocks, each query's in a unit of its own."""
-    products = Products.of(cores.budget().total)
     asked = levels(queries)
-    at_once = max(1, _SUMS_AT_ONCE // (len(queries) * layout.BLOCK))
-    scores = np.empty((min(at_once, max(len(codes), 1)), len(queries), layout.BLOCK), np.float32)
+    if len(queries) < _MANY:
+        _offer_few(asked, codes, scales, allowed, nearest)
+        return
+    products = ScaledProducts.of(cores.budget().total)
+    for block, (step, moved) in enumerate(scales):
+        _offer(products(asked, codes[block], step, moved), block * layout.BLOCK, allowed, nearest)
+
+
+def _offer_few(
+    asked: NDArray[np.uint8],
+    codes: NDArray[np.int8],
+    scales: NDArray[np.float32],
+    allowed: NDArray[np.bool_] | None,
+    nearest: Nearest,
+) -> None:
+    """As `offer`; of few queries ONNX Runtime scales the products more slowly than numpy does many blocks' at once."""
+    products = Products.of(cores.budget().total)
+    at_once = max(1, _SUMS_AT_ONCE // (len(asked) * layout.BLOCK))
+    scores = np.empty((min(at_once, max(len(codes), 1)), len(asked), layout.BLOCK), np.float32)
     for first in range(0, len(codes), at_once):
         blocks = codes[first : first + at_once]
         found = scores[: len(blocks)]
         stated = scales[first : first + at_once]
         np.multiply(products(asked, blocks), stated[:, :1], out=found, dtype=np.float32, casting="unsafe")
         found += stated[:, 1:]
-        if len(queries) == 1:
+        if len(asked) == 1:
             _offer(found.reshape(1, -1), first * layout.BLOCK, allowed, nearest)
         else:
             for number, block in enumerate(found, start=first):

@@ -16,7 +16,7 @@ _QUERIES_AT_ONCE = 64
 _MOST_ROWS, _MOST_HALF_ROWS = 2**18, 2**12
 
 # Candidates that codes bring for k wanted.
-_CANDIDATES, _MORE_CANDIDATES = 4, 32
+_CANDIDATES, _MORE_CANDIDATES = 8, 64
 
 # Below this share of rows that a filter leaves, they are scored by themselves.
 _FEW = 16

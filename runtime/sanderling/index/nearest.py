@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 _STRETCH = 64
 # Scores that wait to be sorted, at least, and for each that is kept.
 _WAITING, _WAITING_EACH = 2**14, 2
+# Bits of a place, beside 32 of a score and the rest of a query's number.
+_PLACE_BITS = 25
 
 
 class Nearest:
@@ -62,13 +64,29 @@ class Nearest:
     def _settle(self) -> None:
         """Keep the k best of each query of all that was found."""
         queries, rows, scores = (np.concatenate(parts) for parts in zip(*self._found, strict=True))
-        order = np.lexsort((rows, -scores, queries))
-        queries, rows, scores = queries[order], rows[order], scores[order]
-        places = np.arange(len(queries)) - np.searchsorted(queries, np.arange(len(self._floors)))[queries]
-        last = places == self._k - 1
+        places = order(queries, scores)
+        queries, rows, scores = queries[places], rows[places], scores[places]
+        ranks = np.arange(len(queries)) - np.searchsorted(queries, np.arange(len(self._floors)))[queries]
+        last = ranks == self._k - 1
         self._floors[queries[last]] = scores[last]
-        kept = places < self._k
+        kept = ranks < self._k
         self._found, self._waiting = [(queries[kept], rows[kept], scores[kept])], 0
+
+
+def order(queries: NDArray[np.int64], scores: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The places by query, then from the highest score down; equal ones stay in their order.
+
+    All three are packed in one number to sort, which is many times faster than to sort places by several keys.
+    """
+    if len(queries) >> _PLACE_BITS or (len(queries) and queries.max() >> (32 - _PLACE_BITS)):
+        return np.lexsort((-scores, queries))
+    # Of numbers above zero more is more as of bits, below zero less; there is one zero.
+    bits = (scores + np.float32(0)).view(np.uint32)
+    falling = np.where(bits >> 31, bits, ~bits & np.uint32(0x7FFFFFFF)).astype(np.uint64)
+    key = queries.astype(np.uint64) << np.uint64(32 + _PLACE_BITS) | falling << np.uint64(_PLACE_BITS)
+    key |= np.arange(len(queries), dtype=np.uint64)
+    key.sort()
+    return (key & np.uint64((1 << _PLACE_BITS) - 1)).astype(np.int64)
 
 
 def _kth(scores: NDArray[np.float32], k: int) -> NDArray[np.float32]:
