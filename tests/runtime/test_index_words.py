@@ -103,6 +103,33 @@ def test_pieces_of_a_document_are_ranked_together(tmp_path: Path) -> None:
         assert names() == ["b"]
 
 
+def test_a_documents_name_counts_apart_from_its_pieces(tmp_path: Path) -> None:
+    texts = {"docs/tides.md#0": "the moon pulls", "docs/gull.md#0": "a bird", "x#0": "tidy"}
+    with made(tmp_path, texts) as index:
+        found = index.search_words("Which tide?", document=lambda one: one.partition("#")[0])
+        assert [name for name, _ in found] == ["docs/tides.md"]
+        assert index.search_words("tide") == []
+
+
+@pytest.mark.parametrize(
+    ("plural", "singular"),
+    [
+        ("errors", "error"),
+        ("queries", "query"),
+        ("caches", "cache"),
+        ("class", "class"),
+        ("axis", "axi"),
+        ("corpus", "corpus"),
+        ("shoes", "shoes"),
+        ("es", "es"),
+        ("movies", "movy"),
+        ("straße", "strasse"),
+    ],
+)
+def test_plurals_are_as_singulars(plural: str, singular: str) -> None:
+    np.testing.assert_array_equal(vocabulary.singular(plural), vocabulary.terms(singular))
+
+
 def test_two_rankings_are_one(tmp_path: Path) -> None:
     with made(tmp_path) as index:
         hits: Any = index.search(axis(3), 4, words="the gull", space=SPACE)

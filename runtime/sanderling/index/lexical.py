@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,16 +27,34 @@ def scores(snapshot: Snapshot, query: str, of: NDArray[np.int64] | None = None) 
     if snapshot.alive is not None:
         counts *= snapshot.alive
     lengths = counts if of is None else np.bincount(of, counts).astype(np.float32)
+    standing = []
+    for places in _places(snapshot.terms, np.unique(words.terms(query))):
+        rows = np.searchsorted(snapshot.term_ends, places, side="right")
+        if snapshot.alive is not None:
+            rows = rows[snapshot.alive[rows]]
+        standing.append(rows if of is None else of[rows])
+    return _bm25(lengths, standing)
+
+
+def of_names(names: Sequence[str], query: str) -> NDArray[np.float32]:
+    """The BM25 score of every name by its words, in the singular as in the plural, (names,)."""
+    found = [words.singular(name) for name in names]
+    lengths = np.array([len(terms) for terms in found], np.int64)
+    owners = np.repeat(np.arange(len(names)), lengths)
+    terms = np.concatenate(found) if found else np.empty(0, np.uint32)
+    asked = np.unique(words.singular(query))
+    return _bm25(lengths.astype(np.float32), [owners[places] for places in _places(terms, asked)])
+
+
+def _bm25(lengths: NDArray[np.float32], standing: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
+    """The scores of texts of so many words, (texts,); for each of a query's words, in which it stands each time."""
     found = np.zeros(len(lengths), np.float32)
     texts = np.count_nonzero(lengths)
     if not texts:
         return found
     damping = _SATURATION * (1 - _LENGTH + _LENGTH / (float(lengths.sum(dtype=np.float64)) / texts) * lengths)
-    for places in _places(snapshot.terms, np.unique(words.terms(query))):
-        rows = np.searchsorted(snapshot.term_ends, places, side="right")
-        if snapshot.alive is not None:
-            rows = rows[snapshot.alive[rows]]
-        having, times = np.unique(rows if of is None else of[rows], return_counts=True)
+    for where in standing:
+        having, times = np.unique(where, return_counts=True)
         rarity = np.log1p((texts - len(having) + 0.5) / (len(having) + 0.5))
         found[having] += rarity * times * (_SATURATION + 1) / (times + damping[having])
     return found

@@ -165,8 +165,9 @@ class Opened:
         """The ids of the `k` items whose words answer a query's best, with their scores (BM25), best first.
 
         No model is needed. `document` gives the name of the document that the item of an id is a piece of: then
-        documents are ranked, each by the words of all its pieces, and their names are given. What has none of the words
-        is not found. Raises InputError for what is no query, SearchIndexError where no item was added with its text.
+        documents are ranked, each by the words of all its pieces and, apart from these, by those of its name; names are
+        given. What has none of the words is not found. Raises InputError for what is no query, SearchIndexError where
+        no item was added with its text.
         """
         k = whole_number("k", k)
         if not isinstance(query, str):
@@ -186,10 +187,10 @@ class Opened:
         of = np.zeros(snapshot.header.rows, np.int64)
         for identifier, row in row_of:
             of[row] = names.setdefault(document(identifier), len(names))
-        scores = lexical.scores(snapshot, query, of)
+        named = list(names)
+        scores = lexical.scores(snapshot, query, of) + lexical.of_names(named, query)
         if allowed is not None:
             scores *= np.isin(np.arange(len(scores)), of[allowed])
-        named = list(names)
         return [(named[number], float(scores[number])) for number in fusion.highest(scores, k).tolist()]
 
     def refresh(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ _SEAM = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Za-z
 # Scripts that are written without spaces: each two neighbours count as a word.
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+")
 
+# Words of so few letters have no plural that is told from themselves.
+_SHORT = 3
+
 
 def terms(text: str) -> NDArray[np.uint32]:
     """The words of a text in their order, each as the CRC-32 of its UTF-8.
@@ -24,8 +27,29 @@ def terms(text: str) -> NDArray[np.uint32]:
     A word is folded (NFKC, no cases); of a name that has seams, its parts count beside the whole. Two words of one
     CRC-32 are taken for each other: among a million words that befalls one in four thousand.
     """
-    found = [zlib.crc32(word.encode("utf-8", "surrogatepass")) for word in _words(text)]
-    return np.array(found, np.uint32)
+    return _hashed(_words(text))
+
+
+def singular(text: str) -> NDArray[np.uint32]:
+    """As `terms`, with English plurals as their singulars, whatever the language: the same rules for all that is asked.
+
+    The rules are those of the S stemmer (Harman, How Effective Is Suffixing?, 1991).
+    """
+    return _hashed(map(_singular, _words(text)))
+
+
+def _hashed(found: Iterable[str]) -> NDArray[np.uint32]:
+    return np.array([zlib.crc32(word.encode("utf-8", "surrogatepass")) for word in found], np.uint32)
+
+
+def _singular(word: str) -> str:
+    if len(word) > _SHORT and word.endswith("s"):
+        if word.endswith("ies") and word[-4] not in "ae":
+            return word[:-3] + "y"
+        # Words in "es" lose the "s" as those in "s" do, but where what is left would end in "ae", "ee" or "oe".
+        if word[-2] not in "us" and not (word[-2] == "e" and word[-3] in "aeo"):
+            return word[:-1]
+    return word
 
 
 def _words(text: str) -> Iterator[str]:
