@@ -45,6 +45,8 @@ _ANSWERERS = (
 )
 # What writes down what is said.
 _HEARING = ("WhisperForConditionalGeneration",)
+# What speaks.
+SPEAKING = ("VitsModel",)
 # Models of two towers: what their config calls them.
 TWO_TOWERS = ("CLIPModel", "SiglipModel", "Siglip2Model")
 # A score from which a label holds, where nothing else is said: as likely as not.
@@ -136,6 +138,8 @@ def task_of(checkpoint: Checkpoint, asked: Task | None) -> Task:
             if name in _HEARING:
                 return "automatic-speech-recognition"
             return "image-to-text" if name in _CAPTIONERS else "text-generation"
+    if any(name in SPEAKING for name in names):
+        return "text-to-speech"
     if any(name in TWO_TOWERS for name in names):
         return "zero-shot-image-classification"
     encoder = any(name.endswith(("Model", "ForMaskedLM", "ForPreTraining")) for name in names)

@@ -43,7 +43,7 @@ from sanderling_export.recipe import Pooling, Precision, Recipe, find_recipe, re
 from sanderling_export.search import aims
 from sanderling_export.search.campaign import Search, conduct
 from sanderling_export.search.records import Aim
-from sanderling_export.voices import piper as voices
+from sanderling_export.voices import kinds as voices
 
 # Hidden, so that nothing in it is taken for a file of the bundle.
 _SEARCH_FOLDER = ".search"
@@ -101,7 +101,7 @@ def export(
     plan = make_plan(os.fspath(source), output, asked, own_data, keep_failing, recipe=recipe)
     if target is not None:
         plan = dataclasses.replace(plan, search=Aim(target, seed))
-    if plan.checkpoint.path.suffix == voices.SUFFIX:
+    if voices.is_voice(plan.checkpoint):
         from sanderling_export.voices.export import export_voice  # for those who export them
 
         return export_voice(plan, tell)

@@ -413,11 +413,12 @@ class PhonemesPreprocessing(Struct, frozen=True):
     """Text to the `input_ids` of a voice: int64 of the shape (1, tokens), a sentence a run.
 
     With the alphabet "espeak" a text becomes the phonemes that espeak-ng writes in its `voice`, sentence by sentence;
-    with "characters" its own characters, as they are or in lower case (`lowercase`). Both are taken apart into code
-    points (NFD), of which those in a row that are one of `clusters` are put together again, the longest first. Symbols
-    without `ids` are left out. A sentence is `begin`, then the ids of each symbol, then `end`; `pad` stands behind
-    `begin` and behind every symbol, and where there is no `begin`, before the first. Sentences of more than
-    `max_symbols` are parted.
+    with "characters" its own characters, as they are or, those without `ids`, in lower case (`lowercase`). Both are
+    brought to the normal form `normalization` (by default taken apart into code points, NFD), of which those in a row
+    that are one of `clusters` are put together again, the longest first. Symbols without `ids` are left out. Then
+    `blanks` are "kept", "trimmed" from both ends, or "single": trimmed, and one where several are in a row. A sentence
+    is `begin`, then the ids of each symbol, then `end`; `pad` stands behind `begin` and behind every symbol, and where
+    there is no `begin`, before the first. Sentences of more than `max_symbols` are parted.
     """
 
     alphabet: Literal["espeak", "characters"]
@@ -430,6 +431,8 @@ class PhonemesPreprocessing(Struct, frozen=True):
         tuple[Annotated[tuple[Symbol, ...], Meta(min_length=2, max_length=16)], ...], Meta(max_length=1000)
     ] = ()
     lowercase: bool = False
+    normalization: Literal["nfd", "nfkc", "none"] = "nfd"
+    blanks: Literal["kept", "trimmed", "single"] = "kept"
     max_symbols: Annotated[int, Meta(ge=8, le=10_000)] = 400
 
 

@@ -77,6 +77,10 @@ def _check_channels(components: dict[str, Component], where: str) -> None:
 def _check_sounds(sounds: PhonemesPreprocessing, where: str) -> None:
     if (sounds.alphabet == "espeak") != (sounds.voice is not None):
         raise ManifestError(f"{where}: preprocessing.phonemes has a voice exactly where its alphabet is 'espeak'.")
+    if sounds.alphabet == "espeak" and (sounds.lowercase or sounds.blanks != "kept"):
+        raise ManifestError(
+            f"{where}: lowercase and blanks of preprocessing.phonemes go with the alphabet 'characters'."
+        )
     for cluster in sounds.clusters:
         if "".join(cluster) not in sounds.ids:
             raise ManifestError(f"{where}: the cluster {'+'.join(cluster)!r} has no ids in preprocessing.phonemes.")

@@ -60,6 +60,7 @@ import two_towers  # isort: skip
 import decoding  # isort: skip
 import answers  # isort: skip
 import speaking  # isort: skip
+import speaking_checkpoints  # isort: skip
 import seen_and_said  # isort: skip
 import speech  # isort: skip
 

@@ -20,7 +20,7 @@ from sanderling import Voice, open_bundle, verify
 from sanderling.errors import CheckpointError, ExportError
 from sanderling.manifest import SpeechOutput
 from sanderling_export import graphs, pipeline
-from sanderling_export.voices import mel, original, piper, planes, surgery
+from sanderling_export.voices import imported, mel, piper, planes, surgery
 
 SENTENCES = ("a bad cab.", "ha!", "each bed, dead.")
 
@@ -31,25 +31,25 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def voice(graph: Path) -> original.Original:
-    return original.load(graph)
+def voice(graph: Path) -> imported.PiperOriginal:
+    return imported.load(graph)
 
 
 @pytest.mark.parametrize("text", SENTENCES)
 @pytest.mark.parametrize("seed", [None, 7])
-def test_the_original_says_what_numpy_says(voice: original.Original, text: str, seed: int | None) -> None:
+def test_the_original_says_what_numpy_says(voice: imported.PiperOriginal, text: str, seed: int | None) -> None:
     ids, wave = voice.waveform(tuple(text), seed)
     np.testing.assert_array_equal(ids, tiny_voices.ids_of(text)[0])
     np.testing.assert_allclose(wave, reference(text, seed), atol=1e-5)
 
 
-def test_the_json_file_is_read(voice: original.Original) -> None:
+def test_the_json_file_is_read(voice: imported.PiperOriginal) -> None:
     assert voice.said.phonemes.alphabet == "characters"
     assert (voice.said.sample_rate, voice.hop, voice.context) == (tiny_voices.RATE, HOP, tiny_voices.CONTEXT)
     assert (voice.said.settings.noise, voice.said.settings.duration_noise) == (0.5, 0.25)
 
 
-def test_masks_are_left_out_and_all_else_is_kept(graph: Path, voice: original.Original) -> None:
+def test_masks_are_left_out_and_all_else_is_kept(graph: Path, voice: imported.PiperOriginal) -> None:
     model = onnx.load(str(graph))
     places = surgery.find(model)
     assert surgery.crossing(model, places) == {"y_mask"}
@@ -62,7 +62,7 @@ def test_masks_are_left_out_and_all_else_is_kept(graph: Path, voice: original.Or
     assert not any(node.op_type == "RandomNormalLike" for part in voice.parts.values() for node in part.graph.node)
 
 
-def test_convolutions_in_two_dimensions_say_the_same(voice: original.Original) -> None:
+def test_convolutions_in_two_dimensions_say_the_same(voice: imported.PiperOriginal) -> None:
     decoder = voice.parts["decoder"]
     made = planes.flattened(decoder)
     assert made is not None
@@ -73,7 +73,7 @@ def test_convolutions_in_two_dimensions_say_the_same(voice: original.Original) -
     assert planes.compare(decoder, made).value > 0
 
 
-def test_graphs_that_mind_a_row_more_are_left_alone(voice: original.Original) -> None:
+def test_graphs_that_mind_a_row_more_are_left_alone(voice: imported.PiperOriginal) -> None:
     strange = graphs.copied(voice.parts["decoder"])
     node = next(node for node in strange.graph.node if node.op_type == "Tanh")
     node.op_type = "Softmax"
@@ -159,12 +159,12 @@ def test_other_graphs_are_refused(tmp_path: Path) -> None:
         made.node.insert(place + 1, onnx.helper.make_node("Mul", ["y_mask_whole", "half"], ["y_mask"]))
 
     with pytest.raises(CheckpointError, match="draw noise"):
-        original.load(saved(no_noise))
+        imported.load(saved(no_noise))
     with pytest.raises(CheckpointError, match="no mask"):
-        original.load(saved(no_mask))
+        imported.load(saved(no_mask))
     path.write_bytes(b"no graph")
     with pytest.raises(CheckpointError, match="no valid ONNX graph"):
-        original.load(path)
+        imported.load(path)
 
 
 def test_what_voices_have_not_is_refused(graph: Path, tmp_path: Path) -> None:

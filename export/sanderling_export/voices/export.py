@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -59,7 +60,7 @@ from sanderling_export import assembly, drift, graphs, measuring, quantize, refe
 from sanderling_export.plan import Making, Plan
 from sanderling_export.progress import Progress
 from sanderling_export.quiet import quiet
-from sanderling_export.voices import mel, original, planes, sentences
+from sanderling_export.voices import imported, mel, piper, planes, sentences
 from sanderling_export.voices.original import Original
 from sanderling_export.voices.surgery import WAVEFORM
 
@@ -75,7 +76,7 @@ _MARGIN, _SLACK, _MOST_APART = 2.0, 5e-3, 3.0
 
 
 def export_voice(plan: Plan, tell: Progress) -> Path:
-    """Export the voice of Piper whose graph is `plan.checkpoint`.
+    """Export the voice that `plan.checkpoint` is: a graph of Piper's, or a folder of transformers with a VITS.
 
     Raises CheckpointError, ExportError, MissingExtraError (phonemes need the extra `tts`); DriftError for a variant
     below its floor, unless `plan.keep_failing`; StorageError. An older bundle stands whatever is raised.
@@ -87,8 +88,7 @@ def export_voice(plan: Plan, tell: Progress) -> Path:
     sealing.check_target(plan.output)
     try:
         tell("load the original")
-        with quiet():
-            source = original.load(plan.checkpoint.path)
+        source = _original(plan)
         return _build(plan, source, tell)
     except OSError as error:
         raise StorageError(
@@ -96,10 +96,20 @@ def export_voice(plan: Plan, tell: Progress) -> Path:
         ) from error
 
 
+def _original(plan: Plan) -> Original:
+    if plan.checkpoint.path.suffix == piper.SUFFIX:
+        with quiet():
+            return imported.load(plan.checkpoint.path)
+    from sanderling_export.voices import vits  # it needs torch; a graph of Piper's does not
+
+    with tempfile.TemporaryDirectory(prefix="sanderling-") as scratch, quiet():
+        return vits.load(plan.checkpoint, Path(scratch))
+
+
 def _build(plan: Plan, source: Original, tell: Progress) -> Path:
     tell("read sentences")
     front = VoiceFront(source.said.phonemes)
-    calibration, check = (_symbols(front, some) for some in _texts(plan))
+    calibration, check = (_symbols(front, some) for some in _texts(plan, source))
     tell("cut the graph")
     names = plan.options.variants or ("fp32", "int8-static")
     with staging_folder(plan.output) as staging:
@@ -126,12 +136,13 @@ def _build(plan: Plan, source: Original, tell: Progress) -> Path:
     return plan.output
 
 
-def _texts(plan: Plan) -> tuple[Sequence[str], Sequence[str]]:
+def _texts(plan: Plan, source: Original) -> tuple[Sequence[str], Sequence[str]]:
     own = plan.own_data
     if own is not None or plan.data.texts is not None:
         found = texts.read(own if own is not None else references.locate(str(plan.data.texts), plan.base))
         return found[::2], found[1::2]
-    return sentences.CALIBRATION, sentences.CHECK
+    own_sentences = sentences.of(source.said.phonemes)
+    return own_sentences.calibration, own_sentences.check
 
 
 def _symbols(front: VoiceFront, some: Sequence[str]) -> list[tuple[str, ...]]:
@@ -231,7 +242,7 @@ def _golden(root: Path, build: Path, source: Original, front: VoiceFront) -> Gol
     folder.mkdir()
     samples: list[GoldenSample] = []
     tensors: dict[str, NDArray[np.generic]] = {}
-    for number, text in enumerate(sentences.GOLDEN, 1):
+    for number, text in enumerate(sentences.of(source.said.phonemes).golden, 1):
         (script,) = front.prepare([text], None)
         if not script.sentences:
             continue
@@ -275,7 +286,7 @@ def _draft(
             sample_rate=source.said.sample_rate,
             hop=source.hop,
             context=source.context,
-            normalize="peak",
+            normalize=source.said.normalize,
             settings=source.said.settings,
             speakers=source.said.speakers,
         ),

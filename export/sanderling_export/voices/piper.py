@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +10,7 @@ from msgspec import Meta, Struct
 
 from sanderling.errors import CheckpointError
 from sanderling.manifest import PhonemesPreprocessing, VoiceSettings
+from sanderling_export.voices.original import VoiceWords
 
 SUFFIX = ".onnx"
 _BEGIN, _END, _PAD = "^", "$", "_"
@@ -41,22 +41,12 @@ class _Config(Struct, frozen=True):
     speaker_id_map: dict[str, int] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class PiperVoice:
-    """What a voice's JSON file says, in the words of a bundle."""
-
-    phonemes: PhonemesPreprocessing
-    settings: VoiceSettings
-    sample_rate: int
-    speakers: dict[str, int]
-
-
 def config_of(graph: Path) -> Path:
     """Where the JSON file of a voice's graph is."""
     return graph.with_name(f"{graph.name}.json")
 
 
-def read(graph: Path) -> PiperVoice:
+def read(graph: Path) -> VoiceWords:
     """The voice whose graph is `graph`. Raises CheckpointError: no JSON file beside it, or one that is not Piper's."""
     path = config_of(graph)
     if not path.is_file():
@@ -103,4 +93,5 @@ def read(graph: Path) -> PiperVoice:
     except msgspec.ValidationError as error:
         raise CheckpointError(f"{path} has a value that no voice can have: {error}.") from error
     speakers = config.speaker_id_map or {str(number): number for number in range(config.num_speakers)}
-    return PiperVoice(phonemes, settings, config.audio.sample_rate, speakers if config.num_speakers > 1 else {})
+    several = speakers if config.num_speakers > 1 else {}
+    return VoiceWords(phonemes, settings, config.audio.sample_rate, several, normalize="peak")

@@ -1,4 +1,47 @@
-"""English sentences that voices are calibrated and measured with where the user gives none; no sentence is in both."""
+"""Sentences that voices are calibrated and measured with where the user gives none; no sentence is in both.
+
+They are English; for a voice whose letters are others they are made up of its own letters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sanderling.manifest import PhonemesPreprocessing
+
+# The share of the letters of English sentences from which a voice of letters is asked to say them.
+_ENGLISH = 0.9
+_SEED = 20261122
+
+
+@dataclass(frozen=True, slots=True)
+class Sentences:
+    """What a voice is calibrated with, measured with, and what stands in its bundle."""
+
+    calibration: tuple[str, ...]
+    check: tuple[str, ...]
+    golden: tuple[str, ...]
+
+
+def of(settings: PhonemesPreprocessing) -> Sentences:
+    """The sentences for a voice of these symbols."""
+    letters = [letter for text in CHECK for letter in text.lower() if letter.isalpha()]
+    known = sum(letter in settings.ids for letter in letters)
+    own = sorted(symbol for symbol in settings.ids if len(symbol) == 1 and symbol.isalpha())
+    if settings.alphabet == "espeak" or known >= _ENGLISH * len(letters) or not own:
+        return Sentences(CALIBRATION, CHECK, GOLDEN)
+    draw = np.random.default_rng(_SEED)
+
+    def made_up(count: int) -> tuple[str, ...]:
+        return tuple(
+            " ".join("".join(draw.choice(own, draw.integers(2, 9))) for _ in range(draw.integers(2, 12)))
+            for _ in range(count)
+        )
+
+    return Sentences(made_up(len(CALIBRATION)), made_up(len(CHECK)), made_up(len(GOLDEN)))
+
 
 CALIBRATION = (
     "A small grey bird ran along the wet sand, just ahead of the wave.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 from msgspec import Struct
@@ -125,13 +126,29 @@ def spoken(raw: str, settings: PhonemesPreprocessing) -> Spoken:
     if settings.alphabet == "espeak":
         raw = _SWITCH.sub("", raw)
     elif settings.lowercase:
-        raw = raw.lower()
-    found = clustered(unicodedata.normalize("NFD", raw), settings)
+        raw = "".join(letter if letter in settings.ids else letter.lower() for letter in raw)
+    if settings.normalization != "none":
+        raw = unicodedata.normalize("NFD" if settings.normalization == "nfd" else "NFKC", raw)
+    found = clustered(raw, settings)
     unknown: dict[str, int] = {}
     for symbol in found:
         if symbol not in settings.ids:
             unknown[symbol] = unknown.get(symbol, 0) + 1
-    return Spoken(tuple(symbol for symbol in found if symbol in settings.ids), tuple(unknown.items()), languages)
+    known = [symbol for symbol in found if symbol in settings.ids]
+    return Spoken(tuple(_blanks(known, settings.blanks)), tuple(unknown.items()), languages)
+
+
+def _blanks(symbols: Sequence[str], kind: Literal["kept", "trimmed", "single"]) -> Sequence[str]:
+    """Symbols without the white space that is not kept."""
+    if kind == "kept":
+        return symbols
+    there = [place for place, symbol in enumerate(symbols) if not symbol.isspace()]
+    if not there:
+        return ()
+    trimmed = symbols[there[0] : there[-1] + 1]
+    if kind == "trimmed":
+        return trimmed
+    return [one for place, one in enumerate(trimmed) if not (one.isspace() and trimmed[place - 1].isspace())]
 
 
 def clustered(points: str, settings: PhonemesPreprocessing) -> list[str]:
