@@ -90,6 +90,7 @@ THEMES = (
     decoding,
     answers,
     speaking,
+    speaking_checkpoints,
     seen_and_said,
     tuner,
     quota,

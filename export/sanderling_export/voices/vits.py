@@ -122,8 +122,9 @@ def read_tokenizer(folder: Path, vocabulary: int) -> PhonemesPreprocessing:
             f"{folder / 'tokenizer_config.json'}: signs without an id are kept (normalize is false), as the unknown "
             "one. Voices that leave them out are exported."
         )
-    ids = {sign: (number,) for sign, number in known.items() if isinstance(number, int) and len(sign) == 1}
-    wrong = [number for (number,) in ids.values() if not 0 <= number < vocabulary]
+    signs = {sign: number for sign, number in known.items() if isinstance(number, int) and len(sign) == 1}
+    ids: dict[str, tuple[int, ...]] = {sign: (number,) for sign, number in signs.items()}
+    wrong = [number for number in signs.values() if not 0 <= number < vocabulary]
     if wrong or not ids:
         raise CheckpointError(f"{folder / 'vocab.json'} has {wrong[:1] or 'no ids'}; 0 to {vocabulary - 1} expected.")
     if said.get("language") == "ron" and "ţ" in ids:
