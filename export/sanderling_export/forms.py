@@ -22,7 +22,7 @@ from sanderling_export.description import Description
 from sanderling_export.exact import exact
 from sanderling_export.packed import pack, packed
 from sanderling_export.passes.probe import distance
-from sanderling_export.tracing import EXTENTS, IDS, MASK, SEED, Run, full, outputs, runner
+from sanderling_export.tracing import EXTENTS, IDS, MASK, SEED, Run, full, outputs, runner, tokens
 
 # The largest difference from `padded`, relative to the largest value.
 _MAX_MOVED = 1e-5
@@ -62,7 +62,7 @@ def _derived(folder: Path, model: onnx.ModelProto, longest: int) -> Iterator[tup
 def _takes(made: onnx.ModelProto, run: Run, longest: int) -> bool:
     """Whether `packed` runs on more tokens in all than one text may have: a table as long as a text would end there."""
     random = np.random.default_rng(SEED)
-    texts = [random.integers(4, 100, length) for length in (longest, longest, 1)]
+    texts = [tokens(made, random, length) for length in (longest, longest, 1)]
     try:
         run(made, outputs(made), pack(texts))
     except Exception as error:  # ONNX Runtime's own errors have no common type but this
@@ -83,7 +83,7 @@ def exact_holds(model: onnx.ModelProto, derived: onnx.ModelProto, run: Run) -> b
     """Whether texts of one length are answered as by `padded`."""
     names, random = outputs(model), np.random.default_rng(SEED)
     for extents in EXTENTS:
-        feeds = full(random.integers(4, 100, extents))
+        feeds = full(tokens(model, random, extents))
         if distance(run(model, names, feeds), run(derived, names, feeds)) > _MAX_MOVED:
             return False
     return True
@@ -95,13 +95,13 @@ def packed_holds(model: onnx.ModelProto, derived: onnx.ModelProto, run: Run) -> 
     Where ranges are found at run time, over all texts, they are compared with `padded` at one length.
     """
     names, random = outputs(model), np.random.default_rng(SEED)
-    texts = [random.integers(4, 100, length) for length in _LENGTHS]
+    texts = [tokens(model, random, length) for length in _LENGTHS]
     answers = [run(derived, names, pack(texts, filler)) for filler in (0, sum(_LENGTHS) - 1)]
     rows = [[value[row, : len(text)] for value in found for row, text in enumerate(texts)] for found in answers]
     if distance(rows[0], rows[1]) > 0:
         return False
     if any(node.op_type.startswith("DynamicQuantize") for node in model.graph.node):
-        ids = random.integers(4, 100, EXTENTS[0])
+        ids = tokens(model, random, EXTENTS[0])
         return distance(run(model, names, full(ids)), run(derived, names, pack(list(ids)))) <= _MAX_MOVED
     alone = [run(model, names, full(text[None])) for text in texts]
     return distance([found[i][0] for i in range(len(names)) for found in alone], rows[0]) <= _MAX_MOVED

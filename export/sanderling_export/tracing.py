@@ -83,10 +83,27 @@ def values_of(model: onnx.ModelProto, run: Run, names: Iterable[str]) -> list[di
     small = {n: numpy_helper.to_array(constants[n]) for n in names if n in constants and not constants[n].external_data}
     found = []
     for extents in EXTENTS:
-        feeds = full(random.integers(4, 100, extents))
+        feeds = full(tokens(model, random, extents))
         values = run(model, wanted, feeds) if wanted else []
         found.append({**small, **feeds, **dict(zip(wanted, values, strict=True))})
     return found
+
+
+def tokens(model: onnx.ModelProto, random: np.random.Generator, shape: int | tuple[int, ...]) -> Array:
+    """Ids of random tokens that a model knows, of this shape."""
+    return random.integers(4, 100, shape) % _vocabulary(model)
+
+
+def _vocabulary(model: onnx.ModelProto) -> int:
+    """How many tokens the smallest table has that ids are looked up in; more than are tried where there is none."""
+    constants = graphs.weights(model)
+    looked_up, sizes = {IDS}, [100]
+    for node in model.graph.node:
+        if node.op_type in ("Cast", "Identity", "Reshape", "Unsqueeze", "Squeeze") and node.input[0] in looked_up:
+            looked_up.update(node.output)
+        elif node.op_type == "Gather" and node.input[1] in looked_up and node.input[0] in constants:
+            sizes.append(constants[node.input[0]].dims[0])
+    return min(sizes)
 
 
 def full(ids: Array) -> Feeds:

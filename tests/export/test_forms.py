@@ -71,11 +71,11 @@ def test_verify_replays_every_form(checkpoint: Callable[[str], Path], lines: Pat
     assert {check.form for check in report.checks} == {"padded", "exact", "packed"}
 
 
-def _saved(folder: Path, nodes: list[onnx.NodeProto]) -> onnx.ModelProto:
+def _saved(folder: Path, nodes: list[onnx.NodeProto], vocabulary: int = 100) -> onnx.ModelProto:
     """A graph over embeddings of two numbers, saved in `folder`."""
     ids = [helper.make_tensor_value_info(n, TensorProto.INT64, ["b", "s"]) for n in ("input_ids", "attention_mask")]
     output = helper.make_tensor_value_info("hidden", TensorProto.FLOAT, ["b", "s", 2])
-    table = numpy_helper.from_array(np.random.default_rng(0).normal(size=(100, 2)).astype(np.float32), "table")
+    table = numpy_helper.from_array(np.random.default_rng(0).normal(size=(vocabulary, 2)).astype(np.float32), "table")
     axes = numpy_helper.from_array(np.array([2], np.int64), "axes")
     graph = helper.make_graph(nodes, "tiny", ids, [output], [table, axes])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10)
@@ -108,6 +108,14 @@ def test_a_mask_that_masks_by_a_product_is_taken_out(tmp_path: Path) -> None:
     graph = onnx.load(str(tmp_path / "fp32" / "exact.onnx")).graph
     assert [node.op_type for node in graph.node] == ["Gather", "Relu"]
     assert [value.name for value in graph.input] == ["input_ids"]
+
+
+def test_a_vocabulary_may_be_small(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Identity", ["input_ids"], ["same"]), _FLOAT, _WIDE]
+    nodes += [helper.make_node("Gather", ["table", "same"], ["rows"]), helper.make_node("Mul", ["rows", "wide"], ["h"])]
+    nodes.append(helper.make_node("Relu", ["h"], ["hidden"]))
+    _saved(tmp_path / "fp32", nodes, vocabulary=3)
+    assert set(forms.write(tmp_path / "fp32", tmp_path, _description())) == {"padded", "exact"}
 
 
 def test_a_mask_that_is_also_counted_stays(tmp_path: Path) -> None:

@@ -101,5 +101,18 @@ def _feeds(model: ir.Model, batch: int, length: int) -> Feeds:
         elif value.name == "token_type_ids":
             made[value.name] = np.zeros(shape, np.int64)
         else:
-            made[value.name] = random.integers(4, 100, shape)
+            made[value.name] = random.integers(4, 100, shape) % _vocabulary(value)
     return made
+
+
+def _vocabulary(ids: ir.Value) -> int:
+    """How many tokens the smallest table has that ids are looked up in; more than are tried where there is none."""
+    sizes, values = [100], [ids]
+    for value in values:
+        for node in value.consumers():
+            if node.op_type in ("Cast", "Identity", "Reshape", "Unsqueeze", "Squeeze"):
+                values += node.outputs
+            elif node.op_type == "Gather" and node.inputs[0] is not None and node.inputs[1] is value:
+                table = node.inputs[0].const_value
+                sizes += [] if table is None else [table.shape.numpy()[0]]
+    return min(sizes)
