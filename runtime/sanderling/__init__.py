@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from sanderling.index.index import Index
     from sanderling.index.opened import Hit
     from sanderling.index.uses import near_duplicates, recommend
+    from sanderling.live_transcript import LiveTranscript
+    from sanderling.live_words import LiveReport, LiveUpdate, LiveWord
     from sanderling.loading import load
     from sanderling.manifest import GenerationSettings, VideoPreprocessing, VoiceSettings
     from sanderling.model import Model
@@ -145,6 +147,8 @@ _HOMES = {
     "sanderling.index.index": ("Index",),
     "sanderling.index.opened": ("Hit",),
     "sanderling.index.uses": ("near_duplicates", "recommend"),
+    "sanderling.live_transcript": ("LiveTranscript",),
+    "sanderling.live_words": ("LiveReport", "LiveUpdate", "LiveWord"),
     "sanderling.loading": ("load",),
     "sanderling.manifest": ("GenerationSettings", "VideoPreprocessing", "VoiceSettings"),
     "sanderling.model": ("Model",),
@@ -236,6 +240,10 @@ __all__ = [
     "InputError",
     "IntegrityError",
     "LateInteractionModel",
+    "LiveReport",
+    "LiveTranscript",
+    "LiveUpdate",
+    "LiveWord",
     "ManifestError",
     "MemoryLimitError",
     "MissingExtraError",

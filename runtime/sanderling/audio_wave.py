@@ -144,10 +144,11 @@ def wave_blocks(stream: IO[bytes], header: WaveHeader) -> Iterator[NDArray[np.fl
         if frames == 0:
             return
         left -= frames
-        yield _samples(data[: frames * header.frame_bytes], header).reshape(frames, header.channels)
+        yield wave_samples(data[: frames * header.frame_bytes], header).reshape(frames, header.channels)
 
 
-def _samples(data: bytes, header: WaveHeader) -> NDArray[np.float32]:
+def wave_samples(data: bytes, header: WaveHeader) -> NDArray[np.float32]:
+    """The bytes of whole frames as samples (frames * channels,), float32 from -1 to 1."""
     if header.floating:
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
             return np.frombuffer(data, "<f4" if header.bits == 32 else "<f8").astype(np.float32)

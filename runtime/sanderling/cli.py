@@ -76,6 +76,7 @@ def build_app() -> typer.Typer:
         embed,
         index,
         inspect,
+        live,
         run,
         search,
         similar,
@@ -93,7 +94,7 @@ def build_app() -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback()(_root)
-    for module in (run, index, search, similar, embed, watch, inspect, verify, tune, trim, devices, doctor):
+    for module in (run, index, search, similar, embed, watch, live, inspect, verify, tune, trim, devices, doctor):
         module.register(app)
     entries = sorted(entry_points(group=_COMMAND_GROUP), key=lambda entry: entry.name)
     for name in _ELSEWHERE.keys() - {entry.name for entry in entries}:

@@ -19,14 +19,17 @@ TIME_STEP = 0.02
 
 
 class SpeechRules:
-    """Scores of the next token to those of the tokens that may follow; `timed` says whether times are wanted."""
+    """Scores of the next token to those of the tokens that may follow; `timed` says whether times are wanted.
 
-    def __init__(self, tokens: SpeechTokens, end: int, vocabulary: int, *, timed: bool) -> None:
+    A transcript that was `begun` before goes on: what may not stand first may follow.
+    """
+
+    def __init__(self, tokens: SpeechTokens, end: int, vocabulary: int, *, timed: bool, begun: bool = False) -> None:
         self._tokens = tokens
         self._end = end
         self._timed = timed
         self._suppressed = _mask(tokens.suppressed, vocabulary)
-        self._first = _mask(tokens.suppressed_first, vocabulary)
+        self._first = _mask(() if begun else tokens.suppressed_first, vocabulary)
 
     def __call__(self, scores: Scores, sequences: Sequence[Sequence[int]]) -> Scores:
         """Scores (rows, vocabulary) behind the new tokens of each row."""

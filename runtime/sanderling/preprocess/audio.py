@@ -38,7 +38,7 @@ def decoded(audio: AudioInput, rate: int) -> tuple[NDArray[np.float32], AudioRep
     """
     if isinstance(audio, Audio):
         where = "The audio"
-        blocks, report = _of_array(audio, where)
+        blocks, report = array_blocks(audio, where)
         bits = 0 if audio.samples.dtype.kind == "f" else 8 * audio.samples.dtype.itemsize
         return _joined(blocks, report, bits, rate, where)
     if isinstance(audio, bytes | bytearray | memoryview):
@@ -93,7 +93,7 @@ def _by_soundfile(stream: IO[bytes], where: str, rate: int) -> tuple[NDArray[np.
     stream.seek(0)
     try:
         with soundfile.SoundFile(stream) as opened:
-            _check_channels(opened.channels, where)
+            check_channels(opened.channels, where)
             check_rate(opened.samplerate, where)
             encoding = f"{opened.format.lower()} {opened.subtype.lower().replace('_', ' ')}"
             report = AudioReport(opened.samplerate, opened.channels, 0, encoding)
@@ -112,7 +112,8 @@ def _by_soundfile(stream: IO[bytes], where: str, rate: int) -> tuple[NDArray[np.
         ) from error
 
 
-def _of_array(audio: Audio, where: str) -> tuple[Iterator[NDArray[np.float32]], AudioReport]:
+def array_blocks(audio: Audio, where: str) -> tuple[Iterator[NDArray[np.float32]], AudioReport]:
+    """The samples of an array in blocks (frames, channels), float32 from -1 to 1, and what they are. AudioError."""
     samples = audio.samples
     if not isinstance(samples, np.ndarray) or samples.ndim not in (1, 2):
         shape = getattr(samples, "shape", type(samples).__name__)
@@ -125,7 +126,7 @@ def _of_array(audio: Audio, where: str) -> tuple[Iterator[NDArray[np.float32]], 
     frames = samples if samples.ndim == 2 else samples[:, None]
     if samples.ndim == 2 and samples.shape[1] > MOST_CHANNELS >= samples.shape[0]:
         raise AudioError(f"{where} has the shape {samples.shape}; frames come first. Pass samples.T.")
-    _check_channels(frames.shape[1], where)
+    check_channels(frames.shape[1], where)
     report = AudioReport(int(audio.rate), frames.shape[1], len(frames), str(samples.dtype))
     return (_scaled(frames[first : first + _BLOCK_FRAMES]) for first in range(0, len(frames), _BLOCK_FRAMES)), report
 
@@ -140,7 +141,8 @@ def _scaled(frames: NDArray[Any]) -> NDArray[np.float32]:
     return found
 
 
-def _check_channels(channels: int, where: str) -> None:
+def check_channels(channels: int, where: str) -> None:
+    """Raise AudioError for a number of channels that no sound has."""
     if not 1 <= channels <= MOST_CHANNELS:
         raise AudioError(f"{where} has {channels:,} channels; 1 to {MOST_CHANNELS} were expected.")
 
@@ -153,7 +155,7 @@ def _joined(
     `bits` are those of whole samples, whose highest value is a step below 1; 0 of floating-point ones.
     """
     highest = np.float32(1 - 2.0 ** (1 - bits) if bits else 1)
-    resampler = _resampler(report.rate, rate, where) if report.rate != rate else None
+    changed = resampler(report.rate, rate, where) if report.rate != rate else None
     found: list[NDArray[np.float32]] = []
     frames = clipped = 0
     for block in blocks:
@@ -167,18 +169,19 @@ def _joined(
             raise AudioError(f"{where} is longer than {MAX_SECONDS // 3600} hours. Split it.")
         clipped += int(np.count_nonzero((block >= highest) | (block <= -1)))
         mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
-        found.append(np.ascontiguousarray(mono) if resampler is None else resampler.resample_chunk(mono, last=False))
+        found.append(np.ascontiguousarray(mono) if changed is None else changed.resample_chunk(mono, last=False))
     if frames == 0:
         raise AudioError(f"{where} has no samples. Leave it out.")
-    if resampler is not None:
-        found.append(resampler.resample_chunk(np.empty(0, np.float32), last=True))
+    if changed is not None:
+        found.append(changed.resample_chunk(np.empty(0, np.float32), last=True))
     samples = found[0] if len(found) == 1 else np.concatenate(found)
     missing = report.missing + max(0, report.frames - frames)
-    resampled = None if resampler is None else rate
+    resampled = None if changed is None else rate
     return samples, replace(report, frames=frames, clipped=clipped, missing=missing, resampled=resampled)
 
 
-def _resampler(given: int, wanted: int, where: str) -> Any:
+def resampler(given: int, wanted: int, where: str) -> Any:
+    """What makes samples of one rate from those of another, chunk by chunk. Raises MissingExtraError without soxr."""
     try:
         import soxr
     except (ImportError, OSError) as error:

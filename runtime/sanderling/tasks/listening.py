@@ -36,7 +36,7 @@ SpeechTask = Literal["transcribe", "translate"]
 # where it repeats itself (its text can be compressed by more) or was improbable; and one that was improbable where
 # probably nobody spoke is none.
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-_COMPRESSED, _IMPROBABLE, NOBODY = 2.4, -1.0, 0.6
+COMPRESSED, IMPROBABLE, NOBODY = 2.4, -1.0, 0.6
 
 
 class Call(Struct, frozen=True):
@@ -52,6 +52,7 @@ class Call(Struct, frozen=True):
     no_speech: float
     words: bool
     voice: bool | None
+    begun: bool = False
 
 
 class Heard(Struct, frozen=True):
@@ -141,12 +142,12 @@ class Listener(Generator):
             last = attempt == len(call.temperatures) - 1
             again = []
             for row, (place, one) in enumerate(zip(trying, heard, strict=True)):
-                poor = one.log_prob < _IMPROBABLE
+                poor = one.log_prob < IMPROBABLE
                 if poor and self._tokens.no_speech is not None:
                     nobody = self._nobody(rows.taken(np.array([row], np.int64)), cancellation)
                     one = replace(one, no_speech=nobody, silent=nobody > call.no_speech)
                 found[place] = one
-                repeats = _compression(self._text(self._words(one.tokens))) > _COMPRESSED
+                repeats = compression(self._text(self._words(one.tokens))) > COMPRESSED
                 if not one.silent and not last and (poor or repeats):
                     again.append(place)
             if not again:
@@ -170,7 +171,7 @@ class Listener(Generator):
         if temperature > 0:
             settings = replace(settings, do_sample=True, temperature=temperature, top_k=0, top_p=1.0, num_beams=1)
         asked = Asked(settings, (), call.asked.seed)
-        rules = SpeechRules(self._tokens, ends[0], self._head.vocabulary, timed=call.timed)
+        rules = SpeechRules(self._tokens, ends[0], self._head.vocabulary, timed=call.timed, begun=call.begun)
         steps = self._steps(fixed)
         if settings.num_beams > 1:
             (prompt,) = prompts  # beams are searched for one window at a time
@@ -241,7 +242,7 @@ def _never(place: int, token: int) -> bool:
     return False
 
 
-def _compression(text: str) -> float:
+def compression(text: str) -> float:
     """How many times smaller zlib makes a text: a text that repeats itself becomes very small."""
     raw = text.encode("utf-8", "replace")
     return len(raw) / len(zlib.compress(raw)) if raw else 0.0

@@ -26,7 +26,8 @@ from sanderling.results import AudioReport, Timing
 from sanderling.session import Engine, Held
 from sanderling.speech_windows import Window, quiet_cuts
 from sanderling.tasks.generating import Clock
-from sanderling.tasks.listening import NOBODY, TEMPERATURES, Call, Heard, Listener, SpeechTask
+from sanderling.tasks.listening import NOBODY, TEMPERATURES, Call, Heard, SpeechTask
+from sanderling.tasks.live_speech import LiveListener
 from sanderling.transcripts import SpeechSegment, Transcript, Transcripts, Word
 from sanderling.voice_activity import between, chances_of, spoken, voiced
 
@@ -38,7 +39,7 @@ _SIDE_BY_SIDE = 4
 _HOTTEST = 10
 
 
-class SpeechRecognizer(Listener):
+class SpeechRecognizer(LiveListener):
     """Writes down what is said."""
 
     def __init__(
