@@ -168,9 +168,9 @@ class LiveListener(Listener):
         seconds = len(sound) / self._sounds.rate
         most = min(call.asked.settings.max_new_tokens, int(_TOKENS_MORE + _TOKENS_A_SECOND * seconds))
         # What was said before gives way to what is said now.
-        room = self._head.context - len(begun) - len(said)
-        if room < most and len(told):
-            told = told[min(len(told), most - room) :]
+        room, needed = self._head.context - len(begun) - len(said), min(most, self._head.context // 4)
+        if room < needed and len(told):
+            told = told[min(len(told), needed - room) :]
             begun = self._begun(language, call.task, timed=False, before=told)
         settings = replace(call.asked.settings, max_new_tokens=most)
         asked = replace(call, asked=replace(call.asked, settings=settings), begun=bool(said))
@@ -240,7 +240,7 @@ class _Hearing:
             heard, words = self._tried(sound, tried[1:], said, before)
         self._certain = self._certain or (last and bool(words))
         silent = heard.silent and not said
-        doubtful = repeats or (not said and heard.log_prob < IMPROBABLE)
+        doubtful = repeats or (not said and bool(tried[1:]) and heard.log_prob < IMPROBABLE)
         return Hypothesis(words, doubtful, silent, heard.reason != "stop_token" and not silent)
 
     def _tried(
