@@ -21,7 +21,7 @@ from sanderling.live_transcript import LiveTranscript
 from sanderling.live_words import LiveReport, LiveUpdate
 from sanderling.loading import load
 from sanderling.preprocess.audio import decoded
-from sanderling.tasks.live_speech import LiveListener
+from sanderling.tasks.speech_recognition import SpeechRecognizer
 
 # Bytes of standard input that are waited for at once, and seconds of a file that are handed over at once.
 _BYTES, _SECONDS = 4096, 0.1
@@ -60,14 +60,14 @@ def live(
     # The library says which words it knows.
     kind: Any = samples
     with load(bundle, variant=variant, threads=threads) as model:
-        if not isinstance(model, LiveListener):
+        if not isinstance(model, SpeechRecognizer):
             raise InputError(f"{model.name} is for {model.task}; live takes a model that hears.")
-        given = model.front.rate if rate is None else rate
+        given = model.rate if rate is None else rate
         task: Any = "translate" if translate else "transcribe"
         if sound == "-":
             chunks: Iterator[Any] = _standard_input()
         else:
-            chunks = _file(Path(sound), model.front.rate, fast=fast)
+            chunks = _file(Path(sound), model.rate, fast=fast)
         with model.live(
             chunks, rate=given if sound == "-" else None, channels=channels, samples=kind, every=every,
             language=language, task=task, behind="drop" if drop else "wait",
