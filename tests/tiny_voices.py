@@ -110,7 +110,7 @@ def voice_bundle(target: Path, *, head: SpeechOutput = HEAD, settings: PhonemesP
         }
         build.commit(
             "tiny-voice",
-            ("general", "text-to-speech"),
+            ("multimodal", "text-to-speech"),
             components,
             Preprocessing(phonemes=settings),
             head,

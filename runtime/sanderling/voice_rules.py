@@ -31,8 +31,8 @@ def check(manifest: Manifest, where: str) -> None:
     if not isinstance(head, SpeechOutput):
         return
     sounds = manifest.preprocessing.phonemes
-    if sounds is None or manifest.family != "general":
-        raise ManifestError(f"{where}: the task {TASK} needs preprocessing.phonemes, and the family general.")
+    if sounds is None or manifest.family != "multimodal":
+        raise ManifestError(f"{where}: the task {TASK} needs preprocessing.phonemes, and the family multimodal.")
     if set(manifest.components) != {ENCODER, FLOW, DECODER}:
         raise ManifestError(
             f"{where} has the components {', '.join(sorted(manifest.components))}; the task {TASK} has {ENCODER}, "

@@ -276,7 +276,7 @@ def _draft(
         format=FORMAT,
         version=f"{MAJOR_VERSION}.{MINOR_VERSION}",
         name=plan.name,
-        family="general",
+        family="multimodal",
         task="text-to-speech",
         default_variant=assembly.default_variant(plan, tuple(components[DECODER].variants)),
         components=dict(components),
