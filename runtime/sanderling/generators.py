@@ -85,10 +85,9 @@ def _speech_recognizer(bundle: Bundle, plan: Plan, head: GenerationOutput, encod
     audio = bundle.manifest.preprocessing.audio
     assert audio is not None  # as above
     parts = _all(bundle, plan)
-    voice = parts.get(VOICE_ACTIVITY)
     front = AudioFront(audio, plan.image_budget)
     return SpeechRecognizer(
-        bundle, plan, front, parts[AUDIO_ENCODER], parts[DECODER], head, encoder, voice.single if voice else None
+        bundle, plan, front, parts[AUDIO_ENCODER], parts[DECODER], head, encoder, parts.get(VOICE_ACTIVITY)
     )
 
 

@@ -6,47 +6,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import numpy as np
-from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from sanderling.bundle import Bundle
 from sanderling.cancellation import Cancellation
-from sanderling.decode.names import CROSS
 from sanderling.decode.settings import GenerationOptions
-from sanderling.engines import Engines
 from sanderling.errors import InputError
-from sanderling.fronts import ImageFront
 from sanderling.generations import Generation, Generations, TextStream
-from sanderling.manifest import GenerationOutput
-from sanderling.model import Answers, in_thread
-from sanderling.placement import Placement, together
-from sanderling.plan import Plan
-from sanderling.preprocess.text import TextEncoder
-from sanderling.results import Timing
-from sanderling.session import Arrays, Held
-from sanderling.tasks.generating import Clock, Generator, Given
+from sanderling.model import in_thread
+from sanderling.session import Held
+from sanderling.tasks.encoder_decoder import EncoderDecoder
+from sanderling.tasks.generating import Clock, Given
 
 if TYPE_CHECKING:
     from sanderling.fronts import ImageInput
 
 
-class ImageToText(Generator):
+class ImageToText(EncoderDecoder):
     """Says what is to be seen in pictures."""
-
-    def __init__(
-        self,
-        bundle: Bundle,
-        plan: Plan,
-        front: ImageFront,
-        seeing: Engines,
-        speaking: Engines,
-        head: GenerationOutput,
-        encoder: TextEncoder,
-    ) -> None:
-        super().__init__(bundle, plan, front, seeing, speaking.single, head, encoder)
-        self._speaking = speaking
-        self._pictures = front
-        self._start = np.array(head.start_token_ids, np.int64)
 
     @overload
     def generate(  # type: ignore[overload-overlap]
@@ -144,48 +120,6 @@ class ImageToText(Generator):
             lambda cancellation: call(images, text=text, stop=stop, seed=seed, cancellation=cancellation, **options)
         )
 
-    @property
-    def placement(self) -> Placement:
-        """Which provider really has which nodes, of both graphs together."""
-        return together(self.provider, [part.single.placement for part in (self._engines, self._speaking)])
-
-    def measure_placement(self, inputs: Sequence[Any] | None = None, runs: int = 3) -> Placement:
-        """The placement of both graphs, with each provider's share of the time that the vision encoder takes.
-
-        What the decoder takes depends on what is said; arguments are as with every model.
-        """
-        found = super().measure_placement(inputs, runs)
-        return replace(self.placement, seconds=found.seconds)
-
-    def close(self) -> None:
-        """Free the graphs. Calls under way end as they would; later ones raise ModelClosedError."""
-        super().close()
-        self._speaking.close()
-
-    def answer(self, items: list[Any], prompt: str | None = None, cancellation: Cancellation | None = None) -> Answers:
-        """The logits of each caption's first token: rows of the shape (n, vocabulary), float32."""
-        self._engines.check()
-        clock = Clock()
-        prepared = self.front.prepare(items, prompt, cancellation)
-        rows, reports = [np.empty((0, self._head.vocabulary), np.float32)], []
-        for batch in self.front.batches(prepared):
-            given, fixed = self._seen([prepared[place] for place in batch], self._start, cancellation)
-            rows.append(self._steps(fixed).start([one.tokens for one in given], cancellation))
-            reports += [one.report for one in given]
-        found = np.concatenate(rows)
-        if not np.isfinite(found).all():
-            raise self._not_finite(", ".join(map(str, np.flatnonzero(~np.isfinite(found).all(axis=1)))))
-        return Answers(found, tuple(reports), Timing(0.0, clock.timing().total, 0.0))
-
-    def held(self, pixel_values: NDArray[np.float32]) -> Held:
-        """What the decoder is told of pictures (n, 3, height, width): keys and values, where the provider computes."""
-        return self._hold({self.bundle.manifest.components["vision_encoder"].inputs[0].name: pixel_values}, None)
-
-    @property
-    def start(self) -> NDArray[np.int64]:
-        """The tokens (n,) that every caption begins with."""
-        return self._start
-
     def _seen(
         self, images: list[Any], start: NDArray[np.int64], cancellation: Cancellation | None
     ) -> tuple[list[Given], Held]:
@@ -195,19 +129,11 @@ class ImageToText(Generator):
         feeds, reports = self.front.feeds(images)
         return [Given(start, report) for report in reports], self._hold(feeds, cancellation)
 
-    def _hold(self, feeds: Arrays, cancellation: Cancellation | None) -> Held:
-        held = self._engines.single.hold(feeds, cancellation)
-        return held.renamed({name: name for name in self._crossed})
-
-    @property
-    def _crossed(self) -> list[str]:
-        return [spec.name for spec in self._component.inputs if spec.name.startswith(CROSS)]
-
     def _begun(self, text: str) -> NDArray[np.int64]:
         """What a caption begins with: the model's own tokens, then those of `text`."""
         if not isinstance(text, str):
             raise InputError(f"text is of type {type(text).__name__}; a text (str) was expected.")
-        found = np.concatenate([self._start, self._encoder.bare(text)]) if text else self._start
+        found = np.concatenate([self.start, self._encoder.bare(text)]) if text else self.start
         if len(found) >= self.context:
             raise InputError(f"text has {len(found):,} tokens with those before it; the context has {self.context:,}.")
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from msgspec import Struct
@@ -15,7 +15,7 @@ from sanderling.audio_front import AudioFront
 from sanderling.bundle import Bundle
 from sanderling.cancellation import Cancellation
 from sanderling.decode import loop, scores
-from sanderling.decode.names import CROSS
+from sanderling.decode.settings import GenerationOptions
 from sanderling.decode.speech import TIME_STEP, SpeechRules
 from sanderling.engines import Engines
 from sanderling.manifest import GenerationOutput, SpeechTokens
@@ -25,7 +25,8 @@ from sanderling.session import Held
 from sanderling.speech_alignment import WITHOUT_BLANKS, token_frames
 from sanderling.speech_alignment import words as words_of
 from sanderling.speech_windows import Window
-from sanderling.tasks.generating import Asked, Clock, Generator
+from sanderling.tasks.encoder_decoder import EncoderDecoder
+from sanderling.tasks.generating import Asked, Clock
 from sanderling.transcripts import Word
 
 # The decoder's output that is attention of the heads which follow the words.
@@ -37,6 +38,21 @@ SpeechTask = Literal["transcribe", "translate"]
 # probably nobody spoke is none.
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 COMPRESSED, IMPROBABLE, NOBODY = 2.4, -1.0, 0.6
+
+
+class HearingOptions(GenerationOptions, total=False):
+    """What a call of `transcribe` may ask for: its own keywords, and those of `GenerationSettings`."""
+
+    language: str | None
+    task: SpeechTask
+    timestamps: bool
+    words: bool
+    voice_activity: bool | None
+    prompt: str
+    carry: bool
+    temperatures: Sequence[float]
+    no_speech: float
+    seed: int
 
 
 class Call(Struct, frozen=True):
@@ -67,7 +83,7 @@ class Heard(Struct, frozen=True):
     silent: bool = False
 
 
-class Listener(Generator):
+class Listener(EncoderDecoder):
     """A model that hears: what the decoder makes of windows of sound."""
 
     def __init__(
@@ -79,12 +95,19 @@ class Listener(Generator):
         speaking: Engines,
         head: GenerationOutput,
         encoder: TextEncoder,
+        voice: Engines | None = None,
     ) -> None:
-        super().__init__(bundle, plan, front, hearing, speaking.single, head, encoder)
+        super().__init__(bundle, plan, front, hearing, speaking, head, encoder, () if voice is None else (voice,))
         assert head.speech is not None  # decode() refuses a bundle of this task without them
-        self._speaking = speaking
+        self._voice = None if voice is None else voice.single
         self._sounds = front
         self._tokens: SpeechTokens = head.speech
+
+    @property
+    def start(self) -> NDArray[np.int64]:
+        """The tokens (n,) that a transcript without times begins with: English, or the first language it has."""
+        known = self._tokens.languages
+        return self._begun("en" if "en" in known else next(iter(known), None), "transcribe", timed=False)
 
     @property
     def _most_before(self) -> int:
@@ -230,10 +253,6 @@ class Listener(Generator):
         """How probable it is that nobody speaks in a window."""
         chances = np.exp(scores.log_softmax(self._start_logits(fixed, 1, cancellation))[0].astype(np.float64))
         return float(chances[self._tokens.no_speech])
-
-    def _hold(self, feeds: Any, cancellation: Cancellation | None) -> Held:
-        held = self._engines.single.hold(feeds, cancellation)
-        return held.renamed({spec.name: spec.name for spec in self._component.inputs if spec.name.startswith(CROSS)})
 
 
 def _never(place: int, token: int) -> bool:

@@ -9,24 +9,16 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from sanderling.audio_front import AudioFront
-from sanderling.bundle import Bundle
 from sanderling.cancellation import Cancellation
 from sanderling.decode.settings import GenerationOptions
 from sanderling.decode.speech import TIME_STEP
-from sanderling.engines import Engines
 from sanderling.errors import InputError
-from sanderling.manifest import GenerationOutput
-from sanderling.model import Answers, in_thread
-from sanderling.placement import Placement, together
-from sanderling.plan import Plan
+from sanderling.model import in_thread
 from sanderling.preprocess.audio import decoded
-from sanderling.preprocess.text import TextEncoder
-from sanderling.results import AudioReport, Timing
-from sanderling.session import Engine, Held
+from sanderling.results import AudioReport
 from sanderling.speech_windows import Window, quiet_cuts
 from sanderling.tasks.generating import Clock
-from sanderling.tasks.listening import NOBODY, TEMPERATURES, Call, Heard, SpeechTask
+from sanderling.tasks.listening import NOBODY, TEMPERATURES, Call, Heard, HearingOptions
 from sanderling.tasks.live_speech import LiveListener
 from sanderling.transcripts import SpeechSegment, Transcript, Transcripts, Word
 from sanderling.voice_activity import between, chances_of, spoken, voiced
@@ -41,20 +33,6 @@ _HOTTEST = 10
 
 class SpeechRecognizer(LiveListener):
     """Writes down what is said."""
-
-    def __init__(
-        self,
-        bundle: Bundle,
-        plan: Plan,
-        front: AudioFront,
-        hearing: Engines,
-        speaking: Engines,
-        head: GenerationOutput,
-        encoder: TextEncoder,
-        voice: Engine | None = None,
-    ) -> None:
-        super().__init__(bundle, plan, front, hearing, speaking, head, encoder)
-        self._voice = voice
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -73,39 +51,15 @@ class SpeechRecognizer(LiveListener):
 
     @overload
     def transcribe(  # type: ignore[overload-overlap]
-        self,
-        audio: AudioInput,
-        *,
-        language: str | None = None,
-        task: SpeechTask = "transcribe",
-        timestamps: bool = False,
-        words: bool = False,
-        voice_activity: bool | None = None,
-        prompt: str = "",
-        carry: bool = False,
-        temperatures: Sequence[float] = TEMPERATURES,
-        no_speech: float = NOBODY,
-        seed: int = 0,
-        cancellation: Cancellation | None = None,
-        **options: Unpack[GenerationOptions],
+        self, audio: AudioInput, *, cancellation: Cancellation | None = None, **options: Unpack[HearingOptions]
     ) -> Transcript: ...
     @overload
     def transcribe(
         self,
         audio: Iterable[AudioInput],
         *,
-        language: str | None = None,
-        task: SpeechTask = "transcribe",
-        timestamps: bool = False,
-        words: bool = False,
-        voice_activity: bool | None = None,
-        prompt: str = "",
-        carry: bool = False,
-        temperatures: Sequence[float] = TEMPERATURES,
-        no_speech: float = NOBODY,
-        seed: int = 0,
         cancellation: Cancellation | None = None,
-        **options: Unpack[GenerationOptions],
+        **options: Unpack[HearingOptions],
     ) -> Transcripts: ...
     def transcribe(
         self,
@@ -153,30 +107,11 @@ class SpeechRecognizer(LiveListener):
     __call__ = transcribe
 
     async def acall(
-        self,
-        audio: AudioInput | Iterable[AudioInput],
-        *,
-        language: str | None = None,
-        task: SpeechTask = "transcribe",
-        timestamps: bool = False,
-        words: bool = False,
-        voice_activity: bool | None = None,
-        prompt: str = "",
-        carry: bool = False,
-        temperatures: Sequence[float] = TEMPERATURES,
-        no_speech: float = NOBODY,
-        seed: int = 0,
-        **options: Unpack[GenerationOptions],
+        self, audio: AudioInput | Iterable[AudioInput], **options: Unpack[HearingOptions]
     ) -> Transcript | Transcripts:
         """As `transcribe`, without blocking the event loop; cancelling the task ends the call."""
         call: Any = self.transcribe
-        return await in_thread(
-            lambda cancellation: call(
-                audio, language=language, task=task, timestamps=timestamps, words=words, voice_activity=voice_activity,
-                prompt=prompt, carry=carry, temperatures=temperatures, no_speech=no_speech, seed=seed,
-                cancellation=cancellation, **options,
-            )
-        )  # fmt: skip
+        return await in_thread(lambda cancellation: call(audio, cancellation=cancellation, **options))
 
     def detect_language(self, audio: AudioInput, cancellation: Cancellation | None = None) -> dict[str, float]:
         """The probability of each language in the first window of a sound, the most probable first.
@@ -191,54 +126,6 @@ class SpeechRecognizer(LiveListener):
             raise InputError("detect_language() was given several sounds; one was expected.")
         feeds, _ = self.front.feeds(items)
         return self._languages(self._start_logits(self._hold(feeds, cancellation), 1, cancellation)[0])
-
-    @property
-    def placement(self) -> Placement:
-        """Which provider really has which nodes, of both graphs together."""
-        return together(self.provider, [part.single.placement for part in (self._engines, self._speaking)])
-
-    def measure_placement(self, inputs: Sequence[Any] | None = None, runs: int = 3) -> Placement:
-        """The placement of both graphs, with each provider's share of the time that the encoder takes.
-
-        What the decoder takes depends on what is said; arguments are as with every model.
-        """
-        found = super().measure_placement(inputs, runs)
-        return replace(self.placement, seconds=found.seconds)
-
-    def close(self) -> None:
-        """Free the graphs. Calls under way end as they would; later ones raise ModelClosedError."""
-        super().close()
-        self._speaking.close()
-        if self._voice is not None:
-            self._voice.close()
-
-    def answer(self, items: list[Any], prompt: str | None = None, cancellation: Cancellation | None = None) -> Answers:
-        """The logits of each transcript's first token behind `start`: rows (n, vocabulary), float32."""
-        self._engines.check()
-        clock = Clock()
-        prepared = self.front.prepare(items, prompt, cancellation)
-        rows, reports = [np.empty((0, self._head.vocabulary), np.float32)], []
-        for batch in self.front.batches(prepared):
-            if cancellation is not None:
-                cancellation.check()
-            feeds, told = self.front.feeds([prepared[place] for place in batch])
-            steps = self._steps(self._hold(feeds, cancellation))
-            rows.append(steps.start([self.start] * len(batch), cancellation))
-            reports += told
-        found = np.concatenate(rows)
-        if not np.isfinite(found).all():
-            raise self._not_finite(", ".join(map(str, np.flatnonzero(~np.isfinite(found).all(axis=1)))))
-        return Answers(found, tuple(reports), Timing(0.0, clock.timing().total, 0.0))
-
-    def held(self, features: NDArray[np.float32]) -> Held:
-        """What the decoder is told of spectrograms (n, bands, frames): keys and values, where the provider computes."""
-        return self._hold({self.bundle.manifest.components["audio_encoder"].inputs[0].name: features}, None)
-
-    @property
-    def start(self) -> NDArray[np.int64]:
-        """The tokens (n,) that a transcript without times begins with: English, or the first language it has."""
-        known = self._tokens.languages
-        return self._begun("en" if "en" in known else next(iter(known), None), "transcribe", timed=False)
 
     def _call(
         self,

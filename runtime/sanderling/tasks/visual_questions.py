@@ -11,20 +11,21 @@ from numpy.typing import NDArray
 
 from sanderling.bundle import Bundle
 from sanderling.cancellation import Cancellation
-from sanderling.decode.names import CROSS, IMAGE, INPUT_IDS
+from sanderling.decode.names import IMAGE, INPUT_IDS
 from sanderling.decode.settings import GenerationOptions
 from sanderling.engines import Engines
 from sanderling.errors import InputError
 from sanderling.generations import Generation, Generations, TextStream
 from sanderling.manifest import GenerationOutput
 from sanderling.model import Answers, in_thread
-from sanderling.placement import Placement, together
+from sanderling.placement import Placement
 from sanderling.plan import Plan
 from sanderling.question_front import AskedPicture, QuestionFront
 from sanderling.questions import PictureQuestion
 from sanderling.results import InputReport, Timing
 from sanderling.session import Held
-from sanderling.tasks.generating import Clock, Generator, Given
+from sanderling.tasks.encoder_decoder import EncoderDecoder
+from sanderling.tasks.generating import Clock, Given
 
 if TYPE_CHECKING:
     from sanderling.fronts import ImageInput
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     Asked = ImageInput | PictureQuestion | Mapping[str, Any]
 
 
-class QuestionAnswerer(Generator):
+class QuestionAnswerer(EncoderDecoder):
     """Answers questions about pictures."""
 
     def __init__(
@@ -45,11 +46,10 @@ class QuestionAnswerer(Generator):
         speaking: Engines,
         head: GenerationOutput,
     ) -> None:
-        super().__init__(bundle, plan, front, seeing, speaking.single, head, front.encoder)
+        others = () if reading is None else (reading,)
+        super().__init__(bundle, plan, front, seeing, speaking, head, front.encoder, others)
         self._questions = front
         self._reading = reading
-        self._speaking = speaking
-        self._start = np.array(head.start_token_ids, np.int64)
 
     @overload
     def generate(
@@ -152,12 +152,6 @@ class QuestionAnswerer(Generator):
             lambda cancellation: call(images, questions, stop=stop, seed=seed, cancellation=cancellation, **options)
         )
 
-    @property
-    def placement(self) -> Placement:
-        """Which provider really has which nodes, of all graphs together."""
-        parts = [part for part in (self._engines, self._reading, self._speaking) if part is not None]
-        return together(self.provider, [part.single.placement for part in parts])
-
     def measure_placement(self, inputs: Sequence[Any] | None = None, runs: int = 3) -> Placement:
         """The placement of all graphs, with each provider's share of the time that the vision encoder takes.
 
@@ -175,13 +169,6 @@ class QuestionAnswerer(Generator):
         found = self._engines.single.measure_placement(feeds, whole_number("runs", runs))
         return replace(self.placement, seconds=found.seconds)
 
-    def close(self) -> None:
-        """Free the graphs. Calls under way end as they would; later ones raise ModelClosedError."""
-        super().close()
-        if self._reading is not None:
-            self._reading.close()
-        self._speaking.close()
-
     def answer(self, items: list[Any], prompt: str | None = None, cancellation: Cancellation | None = None) -> Answers:
         """The logits of each answer's first token: rows of the shape (n, vocabulary), float32."""
         self._engines.check()
@@ -195,22 +182,17 @@ class QuestionAnswerer(Generator):
             rows[batch] = self._steps(fixed).start([one.tokens for one in given], cancellation)
             for place, one in zip(batch, given, strict=True):
                 reports[place] = one.report
-        if not np.isfinite(rows).all():
-            raise self._not_finite(", ".join(map(str, np.flatnonzero(~np.isfinite(rows).all(axis=1)))))
+        self._check_finite(rows)
         known = tuple(report for report in reports if report is not None)
         return Answers(rows, known, Timing(0.0, clock.timing().total, 0.0))
 
     def begun(self, pixel_values: NDArray[np.float32], input_ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], Held]:
         """Of one picture (3, height, width) and the tokens of a question (n,): the tokens that the decoder begins
         with, and what it is told beside them."""
-        seen = self._engines.single.hold({self._pixels: pixel_values[None]})
+        seen = self._engines.single.hold({self._encoded: pixel_values[None]})
         if self._reading is None:
             return input_ids, seen.renamed({IMAGE: IMAGE})
-        return self._start, self._told(self._reading, seen, input_ids[None], None)
-
-    @property
-    def _pixels(self) -> str:
-        return self.bundle.manifest.components["vision_encoder"].inputs[0].name
+        return self.start, self._told(self._reading, seen, input_ids[None], None)
 
     def _begun(
         self, batch: Sequence[AskedPicture], sight: _Sight, cancellation: Cancellation | None
@@ -229,13 +211,13 @@ class QuestionAnswerer(Generator):
             return given, seen.renamed({IMAGE: IMAGE})
         told = self._told(self._reading, seen, np.stack([one.ids for one in batch]), cancellation)
         read = len(batch[0].ids)
-        return [Given(self._start, sight.reports[place], read) for place in order], told
+        return [Given(self.start, sight.reports[place], read) for place in order], told
 
     def _told(self, reading: Engines, seen: Held, ids: NDArray[np.int64], cancellation: Cancellation | None) -> Held:
         """What the question (n, tokens) and the picture give the decoder's layers to look at."""
         image = seen.renamed({IMAGE: IMAGE})
         read = reading.single.hold({INPUT_IDS: ids}, cancellation, image)
-        return read.renamed({spec.name: spec.name for spec in self._component.inputs if spec.name.startswith(CROSS)})
+        return self._crossed(read)
 
 
 class _Sight:
