@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sanderling.audio import Audio
 from sanderling.errors import AudioError, InputError
-from sanderling.manifest import AudioPreprocessing
+from sanderling.manifest import AudioPreprocessing, Window
 from sanderling.preprocess.audio import decoded
 from sanderling.preprocess.mel import MelFilter
 from sanderling.results import InputReport
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # The input of a graph that listens.
 FEATURES = "input_features"
+# Lengths of short windows are multiples of so many frames: providers compile, and plan memory, for new shapes.
+_STEP = 64
 _ONE = (str, bytes, bytearray, memoryview, os.PathLike, Audio, np.ndarray)
 
 
@@ -30,11 +32,12 @@ class AudioFront:
 
     modality = "audio"
 
-    def __init__(self, settings: AudioPreprocessing, budget: int) -> None:
+    def __init__(self, settings: AudioPreprocessing, budget: int, window: Window = "full") -> None:
         self.settings = settings
         self.rate = settings.rate
         self.mel = MelFilter(settings.features, settings.rate)
         self._budget = budget
+        self._short = settings.short if window == "short" else None
 
     def items(self, inputs: Any) -> tuple[list[Any], bool]:
         """The sounds as a list, and whether it was a single one."""
@@ -65,4 +68,14 @@ class AudioFront:
 
     def features(self, sounds: Sequence[NDArray[np.float32]]) -> Arrays:
         """The spectrograms (n, bands, frames) of sounds at the model's rate, none longer than it takes at once."""
-        return {FEATURES: np.stack([self.mel(sound) for sound in sounds])}
+        frames = self.frames(max(map(len, sounds), default=0))
+        return {FEATURES: np.stack([self.mel(sound, frames) for sound in sounds])}
+
+    def frames(self, samples: int) -> int:
+        """Frames of the spectrograms of sounds, the longest of so many samples: the full window's, or of a short one
+        as many as they and a second of silence take, in steps of 64, but no fewer than the bundle says."""
+        most = self.settings.features.frames
+        if self._short is None:
+            return most
+        wanted = -(-(samples + self.rate) // self.settings.features.hop)
+        return min(most, max(self._short, -(-wanted // _STEP) * _STEP))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from sanderling.decode.names import CROSS, IMAGE, INPUT_IDS, PAST, PRESENT
 from sanderling.errors import ManifestError
-from sanderling.manifest import Component, GenerationOutput, Manifest, TensorSpec, VoiceActivity
+from sanderling.manifest import AudioPreprocessing, Component, GenerationOutput, Manifest, TensorSpec, VoiceActivity
 
 DECODER, VISION_ENCODER, TEXT_ENCODER = "decoder", "vision_encoder", "text_encoder"
 AUDIO_ENCODER = "audio_encoder"
@@ -112,10 +112,13 @@ def _check_speech(manifest: Manifest, head: GenerationOutput, where: str) -> Non
     if not head.stop_token_ids:
         raise ManifestError(f"{where}: a transcript needs a token that ends it (stop_token_ids).")
     features, inputs = audio.features, manifest.components[AUDIO_ENCODER].inputs
-    if len(inputs) != 1 or inputs[0].dtype != "float32" or inputs[0].shape[1:] != (features.bands, features.frames):
+    _check_window(manifest, audio, where)
+    _, bands, frames = inputs[0].shape if len(inputs[0].shape) == 3 else (None, None, None)
+    fits = frames == features.frames if audio.short is None else isinstance(frames, str)
+    if len(inputs) != 1 or inputs[0].dtype != "float32" or bands != features.bands or not fits:
         raise ManifestError(
             f"{where}: the {AUDIO_ENCODER} takes one input, float32 of the shape (batch, {features.bands}, "
-            f"{features.frames}), as preprocessing.audio makes it."
+            f"{features.frames if audio.short is None else 'any number of frames'}), as preprocessing.audio makes it."
         )
     if features.fft % 2 or not 1 <= features.hop <= features.fft:
         raise ManifestError(f"{where}: a spectrum is of an even number of samples (fft), and hop is at most as many.")
@@ -136,6 +139,16 @@ def _check_speech(manifest: Manifest, head: GenerationOutput, where: str) -> Non
             raise ManifestError(f"{where}: speech.{name} has a token beyond the vocabulary of {head.vocabulary:,}.")
     if speech.languages and speech.transcribe is None:
         raise ManifestError(f"{where}: a model of several languages has a token that says: transcribe.")
+
+
+def _check_window(manifest: Manifest, audio: AudioPreprocessing, where: str) -> None:
+    """A short window is no longer than the full one, and variants that were measured with it have it."""
+    if audio.short is not None and audio.short > audio.features.frames:
+        raise ManifestError(f"{where}: a short window of {audio.short} frames is longer than {audio.features.frames}.")
+    for component in manifest.components.values():
+        for name, variant in component.variants.items():
+            if variant.short_window is not None and audio.short is None:
+                raise ManifestError(f"{where}: the variant {name!r} has a short_window, but no audio.short.")
 
 
 def _check_voice(voice: VoiceActivity, component: Component, where: str) -> None:

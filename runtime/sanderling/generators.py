@@ -85,7 +85,7 @@ def _speech_recognizer(bundle: Bundle, plan: Plan, head: GenerationOutput, encod
     audio = bundle.manifest.preprocessing.audio
     assert audio is not None  # as above
     parts = _all(bundle, plan)
-    front = AudioFront(audio, plan.image_budget)
+    front = AudioFront(audio, plan.image_budget, plan.window)
     return SpeechRecognizer(
         bundle, plan, front, parts[AUDIO_ENCODER], parts[DECODER], head, encoder, parts.get(VOICE_ACTIVITY)
     )

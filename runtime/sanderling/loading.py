@@ -37,6 +37,7 @@ from sanderling.manifest import (
     SpeechOutput,
     TextPreprocessing,
     TokenOutput,
+    Window,
 )
 from sanderling.plan import EXACT, MAX_THREADS, PACKED, Plan, default_form, default_plan, tuned_plan
 from sanderling.providers import CPU, RUNTIME_VERSION, available
@@ -95,6 +96,7 @@ def load(
     batch_invariant: bool = False,
     max_memory: int | str | None = None,
     decode: Decode | None = None,
+    window: Window | None = None,
     dimensions: int | None = None,
     components: Sequence[str] | str | None = None,
 ) -> AnyModel:
@@ -112,14 +114,17 @@ def load(
     With `decode` "fast" large JPEG files are decoded at reduced scale, which the report of each tells (`reduced`), and
     only what a crop keeps of a JPEG is resized; with "exact" all is done in full. Default: fast, where the drift
     measured with it at export holds the variant's floor.
+    With `window` "short" a model that hears is given a short sound with a second of silence or a little more, and not
+    as much as fills the window that it was trained on ("full", the default): many times faster, with other answers,
+    whose drift was measured at export.
     `dimensions` cuts an embedding model's vectors to their first so many numbers (Matryoshka); their space is another.
     `components` names those of the bundle's graphs to load, where they answer by themselves: of a model of texts and
     images "text_encoder" gives an EmbeddingModel of texts, and nothing of the other tower is read.
 
-    Raises BundleError: not a bundle, damaged, without that variant or component, or with `decode` "fast" one of which
-    the drift then was not measured; VerdictError, a BundleError: the variant asked for failed `verify` here;
-    ProviderError: no such provider here; MemoryLimitError: it does not fit `max_memory`; InputError: dimensions that
-    the model does not have.
+    Raises BundleError: not a bundle, damaged, without that variant or component, or with `decode` "fast" or `window`
+    "short" one of which the drift then was not measured; VerdictError, a BundleError: the variant asked for failed
+    `verify` here; ProviderError: no such provider here; MemoryLimitError: it does not fit `max_memory`; InputError:
+    dimensions that the model does not have.
     """
     cap = None if max_memory is None else memory.parse_size(max_memory)
     bundle = open_bundle(path, integrity=integrity)
@@ -151,6 +156,7 @@ def load(
     if permitted != plan:  # another variant, or another provider, has forms of its own
         plan = replace(permitted, form=default_form(parts.forms(bundle, permitted.variant, names), permitted.provider))
     plan = replace(plan, decode=choose_decode(bundle, plan.variant, decode))
+    plan = replace(plan, window=choose_window(bundle, plan, window))
     build = partial(assemble, components=names)
     model = build(bundle, plan) if cap is None else memory.fitted(bundle, plan, cap, build, names)
     # On the CPU alone every node is where it was asked for.
@@ -231,6 +237,23 @@ def choose_decode(bundle: Bundle, variant: str, decode: str | None) -> Decode:
             "that decode='fast' is refused. Leave it out, or export the bundle again with this Sanderling."
         )
     return "fast"
+
+
+def choose_window(bundle: Bundle, plan: Plan, window: str | None) -> Window:
+    """How long the windows are that a model hears: as asked for, or as planned. Raises BundleError, InputError."""
+    if window is None:
+        window = plan.window
+    if window == "full":
+        return "full"
+    if window != "short":
+        raise InputError(f"window is {window!r}; 'full' or 'short' was expected.")
+    if all(component.variants[plan.variant].short_window is None for component in bundle.manifest.components.values()):
+        raise BundleError(
+            f"{bundle.path}: how far {plan.variant} drifts if sounds are heard in short windows was not measured, so "
+            "that window='short' is refused. Leave it out, or export the bundle of a model that hears again with this "
+            "Sanderling."
+        )
+    return "short"
 
 
 def choose_threads(threads: int | None) -> int:

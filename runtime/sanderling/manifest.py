@@ -60,6 +60,7 @@ Task = Literal[
     "automatic-speech-recognition",
 ]
 Decode = Literal["exact", "fast"]
+Window = Literal["full", "short"]
 Family = Literal["general", "embedding", "multimodal"]
 
 
@@ -168,7 +169,8 @@ class Variant(Struct, frozen=True):
 
     `speed` is the inputs it answered a second where it was exported, divided by those of fp32 in the same run.
     `fast_decode` is its drift on large JPEG files that it decoded at reduced scale, and the original in full; null
-    where that was not measured. `decode` says how it decodes them unless it is told otherwise.
+    where that was not measured. `decode` says how it decodes them unless it is told otherwise. `short_window` is its
+    drift on sounds that it heard in short windows, and the original in full ones; null where that was not measured.
     `losses` say what its vectors cost in a smaller precision ("float16", "int8", "binary"), and cut to fewer numbers
     ("float32-128").
     """
@@ -181,6 +183,7 @@ class Variant(Struct, frozen=True):
     fast_decode: Drift | None = None
     decode: Decode = "exact"
     losses: dict[Name, VectorLoss] = {}
+    short_window: Drift | None = None
 
 
 class Component(Struct, frozen=True):
@@ -471,12 +474,15 @@ class VoiceActivity(Struct, frozen=True):
 class AudioPreprocessing(Struct, frozen=True):
     """Sound to a graph's input: one channel (the mean of all) at `rate` samples a second, then `features` of it.
 
-    `voice` says how stretches of speech are found, where the bundle has the component `voice_activity`.
+    `voice` says how stretches of speech are found, where the bundle has the component `voice_activity`. `short` is how
+    many frames a spectrogram has at least in a short window, where the graph takes fewer than `features.frames`; null
+    where it does not.
     """
 
     rate: Annotated[int, Meta(ge=8_000, le=192_000)]
     features: LogMel
     voice: VoiceActivity | None = None
+    short: Annotated[int, Meta(ge=2, le=100_000)] | None = None
 
 
 class Preprocessing(Struct, frozen=True):

@@ -8,7 +8,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from sanderling import cache, cores
-from sanderling.manifest import Decode
+from sanderling.manifest import Decode, Window
 
 MAX_THREADS = 1024
 MAX_ROUNDING = 4096
@@ -38,7 +38,8 @@ class Plan(Struct, frozen=True):
     `form` is the graph that runs the variant's weights, `rounding` the
     multiple that the lengths of padded batches are rounded up to, and `disabled_fusions` names the fusions that ONNX
     Runtime is to leave out where it optimizes the graph. With `decode` "fast" large JPEG files are decoded at reduced
-    scale, and only what a crop keeps of a JPEG is resized.
+    scale, and only what a crop keeps of a JPEG is resized. With `window` "short" a sound is heard with little silence
+    behind it, and not with as much as fills the model's window.
     """
 
     variant: str
@@ -52,6 +53,7 @@ class Plan(Struct, frozen=True):
     rounding: Annotated[int, Meta(ge=1, le=MAX_ROUNDING)] = 1
     disabled_fusions: tuple[str, ...] = DISABLED_FUSIONS
     decode: Decode = "exact"
+    window: Window = "full"
 
     @property
     def batch_invariant(self) -> bool:

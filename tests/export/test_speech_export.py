@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ import transformers
 
 import sanderling
 from sanderling.audio import Audio
-from sanderling.errors import CheckpointError, InputError
+from sanderling.codec import decode
+from sanderling.errors import BundleError, CheckpointError, InputError, ManifestError
 from sanderling.manifest import GenerationOutput
 from sanderling.tasks.speech_recognition import SpeechRecognizer
 from sanderling_export.checkpoint import resolve
@@ -271,3 +273,58 @@ def test_the_command_line_writes_down_what_is_said(exported: Exported, recording
     assert subtitles.stdout.startswith("WEBVTT")
     for wrong in (["--subtitles", "doc"], ["--subtitles", "srt", "--json"], ["--sample"], ["--language", "xx"]):
         assert run(str(recordings / "0.wav"), *wrong).exit_code != 0
+
+
+@pytest.mark.slow
+def test_a_short_window_is_heard_as_by_an_original_that_is_cut_to_it(exported: Exported) -> None:
+    original, extractor, whole = both(exported)
+    sound = tiny_speech.sounds(1, seconds=0.2)[0]
+    frames = 128  # 0.2 and 1 s, in steps of 64
+    state = original.state_dict()
+    places = "model.encoder.embed_positions.weight"
+    state[places] = state[places][: frames // 2]
+    config = transformers.WhisperConfig(**original.config.to_dict() | {"max_source_positions": frames // 2})
+    cut = transformers.WhisperForConditionalGeneration(config).eval()
+    cut.load_state_dict(state)
+    features = extractor(sound.samples, sampling_rate=sound.rate, return_tensors="pt").input_features[:, :, :frames]
+    with whole, sanderling.load(whole.bundle.path, variant="fp32", threads=1, window="short") as model:
+        assert isinstance(model, SpeechRecognizer)
+        feeds, _ = model.front.feeds([sound])
+        np.testing.assert_array_equal(
+            feeds["input_features"], whole.front.feeds([sound])[0]["input_features"][..., :frames]
+        )
+        with torch.no_grad():
+            expected = cut(
+                input_features=features, decoder_input_ids=torch.tensor([[*model.start.tolist(), *FORCED]])
+            ).logits[0].numpy()[len(model.start) - 1 : -1]  # fmt: skip
+        found = model.forced(np.array(FORCED), model.start, model.held(feeds["input_features"]))
+        assert np.abs(found - expected).max() < 1e-3
+        full = whole.forced(np.array(FORCED), whole.start, whole.held(whole.front.feeds([sound])[0]["input_features"]))
+        assert np.abs(found - full).max() > 1e-3  # it is another algorithm
+
+
+@pytest.mark.slow
+def test_short_windows_are_measured_or_refused(exported: Exported, tmp_path: Path) -> None:
+    _, bundle = exported("tiny")
+    manifest = json.loads((bundle / "bundle.json").read_bytes())
+    variants = manifest["components"]["decoder"]["variants"]
+    assert all(-1 <= one["short_window"]["cosine"]["min"] <= 1 for one in variants.values())
+
+    def decoded_again(change: Callable[[Any], None]) -> None:
+        changed = json.loads(json.dumps(manifest))
+        change(changed)
+        decode(json.dumps(changed).encode(), "here")
+
+    with pytest.raises(ManifestError, match="a short window of 999 frames is longer than 200"):
+        decoded_again(lambda one: one["preprocessing"]["audio"].update(short=999))
+    with pytest.raises(ManifestError, match="has a short_window, but no audio.short"):
+        decoded_again(lambda one: one["preprocessing"]["audio"].update(short=None))
+    copied = tmp_path / "copy"
+    shutil.copytree(bundle, copied)
+    for one in variants.values():
+        one["short_window"] = None
+    (copied / "bundle.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="short windows was not measured"):
+        sanderling.load(copied, window="short")
+    with pytest.raises(InputError, match="'full' or 'short' was expected"):
+        sanderling.load(copied, window="wide")  # type: ignore[arg-type]

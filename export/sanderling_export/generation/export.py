@@ -29,6 +29,7 @@ from sanderling.manifest import (
     MANIFEST_NAME,
     MINOR_VERSION,
     Component,
+    Drift,
     Form,
     GoldenFiles,
     Invariance,
@@ -353,8 +354,9 @@ def _measured(
             failing[variant] = f"{variant} is below its floor: {'; '.join(short)}"
         limits = _tolerance(variant, replayed, stored)
         moved = _invariance(staging, variant, check)
+        heard_short = _heard_short(staging, variant, check, expected, names)
         for name, variants in parts.items():
-            whole = {"drift": found, "invariance": moved} if name == last else {}
+            whole = {"drift": found, "invariance": moved, "short_window": heard_short} if name == last else {}
             variants[variant] = replace(variants[variant], tolerance=limits, **whole)
     tell("measure speed")
     speeds = speed.beside_fp32(staging, list(draft.variants), check)
@@ -380,6 +382,18 @@ def _invariance(staging: Path, variant: str, items: Sequence[Any]) -> Invariance
     with assemble(bundle, replace(plan, token_budget=512, image_budget=4)) as model:
         mixed = model.answer(list(items)).rows
     return Invariance(float(cosines(mixed, alone).min()))
+
+
+def _heard_short(
+    staging: Path, variant: str, items: Sequence[Any], expected: NDArray[np.float32], names: Sequence[str]
+) -> Drift | None:
+    """The drift of a model that hears sounds in short windows, beside the original in full ones; None of others."""
+    bundle = open_bundle(staging, integrity="full")
+    audio = bundle.manifest.preprocessing.audio
+    if audio is None or audio.short is None:
+        return None
+    with assemble(bundle, replace(default_plan(variant, "cpu", cores.granted()), window="short")) as model:
+        return drift.measure(model.answer(list(items)).rows, expected, labels=True, names=names)
 
 
 def _tolerance(variant: str, replayed: Sequence[verification.Check], stored: Golden) -> Tolerance:

@@ -29,6 +29,8 @@ from sanderling_export.speech.whisper import WhisperDecoder, WhisperEncoder, dec
 Array = NDArray[Any]
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
 _LANGUAGE = re.compile(r"^<\|([a-z]{2,3})\|>$")
+# Of the window's frames, how many a short one has at least. With Whisper base, fewer lose words: see docs/speech.md.
+_SHORT = 0.4
 _FIRST_TIME = "<|0.00|>"
 # Of a generation config, what is read here and not as settings of how tokens are chosen.
 _OF_SPEECH = {
@@ -158,9 +160,8 @@ def _audio(extractor: Any, config: Any, *, voiced: bool) -> AudioPreprocessing:
         raise CheckpointError(
             f"The feature extractor takes {extractor.n_samples} samples at once; the model takes {frames * hop}."
         )
-    return AudioPreprocessing(
-        rate, LogMel(fft, hop, int(extractor.feature_size), frames), voice.SETTINGS if voiced else None
-    )
+    features = LogMel(fft, hop, int(extractor.feature_size), frames)
+    return AudioPreprocessing(rate, features, voice.SETTINGS if voiced else None, short=int(frames * _SHORT))
 
 
 def _settings(generation: Any, context: int) -> GenerationSettings:

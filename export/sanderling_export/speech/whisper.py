@@ -17,17 +17,34 @@ ALIGNMENT = "alignment"
 
 
 class WhisperEncoder(torch.nn.Module):  # type: ignore[misc]
-    """The encoder, and the keys and values that each layer of the decoder makes of what it heard."""
+    """The encoder, and the keys and values that each layer of the decoder makes of what it heard.
+
+    Of fewer frames than the model's window only the first positions are used: transformers' own refuses them.
+    """
 
     def __init__(self, model: Any, shape: Shape) -> None:
         super().__init__()
         self.encoder = model.model.encoder
         self.layers = torch.nn.ModuleList([layer.encoder_attn for layer in model.model.decoder.layers])
+        config = model.config
+        heads = int(config.encoder_attention_heads)
+        self.own = Shape(int(config.encoder_layers), heads, int(config.d_model) // heads, int(config.vocab_size))
         self.shape = shape
 
     def forward(self, input_features: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        states = self.encoder(input_features).last_hidden_state
-        found = [made(states) for layer in self.layers for made in (layer.k_proj, layer.v_proj)]
+        known = self.encoder
+        heard = torch.nn.functional.gelu(known.conv1(input_features))
+        heard = torch.nn.functional.gelu(known.conv2(heard)).transpose(1, 2)
+        hidden = heard + known.embed_positions.weight[: heard.shape[1]]
+        for layer in known.layers:
+            normal = layer.self_attn_layer_norm(hidden)
+            keys, values = (_by_head(made(normal), self.own) for made in _keys_and_values(layer.self_attn))
+            attended, _ = _attended(layer.self_attn, normal, keys, values, None, self.own)
+            hidden = hidden + attended
+            normal = layer.final_layer_norm(hidden)
+            hidden = hidden + layer.fc2(layer.activation_fn(layer.fc1(normal)))
+        states = known.layer_norm(hidden)
+        found = [made(states) for layer in self.layers for made in _keys_and_values(layer)]
         return tuple(_by_head(one, self.shape) for one in found)
 
 
@@ -63,14 +80,14 @@ class WhisperDecoder(torch.nn.Module):  # type: ignore[misc]
             normal = layer.self_attn_layer_norm(hidden)
             keys, values = (
                 torch.cat([before, _by_head(made(normal), self.shape)], dim=2)
-                for before, made in zip(past[places], (own.k_proj, own.v_proj), strict=True)
+                for before, made in zip(past[places], _keys_and_values(own), strict=True)
             )
             present += [keys, values]
-            attended, _ = self._attended(own, normal, keys, values, unseen)
+            attended, _ = _attended(own, normal, keys, values, unseen, self.shape)
             hidden = hidden + attended
             normal = layer.encoder_attn_layer_norm(hidden)
             heard_keys, heard_values = cross[places]
-            attended, chances = self._attended(listening, normal, heard_keys, heard_values, None)
+            attended, chances = _attended(listening, normal, heard_keys, heard_values, None, self.shape)
             weights.append(chances)
             hidden = hidden + attended
             normal = layer.final_layer_norm(hidden)
@@ -80,14 +97,25 @@ class WhisperDecoder(torch.nn.Module):  # type: ignore[misc]
             return (logits, *present)
         return (logits, *present, torch.stack([weights[layer][:, head] for layer, head in self.heads], dim=1))
 
-    def _attended(
-        self, attention: Any, hidden: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        queries = _by_head(attention.q_proj(hidden) * attention.scaling, self.shape)
-        found = torch.matmul(queries, keys.transpose(2, 3))
-        chances = torch.softmax(found if mask is None else found + mask, dim=-1)
-        joined = torch.matmul(chances, values).transpose(1, 2).flatten(2)
-        return attention.out_proj(joined), chances
+
+def _attended(
+    attention: Any,
+    hidden: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor | None,
+    shape: Shape,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What attention makes of states, and how much it looks where (batch, heads, new, seen)."""
+    queries = _by_head(attention.q_proj(hidden) * attention.scaling, shape)
+    found = torch.matmul(queries, keys.transpose(2, 3))
+    chances = torch.softmax(found if mask is None else found + mask, dim=-1)
+    joined = torch.matmul(chances, values).transpose(1, 2).flatten(2)
+    return attention.out_proj(joined), chances
+
+
+def _keys_and_values(attention: Any) -> tuple[Any, Any]:
+    return attention.k_proj, attention.v_proj
 
 
 def _by_head(states: torch.Tensor, shape: Shape) -> torch.Tensor:
@@ -104,7 +132,7 @@ def encoder_to_onnx(encoder: WhisperEncoder, bands: int, frames: int, folder: Pa
         str(path),
         input_names=[FEATURES],
         output_names=names,
-        dynamic_axes={FEATURES: {0: "batch"}, **{name: {0: "batch"} for name in names}},
+        dynamic_axes={FEATURES: {0: "batch", 2: "frames"}, **{name: {0: "batch", 2: "seen"} for name in names}},
         opset_version=OPSET,
         dynamo=False,
     )

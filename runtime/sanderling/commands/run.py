@@ -143,6 +143,14 @@ def run(
         str | None, typer.Option(help="What is spoken, as en. Default: recognized.", show_default=False)
     ] = None,
     translate: Annotated[bool, typer.Option("--translate", help="Write English, whatever is spoken.")] = False,
+    window: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a model that hears: full, as it was trained, or short, without most of the silence behind a short "
+            "sound. Default: full.",
+            show_default=False,
+        ),
+    ] = None,
     timestamps: Annotated[bool, typer.Option("--timestamps", help="When each segment was said.")] = False,
     subtitles: Annotated[
         str | None, typer.Option(help="Write subtitles: srt or vtt, with times.", show_default=False)
@@ -151,9 +159,9 @@ def run(
 ) -> None:
     """Answer inputs with a bundle."""
     # load() says which words it knows.
-    chosen: Any = decode
+    words: dict[str, Any] = {"decode": decode, "window": window}
     tower = _tower(bundle, labels, text)
-    with load(bundle, variant=variant, provider=provider, threads=threads, decode=chosen, components=tower) as model:
+    with load(bundle, variant=variant, provider=provider, threads=threads, components=tower, **words) as model:
         speaks = model.task == TASK
         of_generation = (max_new_tokens, num_beams, sample, temperature, top_p, None if speaks else seed)
         generation = GenerationAsk(*of_generation, tuple(stop or ()))

@@ -39,11 +39,12 @@ class MelFilter:
         """Samples that one spectrogram is made of; of shorter sound the rest is silence."""
         return self.settings.frames * self.settings.hop
 
-    def __call__(self, sound: NDArray[np.float32]) -> NDArray[np.float32]:
-        """At most `samples` of sound to a spectrogram (bands, frames), float32."""
+    def __call__(self, sound: NDArray[np.float32], frames: int | None = None) -> NDArray[np.float32]:
+        """At most `samples` of sound to a spectrogram (bands, frames), float32; or to its first `frames`."""
         settings = self.settings
         half = settings.fft // 2
         length = min(len(sound), self.samples)
+        frames = settings.frames if frames is None else frames
         # Frames that reach beyond the sound see silence alone, whose value is known.
         sounding = min(settings.frames, -(-(length + half) // settings.hop))
         padded = np.zeros(max(sounding * settings.hop + settings.fft, length + 2 * half), np.float32)
@@ -53,7 +54,7 @@ class MelFilter:
             end = half + self.samples
             padded[end : end + half] = padded[end - 2 : end - 2 - half : -1][: len(padded) - end]
         windows = np.lib.stride_tricks.sliding_window_view(padded, settings.fft)[:: settings.hop][:sounding]
-        power = np.full((settings.frames, settings.bands), _LEAST, np.float32)
+        power = np.full((max(frames, sounding), settings.bands), _LEAST, np.float32)
         for first in range(0, sounding, self._rows):
             spectrum = np.fft.rfft(windows[first : first + self._rows] * self._window)
             energy = np.asarray(spectrum.real**2 + spectrum.imag**2, np.float32)
@@ -62,7 +63,7 @@ class MelFilter:
         np.maximum(levels, levels.max() - _RANGE, out=levels)
         levels += 4
         levels /= 4
-        return np.ascontiguousarray(levels.T)
+        return np.ascontiguousarray(levels[:frames].T)
 
 
 def _mirrored(padded: NDArray[np.float32], half: int) -> NDArray[np.float32]:
