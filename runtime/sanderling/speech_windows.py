@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
@@ -28,6 +30,16 @@ def quiet_cuts(sound: NDArray[np.float32], rate: int, most: int) -> list[Window]
         found.append(Window(first, cut))
         first = cut
     return [*found, Window(first, len(sound))]
+
+
+def unfinished(tokens: Sequence[int], begin: int) -> int | None:
+    """Where in a transcript the second of its last two neighbouring times is, from which the sound is to be heard
+    again; `begin` is the first token of time. None of a transcript that is whole: one without such times, or with a
+    single time at its end. As Whisper's own loop seeks (Radford et al., 2022, section 3.8)."""
+    timed = [token >= begin for token in tokens]
+    if timed[-2:] == [False, True]:
+        return None
+    return next((place for place in range(len(tokens) - 1, 0, -1) if timed[place - 1] and timed[place]), None)
 
 
 def quietest(sound: NDArray[np.float32], rate: int) -> int:

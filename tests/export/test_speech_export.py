@@ -317,7 +317,7 @@ def test_short_windows_are_measured_or_refused(exported: Exported, tmp_path: Pat
 
     with pytest.raises(ManifestError, match="a short window of 999 frames is longer than 200"):
         decoded_again(lambda one: one["preprocessing"]["audio"].update(short=999))
-    with pytest.raises(ManifestError, match="has a short_window, but no audio.short"):
+    with pytest.raises(ManifestError, match=r"has a short_window, but no audio\.short"):
         decoded_again(lambda one: one["preprocessing"]["audio"].update(short=None))
     copied = tmp_path / "copy"
     shutil.copytree(bundle, copied)

@@ -24,7 +24,7 @@ from sanderling.preprocess.text import TextEncoder
 from sanderling.session import Held
 from sanderling.speech_alignment import WITHOUT_BLANKS, token_frames
 from sanderling.speech_alignment import words as words_of
-from sanderling.speech_windows import Window
+from sanderling.speech_windows import Window, unfinished
 from sanderling.tasks.encoder_decoder import EncoderDecoder
 from sanderling.tasks.generating import Asked, Clock
 from sanderling.transcripts import Word
@@ -38,6 +38,8 @@ SpeechTask = Literal["transcribe", "translate"]
 # probably nobody spoke is none.
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 COMPRESSED, IMPROBABLE, NOBODY = 2.4, -1.0, 0.6
+# Seconds of a window that are worth hearing again; and none that begins sooner behind another.
+_LEAST_REST = 1.0
 
 
 class HearingOptions(GenerationOptions, total=False):
@@ -113,6 +115,20 @@ class Listener(EncoderDecoder):
     def _most_before(self) -> int:
         """Tokens of what was said before that a transcript leaves room for: half of the context, as Whisper's own."""
         return self._head.context // 2 - 1
+
+    def _sought(self, heard: Heard, window: Window) -> tuple[Heard, Window, Window | None]:
+        """A window's transcript as far as it is whole, how far it goes, and the rest, to be heard as a window."""
+        if heard.silent or heard.reason != "stop_token":
+            return heard, window, None
+        tokens = [token for token in heard.tokens if token not in self._head.stop_token_ids]
+        rate, begin = self._sounds.rate, self._tokens.timestamps
+        pair = unfinished(tokens, begin)
+        cut = window.first if pair is None else window.first + int((tokens[pair] - begin) * TIME_STEP * rate)
+        least = int(_LEAST_REST * rate)
+        if not window.first + least <= cut <= window.last - least:
+            return heard, window, None
+        kept = replace(heard, tokens=tuple(tokens[:pair]))
+        return kept, Window(window.first, cut), Window(cut, window.last)
 
     def _aligned(
         self,

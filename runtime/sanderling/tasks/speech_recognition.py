@@ -172,25 +172,33 @@ class SpeechRecognizer(LiveListener):
 
     def _transcript(self, item: Any, call: Call, clock: Clock, cancellation: Cancellation | None) -> Transcript:
         sound, report = decoded(item, self._sounds.rate)
-        windows = self._windows(sound, call, cancellation)
+        planned = self._windows(sound, call, cancellation)
         clock.prepared()
         size = 1 if call.carried or call.asked.settings.num_beams > 1 else min(self._together, _SIDE_BY_SIDE)
+        # Of a sound that is one window nothing is heard twice: its transcript is the original's.
+        seeks = call.timed and len(planned) > 1
+        waiting, windows = list(planned), list[Window]()
         heard: list[Heard] = []
         said: list[tuple[Word, ...]] = []
         language, chance = call.language, None
         before = call.prompt
-        for first in range(0, len(windows), size):
+        while waiting:
             if cancellation is not None:
                 cancellation.check()
-            batch = windows[first : first + size]
+            batch, waiting = waiting[:size], waiting[size:]
             feeds = self._sounds.features([sound[one.first : one.last] for one in batch])
             fixed = self._hold(feeds, cancellation)
             if language is None and self._tokens.languages:
                 logits = self._start_logits(fixed, len(batch), cancellation)
                 language, chance = next(iter(self._languages(logits[0]).items()))
             prompts = [self._begun(language, call.task, timed=call.timed, before=before)] * len(batch)
-            found = self._listened(prompts, fixed, call, first, clock, cancellation)
+            found = self._listened(prompts, fixed, call, len(windows), clock, cancellation)
+            if seeks:
+                sought = [self._sought(one, window) for one, window in zip(found, batch, strict=True)]
+                found, batch = [one for one, _, _ in sought], [window for _, window, _ in sought]
+                waiting = [rest for _, _, rest in sought if rest is not None] + waiting
             heard += found
+            windows += batch
             if call.words:
                 start = self._begun(language, call.task, timed=False)
                 said += [
@@ -201,7 +209,10 @@ class SpeechRecognizer(LiveListener):
                 ]
             if call.carried:
                 before = np.array([*before, *self._words(heard[-1].tokens)], np.int64)[-self._most_before :]
-        silent = between(windows, len(sound)) if self._by_voice(sound, call) else []
+        silent = between(planned, len(sound)) if self._by_voice(sound, call) else []
+        order = sorted(range(len(windows)), key=lambda place: windows[place].first)
+        windows, heard = [windows[place] for place in order], [heard[place] for place in order]
+        said = [said[place] for place in order] if said else []
         return self._assembled(windows, heard, said, silent, language, chance, report, clock)
 
     def _by_voice(self, sound: NDArray[np.float32], call: Call) -> bool:
