@@ -17,7 +17,6 @@ from sanderling.live_sound import Behind, ChunkSamples, Incoming, WaitingRoom
 from sanderling.live_transcript import LiveTranscript
 from sanderling.live_windows import Borders, Hypothesis, LiveWindows
 from sanderling.manifest import VoiceActivity
-from sanderling.session import Engine
 from sanderling.speech_alignment import WITHOUT_BLANKS
 from sanderling.speech_alignment import words as words_of
 from sanderling.speech_gate import LoudnessStream, SpeechGate
@@ -52,8 +51,6 @@ _BY_LOUDNESS = VoiceActivity(frame=512, context=1, size=1)
 
 class LiveListener(Listener):
     """A model that hears, also while the sound still comes."""
-
-    _voice: Engine | None = None
 
     def live(
         self,

@@ -18,7 +18,7 @@ from sanderling.preprocess.audio import decoded
 from sanderling.results import AudioReport
 from sanderling.speech_windows import Window, quiet_cuts
 from sanderling.tasks.generating import Clock
-from sanderling.tasks.listening import NOBODY, TEMPERATURES, Call, Heard, HearingOptions
+from sanderling.tasks.listening import NOBODY, TEMPERATURES, Call, Heard, HearingOptions, SpeechTask
 from sanderling.tasks.live_speech import LiveListener
 from sanderling.transcripts import SpeechSegment, Transcript, Transcripts, Word
 from sanderling.voice_activity import between, chances_of, spoken, voiced
