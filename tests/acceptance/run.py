@@ -63,6 +63,8 @@ import speaking  # isort: skip
 import speaking_checkpoints  # isort: skip
 import seen_and_said  # isort: skip
 import speech  # isort: skip
+import live  # isort: skip
+import told_sounds  # isort: skip
 
 THEMES = (
     same_answers,
@@ -104,6 +106,8 @@ THEMES = (
     index_bad_input,
     bulk,
     speech,
+    live,
+    told_sounds,
 )
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -163,6 +166,23 @@ def test_a_closed_model_hears_nothing(bundle: Path) -> None:
     model.close()
     with pytest.raises(ModelClosedError):
         model.live([talk(1)], rate=RATE, **PLAIN)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
+def test_an_interruption_ends_the_sound_and_not_the_words(bundle: Path) -> None:
+    command = [sys.executable, "-m", "sanderling", "live", str(bundle), "--json", "--language", "en", "--every", "0.5"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdin.write((talk(3) * 32768).astype("<i2").tobytes())
+        process.stdin.flush()
+        assert process.stdout.readline()  # it hears, and its input stays open
+        process.send_signal(signal.SIGINT)
+        last = json.loads(process.stdout.read().splitlines()[-1])
+        assert process.wait(60) == 0, process.stderr.read()
+        assert last["report"]["seconds"] > 0
 
 
 @pytest.mark.slow

@@ -103,8 +103,9 @@ def _standard_input() -> Iterator[bytes]:
     stream = getattr(sys.stdin, "buffer", None)
     if stream is None or sys.stdin.isatty():
         raise AudioError("Standard input is a terminal; PCM from a pipe was expected. Or name a sound file.")
-    read = getattr(stream, "read1", stream.read)
-    while data := read(_BYTES):
+    # Without the buffer, whose lock a thread that waits for sound would hold when the command ends.
+    raw = getattr(stream, "raw", stream)
+    while data := raw.read(_BYTES):
         yield data
 
 
