@@ -18,6 +18,7 @@ from sanderling_export.features import ImageEmbedder
 from sanderling_export.original import ImageClassifier, Original, TorchModule, final_size
 from sanderling_export.pace import compare
 from sanderling_export.simplify import simplify
+from sanderling_export.speech.hearing import SoundOriginal
 from sanderling_export.timm_models import TimmClassifier
 from sanderling_export.towers import TextTower, VisionTower
 
@@ -62,6 +63,8 @@ def unrewritten(checkpoint: Checkpoint, original: Original, folder: Path) -> onn
         path = _module(_Logits(original.model).eval(), final_size(original.description.image), folder)
     elif isinstance(original, ImageEmbedder):
         path = _features(original, folder)
+    elif isinstance(original, SoundOriginal):
+        path = original.to_onnx(folder, OPSET)
     elif isinstance(original, TextTower | VisionTower):
         path = _tower(original, folder)
     else:

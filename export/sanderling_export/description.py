@@ -17,6 +17,7 @@ from sanderling.manifest import (
     Chat,
     ClassificationOutput,
     ContrastiveOutput,
+    CtcOutput,
     EmbeddingOutput,
     GenerationOutput,
     GenerationSettings,
@@ -43,10 +44,23 @@ _ANSWERERS = (
     "Idefics3ForConditionalGeneration",
     "SmolVLMForConditionalGeneration",
 )
-# What writes down what is said.
-_HEARING = ("WhisperForConditionalGeneration",)
 # What speaks.
 SPEAKING = ("VitsModel",)
+# What writes down what is said.
+_HEARING = ("WhisperForConditionalGeneration", "MoonshineForConditionalGeneration")
+# What their config calls models that hear sound as it is, or its bands, with a single graph.
+_OF_SOUND = {
+    "audio-spectrogram-transformer",
+    "data2vec-audio",
+    "hubert",
+    "sew",
+    "sew-d",
+    "unispeech",
+    "unispeech-sat",
+    "wav2vec2",
+    "wav2vec2-conformer",
+    "wavlm",
+}
 # Models of two towers: what their config calls them.
 TWO_TOWERS = ("CLIPModel", "SiglipModel", "Siglip2Model")
 # A score from which a label holds, where nothing else is said: as likely as not.
@@ -91,7 +105,15 @@ class Description:
     """
 
     task: Task
-    head: EmbeddingOutput | TokenOutput | SparseOutput | ClassificationOutput | GenerationOutput | ContrastiveOutput
+    head: (
+        EmbeddingOutput
+        | TokenOutput
+        | SparseOutput
+        | ClassificationOutput
+        | GenerationOutput
+        | ContrastiveOutput
+        | CtcOutput
+    )
     text: TextPreprocessing | None = None
     tokenizer: bytes | None = None
     image: ImagePreprocessing | None = None
@@ -127,6 +149,8 @@ def task_of(checkpoint: Checkpoint, asked: Task | None) -> Task:
     if (folder / "modules.json").is_file() or (folder / "artifact.metadata").is_file():
         return "feature-extraction"
     names = architectures(checkpoint)
+    if of_sound(checkpoint):
+        return _heard_as(names)
     for name in names:
         if name.endswith("ForSequenceClassification"):
             return "text-classification"
@@ -151,6 +175,19 @@ def task_of(checkpoint: Checkpoint, asked: Task | None) -> Task:
         f"{folder / 'config.json'} does not say which task this checkpoint is for (architectures: "
         f"{', '.join(names) or 'none'}). Say it: --task {' | '.join(get_args(Task))}"
     )
+
+
+def of_sound(checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint is of a model that hears sound with a single graph."""
+    return read_json(checkpoint.folder / "config.json").get("model_type") in _OF_SOUND
+
+
+def _heard_as(names: list[str]) -> Task:
+    if any(name.endswith("ForCTC") for name in names):
+        return "automatic-speech-recognition"
+    if any(name.endswith(("ForSequenceClassification", "ForAudioClassification")) for name in names):
+        return "audio-classification"
+    return "feature-extraction"
 
 
 def architectures(checkpoint: Checkpoint) -> list[str]:
@@ -235,6 +272,14 @@ def activation_of(config: Any, count: int) -> str:
     if problem == "regression":
         return "none"
     return "sigmoid" if problem == "multi_label_classification" or count == 1 else "softmax"
+
+
+def classification(config: Any, count: int, options: Options) -> ClassificationOutput:
+    """The head of a classifier with `count` logits, as its config and the options say."""
+    labels = labels_of(config, count, options.labels)
+    activation = activation_of(config, count)
+    thresholds = thresholds_of(config, labels, activation, options.thresholds)
+    return ClassificationOutput("logits", activation, labels, thresholds)  # type: ignore[arg-type]
 
 
 def thresholds_of(

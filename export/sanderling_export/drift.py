@@ -31,7 +31,7 @@ def measure(rows: NDArray[Any], expected: NDArray[Any], *, labels: bool, names: 
     worst inputs where there are `names` of all of them."""
     similarity = cosines(rows, expected)
     p01 = float(np.quantile(similarity, 0.01)) if len(similarity) >= _PERCENTILE_SAMPLES else None
-    agreement = float((rows.argmax(axis=1) == expected.argmax(axis=1)).mean()) if labels else None
+    agreement = _agreement(rows, expected) if labels else None
     farthest = np.argsort(similarity, kind="stable")[:_WORST] if names else ()
     return Drift(
         Distances(len(similarity), float(similarity.mean()), float(similarity.min()), p01),
@@ -39,6 +39,17 @@ def measure(rows: NDArray[Any], expected: NDArray[Any], *, labels: bool, names: 
         agreement,
         tuple(WorstInput(names[i], float(similarity[i])) for i in farthest),
     )
+
+
+def _agreement(rows: NDArray[Any], expected: NDArray[Any]) -> float:
+    """The share of answers whose largest number is the original's; of answers for each frame, that of all frames."""
+    if rows.dtype != object:
+        return float((rows.argmax(axis=1) == expected.argmax(axis=1)).mean())
+    pairs = list(zip(rows, expected, strict=True))
+    if any(x.shape != y.shape for x, y in pairs):
+        return 0.0
+    same = sum(int((x.argmax(axis=1) == y.argmax(axis=1)).sum()) for x, y in pairs)
+    return same / sum(len(x) for x, _ in pairs)
 
 
 def _farthest(rows: NDArray[Any], expected: NDArray[Any]) -> float:

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from safetensors.numpy import save
 
+from sanderling.audio import Audio
 from sanderling.golden import GoldenSample
 from sanderling.manifest import GoldenFiles
 from sanderling.pairs import TextPair
@@ -27,7 +28,7 @@ Shown = tuple[Original, Sequence[Any], Sequence[str]]
 
 
 def write(root: Path, build: Path, shown: Sequence[Shown]) -> GoldenFiles:
-    """Write items (texts, pairs of texts, RGB images) with what their originals make of them.
+    """Write items (texts, pairs of texts, RGB images, sounds) with what their originals make of them.
 
     Some texts are there with each of the prompts as well. Of a model of several graphs each has items of its own.
     """
@@ -56,6 +57,9 @@ def _part(
             sample = GoldenSample(f"text-{index}", text=item)
         elif isinstance(item, TextPair):
             sample = GoldenSample(f"pair-{index}", text=item.text, text_pair=item.text_pair)
+        elif isinstance(item, Audio):
+            item.save(folder / f"sound-{index}.wav")
+            sample = GoldenSample(f"sound-{index}", audio=f"{prefix}/sound-{index}.wav")
         else:
             item.save(folder / f"photo-{index}.png", optimize=True)
             sample = GoldenSample(f"photo-{index}", image=f"{prefix}/photo-{index}.png")

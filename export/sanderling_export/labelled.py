@@ -1,7 +1,8 @@
 """A labelled set that a recipe names: the task's metric of the original and of each variant, for the manifest.
 
-Tab-separated, with a header: `label` and `text` or `image` (a path beside the file) for a classifier, `score`, `text1`
-and `text2` for embeddings. `sanderling eval` measures more, with intervals; this is the figure that travels along.
+Tab-separated, with a header: `label` and `text`, `image` or `audio` (a path beside the file) for a classifier, `score`,
+`text1` and `text2` for embeddings. `sanderling eval` measures more, with intervals; this is the figure that travels
+along.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from sanderling.errors import ExportError
 from sanderling.manifest import ClassificationOutput, EmbeddingOutput, Metric, Postprocessing
 from sanderling_export import photographs
+from sanderling_export.speech import sounds
 
 ACCURACY, SPEARMAN = "accuracy", "spearman"
 _LEAST = 2
@@ -88,8 +90,11 @@ def shortfall(name: str, metric: Metric, allowed: float | None, headroom: float 
     return [f"{name} {loss(metric):.2%} below the original's, allowed {allowed:.2%}"]
 
 
-def read(path: Path, head: Postprocessing, modality: str) -> Labelled:
-    """The labelled set in `path` for a model of that head. Raises ExportError, with the line, for what does not fit."""
+def read(path: Path, head: Postprocessing, modality: str, rate: int | None = None) -> Labelled:
+    """The labelled set in `path` for a model of that head, sounds at `rate`.
+
+    Raises ExportError, with the line, for what does not fit.
+    """
     if isinstance(head, ClassificationOutput):
         rows = _rows(path, ("label", modality))
         places = {label: index for index, label in enumerate(head.labels)}
@@ -102,6 +107,9 @@ def read(path: Path, head: Postprocessing, modality: str) -> Labelled:
         inputs: Sequence[Any] = [value for _, value in rows]
         if modality == "image":
             inputs = photographs.load([str(value) for value in inputs], path.parent)
+        elif modality == "audio":
+            assert rate is not None  # models that hear have one
+            inputs = sounds.load([path.parent / str(value) for value in inputs], rate)
         return Labelled(ACCURACY, tuple(inputs), np.array([places[label] for label, _ in rows], np.float64))
     if not isinstance(head, EmbeddingOutput) or modality != "text":
         raise ExportError(

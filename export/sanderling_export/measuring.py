@@ -22,6 +22,7 @@ from sanderling.manifest import (
     MANIFEST_NAME,
     ClassificationOutput,
     Component,
+    CtcOutput,
     EmbeddingOutput,
     Invariance,
     Manifest,
@@ -122,7 +123,7 @@ def _part_measured(
             shown = samples_of(stored, model.takes)
         head = source.description.head
         labels = isinstance(head, ClassificationOutput)
-        found = drift.measure(rows, expected, labels=labels, names=names)
+        found = drift.measure(rows, expected, labels=labels or isinstance(head, CtcOutput), names=names)
         correlated = drift.correlation(rows, expected) if labels else None
         found = replace(found, metrics=metrics)
         short = drift.shortfalls(found, plan.floors[name], correlated)
@@ -147,7 +148,7 @@ def _part_measured(
 
 def _invariance(staging: Path, draft: Manifest, part: Part, name: str, items: Sequence[object]) -> Invariance | None:
     known, component, text = part.source.description, draft.components[part.name], draft.preprocessing.text
-    if known.image is not None or isinstance(known.head, TokenOutput):
+    if known.image is not None or known.audio is not None or isinstance(known.head, TokenOutput):
         return invariance.among_mates(staging, name, items, part.name)
     if known.text is None or text is None:
         return None

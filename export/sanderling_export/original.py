@@ -34,6 +34,7 @@ from sanderling_export import description, features, images, late, sparse, timm_
 from sanderling_export.checkpoint import Checkpoint
 from sanderling_export.description import Description, Options
 from sanderling_export.recipe import Module
+from sanderling_export.speech import hearing
 
 Array = NDArray[Any]
 _IMAGES_A_RUN = 8
@@ -53,7 +54,7 @@ _PLAIN = "no modules.json: mean pooling without normalization, as sentence-trans
 
 
 class Original(Protocol):
-    """One checkpoint in its own library. An item is a text, a pair of texts, or an RGB image."""
+    """One checkpoint in its own library. An item is a text, a pair of texts, an RGB image, or a sound."""
 
     description: Description
     model: torch.nn.Module
@@ -176,7 +177,7 @@ class TextClassifier:
         config = self.model.config
         limit = description.token_limit(self.model, self._tokenizer, None, options.max_tokens)
         self._limit = limit
-        head = _classification(config, int(config.num_labels), options)
+        head = description.classification(config, int(config.num_labels), options)
         text = tokens.settings(self._tokenizer, limit, False, {}, None)
         pairs, takes_pairs = description.made_for_pairs(head.labels, options.pairs), self._takes_pairs()
         if pairs and not takes_pairs:
@@ -260,7 +261,7 @@ class ImageClassifier:
         config = self.model.config
         self.description = Description(
             "image-classification",
-            _classification(config, int(config.num_labels), options),
+            description.classification(config, int(config.num_labels), options),
             image=options.image or images.steps(self._processor),
         )
 
@@ -428,13 +429,6 @@ def _dense(modules: Sequence[Any]) -> tuple[tuple[DenseLayer, ...], dict[str, ND
     return tuple(layers), tensors
 
 
-def _classification(config: Any, count: int, options: Options) -> ClassificationOutput:
-    labels = description.labels_of(config, count, options.labels)
-    activation = description.activation_of(config, count)
-    thresholds = description.thresholds_of(config, labels, activation, options.thresholds)
-    return ClassificationOutput("logits", activation, labels, thresholds)  # type: ignore[arg-type]
-
-
 def _build(module: Module) -> torch.nn.Module:
     name, _, path = module.factory.partition(":")
     try:
@@ -480,7 +474,9 @@ def _batches(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
     return (items[start : start + _IMAGES_A_RUN] for start in range(0, len(items), _IMAGES_A_RUN))
 
 
-def _text_embedder(checkpoint: Checkpoint, options: Options) -> Original:
+def _embedder(checkpoint: Checkpoint, options: Options) -> Original:
+    if description.of_sound(checkpoint):
+        return hearing.SoundEmbedder(checkpoint, options)
     kind: Any = TextEmbedder
     if sparse.is_sparse(checkpoint, options):
         kind = sparse.SparseEmbedder
@@ -491,7 +487,9 @@ def _text_embedder(checkpoint: Checkpoint, options: Options) -> Original:
 
 
 _LIBRARIES: dict[Task, Any] = {
-    "feature-extraction": _text_embedder,
+    "feature-extraction": _embedder,
+    "audio-classification": hearing.SoundClassifier,
+    "automatic-speech-recognition": hearing.CtcOriginal,
     "text-classification": TextClassifier,
     "text-ranking": TextRanker,
     "image-classification": ImageClassifier,

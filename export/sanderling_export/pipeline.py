@@ -155,6 +155,10 @@ def _build(plan: Plan, tell: Progress) -> Path:
             )
         target = aims.completed(plan.search.target, source.description.head, labelled=plan.data.labelled is not None)
         plan = dataclasses.replace(plan, search=replace(plan.search, target=target))
+        if source.description.audio is not None:
+            raise ExportError(
+                "Variants of a model that hears are not searched; name them: --variants fp32,int8-dynamic"
+            )
     originals = original.parts(source)
     if plan.search is not None and len(originals) > 1:
         raise ExportError(
@@ -242,8 +246,10 @@ def _labelled(plan: Plan, source: original.Original) -> tuple[Labelled, NDArray[
     """The labelled set that the recipe names, and the original's answers to its inputs."""
     if plan.data.labelled is None:
         return None
-    modality = "image" if source.description.task.startswith("image") else "text"
-    cases = labelled.read(references.locate(plan.data.labelled, plan.base), source.description.head, modality)
+    known = source.description
+    modality = "image" if known.image is not None else "audio" if known.audio is not None else "text"
+    rate = known.audio.rate if known.audio is not None else None
+    cases = labelled.read(references.locate(plan.data.labelled, plan.base), known.head, modality, rate)
     with quiet():
         return cases, source.answers(list(cases.inputs))
 

@@ -10,6 +10,7 @@ from sanderling.errors import ExportError
 from sanderling_export import photographs, references, texts
 from sanderling_export.description import Description
 from sanderling_export.recipe import Data
+from sanderling_export.speech import sounds
 
 _CALIBRATION_TEXTS = 150
 _CHECK_TEXTS = 280
@@ -20,7 +21,7 @@ _CROPS_A_PHOTOGRAPH = 16
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Texts, pairs of texts, or RGB images. `calibration` and `check` share no text and no photograph."""
+    """Texts, pairs of texts, RGB images, or sounds. `calibration` and `check` share no text and no photograph."""
 
     calibration: list[Any]
     check: list[Any]
@@ -28,9 +29,11 @@ class Samples:
 
 
 def gather(known: Description, data: Data, base: Path, own: Path | None) -> Samples:
-    """The user's `own` texts or folder of images, else the recipe's, else those every export can use."""
+    """The user's `own` texts or folder of images or sounds, else the recipe's, else those every export can use."""
     if known.image is not None:
         return _images(data, base, own)
+    if known.audio is not None:
+        return Samples(*sounds.gather(known.audio.rate, own))
     golden = [*texts.GOLDEN, *(texts.GOLDEN_PAIRS if known.takes_pairs else ())]
     pairs = known.text is not None and known.text.pairs
     if own is not None or data.texts is not None:

@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from sanderling.subtitles import Segment, to_srt, to_webvtt, write_subtitles
     from sanderling.tasks.chosen_answers import AnswerClassifier
     from sanderling.tasks.classification import Classifier
+    from sanderling.tasks.ctc_recognition import CtcRecognizer
     from sanderling.tasks.dual_encoder import DualEncoder
     from sanderling.tasks.face_recognition import FaceRecognizer
     from sanderling.tasks.feature_extraction import EmbeddingModel
@@ -94,8 +95,9 @@ if TYPE_CHECKING:
     from sanderling.tasks.text_to_speech import Voice
     from sanderling.tasks.video_to_text import VideoCaptions, VideoToText
     from sanderling.tasks.visual_questions import QuestionAnswerer
+    from sanderling.tasks.wave_recognition import WaveRecognizer
     from sanderling.tasks.zero_shot import ZeroShotClassifier
-    from sanderling.transcripts import SpeechSegment, Transcript, Transcripts, Word
+    from sanderling.transcripts import Character, SpeechSegment, Transcript, Transcripts, Word
     from sanderling.tuning import tune
     from sanderling.verification import verify
     from sanderling.video import VideoReport
@@ -177,6 +179,7 @@ _HOMES = {
     "sanderling.subtitles": ("Segment", "to_srt", "to_webvtt", "write_subtitles"),
     "sanderling.tasks.chosen_answers": ("AnswerClassifier",),
     "sanderling.tasks.classification": ("Classifier",),
+    "sanderling.tasks.ctc_recognition": ("CtcRecognizer",),
     "sanderling.tasks.dual_encoder": ("DualEncoder",),
     "sanderling.tasks.face_recognition": ("FaceRecognizer",),
     "sanderling.tasks.feature_extraction": ("EmbeddingModel",),
@@ -191,8 +194,9 @@ _HOMES = {
     "sanderling.tasks.text_to_speech": ("Voice",),
     "sanderling.tasks.video_to_text": ("VideoCaptions", "VideoToText"),
     "sanderling.tasks.visual_questions": ("QuestionAnswerer",),
+    "sanderling.tasks.wave_recognition": ("WaveRecognizer",),
     "sanderling.tasks.zero_shot": ("ZeroShotClassifier",),
-    "sanderling.transcripts": ("SpeechSegment", "Transcript", "Transcripts", "Word"),
+    "sanderling.transcripts": ("Character", "SpeechSegment", "Transcript", "Transcripts", "Word"),
     "sanderling.tuning": ("tune",),
     "sanderling.verification": ("verify",),
     "sanderling.video": ("VideoReport",),
@@ -208,9 +212,11 @@ __all__ = [
     "BundleError",
     "Cancellation",
     "CancelledError",
+    "Character",
     "Classification",
     "Classifications",
     "Classifier",
+    "CtcRecognizer",
     "DeadlineError",
     "DualEncoder",
     "Embedding",
@@ -308,6 +314,7 @@ __all__ = [
     "VideoToText",
     "Voice",
     "VoiceSettings",
+    "WaveRecognizer",
     "Word",
     "ZeroShotClassifier",
     "__version__",

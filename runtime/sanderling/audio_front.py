@@ -27,17 +27,15 @@ _STEP = 64
 _ONE = (str, bytes, bytearray, memoryview, os.PathLike, Audio, np.ndarray)
 
 
-class AudioFront:
-    """Sounds, in input order."""
+class Sounds:
+    """What fronts of sounds have in common: sounds as they are handed over, which are read later."""
 
     modality = "audio"
 
-    def __init__(self, settings: AudioPreprocessing, budget: int, window: Window = "full") -> None:
+    def __init__(self, settings: AudioPreprocessing, budget: int) -> None:
         self.settings = settings
         self.rate = settings.rate
-        self.mel = MelFilter(settings.features, settings.rate)
         self._budget = budget
-        self._short = settings.short if window == "short" else None
 
     def items(self, inputs: Any) -> tuple[list[Any], bool]:
         """The sounds as a list, and whether it was a single one."""
@@ -61,6 +59,15 @@ class AudioFront:
         count, step = len(prepared), self._budget
         return (list(range(i, min(i + step, count))) for i in range(0, count, step))
 
+
+class AudioFront(Sounds):
+    """Sounds to spectrograms, in input order."""
+
+    def __init__(self, settings: AudioPreprocessing, budget: int, window: Window = "full") -> None:
+        super().__init__(settings, budget)
+        self.mel = MelFilter(settings.mel, settings.rate)
+        self._short = settings.short if window == "short" else None
+
     def feeds(self, batch: Sequence[Any]) -> tuple[Arrays, list[InputReport]]:
         """The spectrograms (n, bands, frames) of the beginning of each sound, and what became of each."""
         read = [decoded(sound, self.rate) for sound in batch]
@@ -74,8 +81,8 @@ class AudioFront:
     def frames(self, samples: int) -> int:
         """Frames of the spectrograms of sounds, the longest of so many samples: the full window's, or of a short one
         as many as they and a second of silence take, in steps of 64, but no fewer than the bundle says."""
-        most = self.settings.features.frames
+        most = self.settings.mel.frames
         if self._short is None:
             return most
-        wanted = -(-(samples + self.rate) // self.settings.features.hop)
+        wanted = -(-(samples + self.rate) // self.settings.mel.hop)
         return min(most, max(self._short, -(-wanted // _STEP) * _STEP))

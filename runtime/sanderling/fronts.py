@@ -21,12 +21,14 @@ from sanderling.session import Arrays
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from sanderling.audio import Audio
     from sanderling.cancellation import Cancellation
     from sanderling.preprocess.text import Encoded, TextEncoder, Windows
 
     ImageInput: TypeAlias = str | os.PathLike[str] | bytes | Image | NDArray[np.uint8]
     TextInput: TypeAlias = str | TextPair | Mapping[str, str]
-    Input: TypeAlias = TextInput | ImageInput
+    # One input of a model that takes texts, images or sounds.
+    Input: TypeAlias = TextInput | ImageInput | Audio
 
 _ONE_TEXT = (str, TextPair, Mapping)
 _ONE_IMAGE = (str, bytes, bytearray, memoryview, os.PathLike, np.ndarray)

@@ -6,7 +6,17 @@ from collections.abc import Mapping
 
 from sanderling.decode.names import CROSS, IMAGE, INPUT_IDS, PAST, PRESENT
 from sanderling.errors import ManifestError
-from sanderling.manifest import AudioPreprocessing, Component, GenerationOutput, Manifest, TensorSpec, VoiceActivity
+from sanderling.manifest import (
+    AudioPreprocessing,
+    Component,
+    CtcOutput,
+    GenerationOutput,
+    LogMel,
+    Manifest,
+    TensorSpec,
+    VoiceActivity,
+    Waveform,
+)
 
 DECODER, VISION_ENCODER, TEXT_ENCODER = "decoder", "vision_encoder", "text_encoder"
 AUDIO_ENCODER = "audio_encoder"
@@ -27,6 +37,8 @@ def check(manifest: Manifest, where: str) -> None:
     head = manifest.postprocessing
     if manifest.task == ANSWERING and not isinstance(head, GenerationOutput):
         return  # one that chooses among answers
+    if isinstance(head, CtcOutput):
+        return  # one that writes down what each frame says, without a decoder
     if (manifest.task in TASKS) != isinstance(head, GenerationOutput):
         raise ManifestError(
             f"{where}: a postprocessing of type 'generation' goes with the tasks {' and '.join(TASKS)}, and they with "
@@ -105,6 +117,9 @@ def _check_speech(manifest: Manifest, head: GenerationOutput, where: str) -> Non
         raise ManifestError(f"{where}: preprocessing.audio.voice and the component {VOICE_ACTIVITY!r} go together.")
     if not hears and speech is None and audio is None:
         return
+    if hears and speech is None and audio is not None and isinstance(audio.features, Waveform):
+        _check_waves(manifest, audio.features, where)
+        return
     if not hears or speech is None or audio is None:
         raise ManifestError(
             f"{where}: preprocessing.audio, postprocessing.speech and the component {AUDIO_ENCODER!r} go together."
@@ -112,6 +127,8 @@ def _check_speech(manifest: Manifest, head: GenerationOutput, where: str) -> Non
     if not head.stop_token_ids:
         raise ManifestError(f"{where}: a transcript needs a token that ends it (stop_token_ids).")
     features, inputs = audio.features, manifest.components[AUDIO_ENCODER].inputs
+    if not isinstance(features, LogMel):
+        raise ManifestError(f"{where}: the {AUDIO_ENCODER} takes features of the type log_mel.")
     _check_window(manifest, audio, where)
     _, bands, frames = inputs[0].shape if len(inputs[0].shape) == 3 else (None, None, None)
     fits = frames == features.frames if audio.short is None else isinstance(frames, str)
@@ -143,12 +160,24 @@ def _check_speech(manifest: Manifest, head: GenerationOutput, where: str) -> Non
 
 def _check_window(manifest: Manifest, audio: AudioPreprocessing, where: str) -> None:
     """A short window is no longer than the full one, and variants that were measured with it have it."""
-    if audio.short is not None and audio.short > audio.features.frames:
-        raise ManifestError(f"{where}: a short window of {audio.short} frames is longer than {audio.features.frames}.")
+    if audio.short is not None and audio.short > audio.mel.frames:
+        raise ManifestError(f"{where}: a short window of {audio.short} frames is longer than {audio.mel.frames}.")
     for component in manifest.components.values():
         for name, variant in component.variants.items():
             if variant.short_window is not None and audio.short is None:
                 raise ManifestError(f"{where}: the variant {name!r} has a short_window, but no audio.short.")
+
+
+def _check_waves(manifest: Manifest, features: Waveform, where: str) -> None:
+    """A model that hears sound as it is knows how much of it at once."""
+    given = manifest.components[AUDIO_ENCODER].inputs
+    if len(given) != 1 or given[0].dtype != "float32" or len(given[0].shape) != 2:
+        raise ManifestError(f"{where}: the {AUDIO_ENCODER} takes one input, float32 of the shape (batch, samples).")
+    if features.most is None or features.most < features.least:
+        raise ManifestError(
+            f"{where}: preprocessing.audio.features needs a most, the samples that are heard at once, no less than its "
+            "least."
+        )
 
 
 def _check_voice(voice: VoiceActivity, component: Component, where: str) -> None:

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from sanderling.audio_front import FEATURES
 from sanderling.errors import ManifestError
 from sanderling.golden import Golden, GoldenSample, sample_input
 from sanderling.manifest import Tolerance
 from sanderling.model import Model
 from sanderling.preprocess.audio import decoded
 from sanderling.session import Held
+from sanderling.sound_front import VALUES
 from sanderling.tasks.generating import Generator
 from sanderling.tasks.image_to_text import ImageToText
 from sanderling.tasks.speech_recognition import SpeechRecognizer
 from sanderling.tasks.visual_questions import QuestionAnswerer
+from sanderling.tasks.wave_recognition import WaveRecognizer
 from sanderling.verification import Check, cosines
 
 _DECODER = "decoder"
@@ -63,8 +66,9 @@ def _steps(model: Generator, golden: Golden, sample: GoldenSample, limits: Toler
         if not {"pixel_values", "input_ids"} <= set(inputs):
             raise ManifestError(f"The golden sample {sample.id!r} has no pixels or no tokens; export the bundle again.")
         start, fixed = model.begun(inputs["pixel_values"], inputs["input_ids"])
-    elif isinstance(model, ImageToText | SpeechRecognizer):
-        given = inputs.get("pixel_values" if isinstance(model, ImageToText) else "input_features")
+    elif isinstance(model, ImageToText | SpeechRecognizer | WaveRecognizer):
+        name = {ImageToText: "pixel_values", SpeechRecognizer: FEATURES, WaveRecognizer: VALUES}[type(model)]
+        given = inputs.get(name)
         start, fixed = model.start, None if given is None else model.held(given[None])
     else:
         start = inputs.get("input_ids", np.zeros(0, np.int64))

@@ -21,7 +21,7 @@ from sanderling.generation_rules import (
     VISION_ENCODER,
     VOICE_ACTIVITY,
 )
-from sanderling.manifest import Component, GenerationOutput
+from sanderling.manifest import Component, GenerationOutput, Waveform
 from sanderling.plan import Plan
 from sanderling.preprocess.text import TextEncoder
 from sanderling.prompt_front import PromptFront
@@ -34,11 +34,12 @@ if TYPE_CHECKING:
     from sanderling.tasks.speech_recognition import SpeechRecognizer
     from sanderling.tasks.text_generation import TextGenerator
     from sanderling.tasks.visual_questions import QuestionAnswerer
+    from sanderling.tasks.wave_recognition import WaveRecognizer
 
 
 def generator(
     bundle: Bundle, plan: Plan, head: GenerationOutput, shared: Shared | None = None
-) -> TextGenerator | ImageToText | QuestionAnswerer | SpeechRecognizer:
+) -> TextGenerator | ImageToText | QuestionAnswerer | SpeechRecognizer | WaveRecognizer:
     """The model of a bundle whose task generates. With `shared`, sessions and tokenizer are taken from there."""
     manifest = bundle.manifest
     settings = manifest.preprocessing.text
@@ -78,13 +79,21 @@ def generator(
     return ImageToText(bundle, plan, pictures, parts[VISION_ENCODER], parts[DECODER], head, encoder)
 
 
-def _speech_recognizer(bundle: Bundle, plan: Plan, head: GenerationOutput, encoder: TextEncoder) -> SpeechRecognizer:
+def _speech_recognizer(
+    bundle: Bundle, plan: Plan, head: GenerationOutput, encoder: TextEncoder
+) -> SpeechRecognizer | WaveRecognizer:
     from sanderling.audio_front import AudioFront
     from sanderling.tasks.speech_recognition import SpeechRecognizer
 
     audio = bundle.manifest.preprocessing.audio
     assert audio is not None  # as above
     parts = _all(bundle, plan)
+    if isinstance(audio.features, Waveform):
+        from sanderling.sound_front import SoundFront
+        from sanderling.tasks.wave_recognition import WaveRecognizer
+
+        waves = SoundFront(audio, plan.image_budget)
+        return WaveRecognizer(bundle, plan, waves, parts[AUDIO_ENCODER], parts[DECODER], head, encoder)
     front = AudioFront(audio, plan.image_budget, plan.window)
     return SpeechRecognizer(
         bundle, plan, front, parts[AUDIO_ENCODER], parts[DECODER], head, encoder, parts.get(VOICE_ACTIVITY)

@@ -26,6 +26,7 @@ from sanderling.manifest import (
     ClassificationOutput,
     Component,
     ContrastiveOutput,
+    CtcOutput,
     Decode,
     EmbeddingOutput,
     FaceOutput,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from sanderling.preprocess.text import TextEncoder
     from sanderling.shared import Shared
     from sanderling.tasks.classification import Classifier
+    from sanderling.tasks.ctc_recognition import CtcRecognizer
     from sanderling.tasks.dual_encoder import DualEncoder
     from sanderling.tasks.face_recognition import FaceRecognizer
     from sanderling.tasks.feature_extraction import EmbeddingModel
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from sanderling.tasks.text_generation import TextGenerator
     from sanderling.tasks.text_to_speech import Voice
     from sanderling.tasks.visual_questions import QuestionAnswerer
+    from sanderling.tasks.wave_recognition import WaveRecognizer
 
     AnyModel: TypeAlias = (
         EmbeddingModel
@@ -78,6 +81,8 @@ if TYPE_CHECKING:
         | QuestionAnswerer
         | Voice
         | SpeechRecognizer
+        | CtcRecognizer
+        | WaveRecognizer
     )
 
 
@@ -144,6 +149,11 @@ def load(
         raise InputError(
             f"max_memory is measured on models of one answer an input; what {bundle.path} takes grows with what it "
             "writes. Leave it out, and bound max_new_tokens and the prompts of a call."
+        )
+    if cap is not None and parts.modality(bundle.manifest, names[0]) == "audio":
+        raise InputError(
+            f"max_memory is measured on texts or on images; what {bundle.path} takes grows with the length of a sound. "
+            "Leave it out."
         )
     if dimensions is not None:
         if not isinstance(head, EmbeddingOutput) or len(names) > 1:
@@ -329,6 +339,12 @@ def assemble(
         from sanderling.tasks.tabular import Regressor
 
         return Regressor(bundle, plan, front, engines, head)
+    if isinstance(head, CtcOutput):
+        from sanderling.sound_front import SoundFront
+        from sanderling.tasks.ctc_recognition import CtcRecognizer
+
+        assert isinstance(front, SoundFront)  # the rules of such manifests see to it
+        return CtcRecognizer(bundle, plan, front, engines, head)
     if isinstance(head, ForecastOutput):
         from sanderling.tasks.forecasting import Forecaster
 
@@ -444,6 +460,12 @@ def _front(bundle: Bundle, name: str, component: Component, plan: Plan, shared: 
         return TextFront(encoder, names, plan.token_budget, plan.form, plan.rounding)
     if modality in ("tabular", "series"):
         return _number_front(bundle, component, plan)
+    if modality == "audio":
+        from sanderling.sound_front import VALUES, SoundFront
+
+        assert preprocessing.audio is not None  # or the modality were another
+        _check_inputs(bundle, component, (VALUES,), "float32")
+        return SoundFront(preprocessing.audio, plan.image_budget)
     assert preprocessing.image is not None  # decode() refuses a manifest without any
     _check_inputs(bundle, component, (component.inputs[0].name,), "float32")
     return ImageFront(preprocessing.image, component.inputs[0].name, plan.image_budget, plan.decode)

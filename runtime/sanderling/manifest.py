@@ -58,6 +58,7 @@ Task = Literal[
     "visual-question-answering",
     "text-to-speech",
     "automatic-speech-recognition",
+    "audio-classification",
 ]
 Decode = Literal["exact", "fast"]
 Window = Literal["full", "short"]
@@ -453,6 +454,39 @@ class LogMel(Struct, frozen=True, tag_field="type", tag="log_mel"):
     frames: Annotated[int, Meta(ge=2, le=100_000)]
 
 
+class Waveform(Struct, frozen=True, tag_field="type", tag="waveform"):
+    """Sound as it is, float32 of the shape (batch, samples).
+
+    With `normalize` the mean of the whole sound is subtracted, and it is divided by the root of its variance plus 1e-7.
+    A sound of fewer samples than `least` is refused; of one of more than `most` the rest is not heard (null: all is).
+    """
+
+    least: Annotated[int, Meta(ge=1, le=10_000_000)]
+    most: Annotated[int, Meta(ge=1, le=2**32)] | None = None
+    normalize: bool = True
+
+
+class Filterbank(Struct, frozen=True, tag_field="type", tag="filterbank"):
+    """Sound to the logarithms of its bands, float32 of the shape (batch, frames, bands), as Kaldi makes them.
+
+    Every `hop` samples a spectrum of `window` samples, filled up with zeros to `fft`: their mean is subtracted, from
+    each sample `preemphasis` of the one before it, and they go through a symmetric window of Hann. Its power in `bands`
+    triangular filters, even on Kaldi's mel scale from `lowest` Hz to half the rate; the natural logarithm of at least
+    2^-23. What is missing of `frames` is 0; more of them are not heard. At last `mean` is subtracted, and the rest
+    divided by `divisor`. A sound of fewer samples than `window` is refused.
+    """
+
+    window: Annotated[int, Meta(ge=16, le=65_536)]
+    hop: Annotated[int, Meta(ge=1, le=65_536)]
+    fft: Annotated[int, Meta(ge=16, le=65_536)]
+    bands: Annotated[int, Meta(ge=1, le=1024)]
+    frames: Annotated[int, Meta(ge=1, le=100_000)]
+    lowest: Annotated[float, Meta(ge=0.0, le=96_000.0)] = 20.0
+    preemphasis: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.97
+    mean: float = 0.0
+    divisor: float = 1.0
+
+
 class VoiceActivity(Struct, frozen=True):
     """Where somebody speaks, as the component `voice_activity` says it of each `frame` of samples.
 
@@ -480,9 +514,15 @@ class AudioPreprocessing(Struct, frozen=True):
     """
 
     rate: Annotated[int, Meta(ge=8_000, le=192_000)]
-    features: LogMel
+    features: LogMel | Waveform | Filterbank
     voice: VoiceActivity | None = None
     short: Annotated[int, Meta(ge=2, le=100_000)] | None = None
+
+    @property
+    def mel(self) -> LogMel:
+        """The spectrogram, of models that are given one: the rules of their manifests see to it."""
+        assert isinstance(self.features, LogMel)
+        return self.features
 
 
 class Preprocessing(Struct, frozen=True):
@@ -715,6 +755,29 @@ class GenerationOutput(Struct, frozen=True, tag_field="type", tag="generation"):
     speech: SpeechTokens | None = None
 
 
+class CtcOutput(Struct, frozen=True, tag_field="type", tag="ctc"):
+    """`output` (batch, frames, tokens), logits of `tokens`, to text by connectionist temporal classification.
+
+    The most probable token of each frame counts once where it stands in several frames in a row; then those of `blank`
+    are left out. `tokens` are texts, "" of those that say nothing; `delimiter` is the one between words, if there is
+    any, and becomes a blank. With `lowercase` the text is, and with `clean_up_spaces` blanks before punctuation are
+    taken out of it. A frame is of `field` samples, and each begins `hop` samples behind the one before it. Of a sound
+    of more frames than `window` so many are heard at a time, and the `margin` frames at a cut are taken from the window
+    that has them farther from its end.
+    """
+
+    output: str
+    tokens: Annotated[tuple[str, ...], Meta(min_length=2, max_length=1_000_000)]
+    blank: Count
+    hop: Annotated[int, Meta(ge=1, le=1_000_000)]
+    field: Annotated[int, Meta(ge=1, le=1_000_000)]
+    window: Annotated[int, Meta(ge=3, le=1_000_000)] = 1500
+    margin: Annotated[int, Meta(ge=1, le=1_000_000)] = 125
+    delimiter: Count | None = None
+    lowercase: bool = False
+    clean_up_spaces: bool = False
+
+
 class FaceThreshold(Struct, frozen=True):
     """From which cosine on two faces are taken for one person's, and what it was measured on.
 
@@ -810,6 +873,7 @@ Postprocessing = (
     | ContrastiveOutput
     | GenerationOutput
     | SpeechOutput
+    | CtcOutput
 )
 
 

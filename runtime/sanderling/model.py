@@ -76,7 +76,7 @@ class Model:
 
     @property
     def modality(self) -> str:
-        """What the model takes: "text", "image", "tabular" or "series"."""
+        """What the model takes: "text", "image", "audio", "tabular" or "series"."""
         return self.front.modality
 
     @property

@@ -125,7 +125,7 @@ class AudioReport(Struct, frozen=True):
     `rate`, `channels`, `frames` (samples of a channel) and `encoding` ("pcm 16 bit") are of the sound as it is stored.
     Several channels were mixed down to their mean; another rate was `resampled` to the model's. `clipped` counts
     samples at an end of their range, where a recording was cut off. `missing` counts the frames that a file promises
-    and does not have: they were not heard.
+    and does not have: they were not heard. `unheard` are the seconds at the end that are more than the model takes.
     """
 
     rate: int
@@ -135,6 +135,7 @@ class AudioReport(Struct, frozen=True):
     clipped: int = 0
     missing: int = 0
     resampled: int | None = None
+    unheard: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -148,8 +149,8 @@ class AudioReport(Struct, frozen=True):
 
     @property
     def complete(self) -> bool:
-        """Whether all was there that the file says it holds."""
-        return self.missing == 0
+        """Whether all was there that the file says it holds, and was heard."""
+        return self.missing == 0 and self.unheard == 0
 
 
 class SpeechReport(Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sanderling import generation_rules, voice_rules
+from sanderling import audio_rules, generation_rules, voice_rules
 from sanderling.errors import ManifestError
 from sanderling.manifest import (
     ClassificationOutput,
@@ -28,6 +28,7 @@ def check(manifest: Manifest, where: str) -> None:
     _check_sides(manifest, where)
     generation_rules.check(manifest, where)
     voice_rules.check(manifest, where)
+    audio_rules.check(manifest, where)
     _check_task(manifest, where)
 
 
@@ -231,10 +232,12 @@ def _check_chosen(manifest: Manifest, where: str) -> None:
 
 
 def _check_perception(manifest: Manifest, where: str) -> None:
-    modality = "image" if manifest.task.startswith("image") else "text"
+    kind = manifest.task.partition("-")[0]
+    modality = kind if kind in ("image", "audio") else "text"
     wants_embedding = manifest.task in ("feature-extraction", "image-feature-extraction")
     if wants_embedding and manifest.preprocessing.text is None:
-        modality = "image"
+        heard = manifest.task == "feature-extraction" and manifest.preprocessing.audio is not None
+        modality = "audio" if heard else "image"
     if getattr(manifest.preprocessing, modality) is None:
         raise ManifestError(f"{where}: the task {manifest.task} needs preprocessing.{modality}.")
     found = EmbeddingOutput if wants_embedding else ClassificationOutput

@@ -12,13 +12,26 @@ from sanderling.generations import GenerationTiming
 from sanderling.results import AudioReport, Batch
 
 
-class Word(Struct, frozen=True):
-    """A word with the punctuation at it, said from `start` to `end` (seconds), and its mean `probability`."""
+class Character(Struct, frozen=True):
+    """One character, or what else a token says, heard from `start` to `end` (seconds), and its `probability`."""
 
     start: float
     end: float
     text: str
     probability: float
+
+
+class Word(Struct, frozen=True):
+    """A word with the punctuation at it, said from `start` to `end` (seconds), and its mean `probability`.
+
+    `characters` are there where they were asked for, of models that write them one by one.
+    """
+
+    start: float
+    end: float
+    text: str
+    probability: float
+    characters: tuple[Character, ...] = ()
 
 
 class SpeechSegment(Struct, frozen=True):

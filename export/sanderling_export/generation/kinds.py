@@ -11,6 +11,8 @@ from sanderling_export.speech import ctranslate
 
 def is_generator(checkpoint: Checkpoint, options: Options) -> bool:
     """Whether the task is one that generates: as asked for, else as the checkpoint's architecture says."""
+    if description.of_sound(checkpoint):
+        return False
     if options.task is not None or options.module is not None:
         return options.task in TASKS
     if timm_models.is_timm(checkpoint) or not read_json(checkpoint.folder / "config.json"):

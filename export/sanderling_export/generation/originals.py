@@ -60,6 +60,10 @@ def load(checkpoint: Checkpoint, options: Options) -> Original:
     if task == "text-generation":
         return CausalLM(checkpoint, options)
     if task == "automatic-speech-recognition":
+        if "MoonshineForConditionalGeneration" in names:
+            from sanderling_export.speech.moonshine import MoonshineOriginal
+
+            return MoonshineOriginal(checkpoint, options)
         from sanderling_export.speech.original import WhisperOriginal
 
         return WhisperOriginal(checkpoint, options)

@@ -17,6 +17,9 @@ Feeds = Mapping[str, NDArray[Any]]
 # Two probes of different extents: what is equal in both does not depend on the input.
 _EXTENTS = ((2, 5), (3, 7))
 _SEED = 0
+# Samples of a waveform for each token of a text: the shortest one has frames enough for what pools over them.
+SAMPLES = "samples"
+_A_TOKEN = 1200
 
 
 class ProbeError(Exception):
@@ -92,7 +95,10 @@ def _feeds(model: ir.Model, batch: int, length: int) -> Feeds:
         assert value.name is not None
         assert value.shape is not None
         free = iter((batch, length, length, length))
-        shape = [dim if isinstance(dim, int) else next(free) for dim in value.shape]
+        shape = [
+            dim if isinstance(dim, int) else next(free) * (_A_TOKEN if dim.value == SAMPLES else 1)
+            for dim in value.shape
+        ]
         if value.dtype == ir.DataType.FLOAT:
             made[value.name] = random.standard_normal(shape).astype(np.float32)
         elif value.name == "attention_mask":

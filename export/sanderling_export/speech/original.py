@@ -134,7 +134,7 @@ class WhisperOriginal:
 
     def graphs(self, folder: Path) -> dict[str, onnx.ModelProto]:
         """The encoder's and the decoder's."""
-        features = self.audio.features
+        features = self.audio.mel
         encoder = WhisperEncoder(self.model, self.shape).eval()
         decoder = WhisperDecoder(self.model, self.shape, self.speech.alignment_heads).eval()
         return {

@@ -6,6 +6,7 @@ shows how far a variant is from the original, and says nothing of words. Nothing
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,10 +51,15 @@ def files(folder: Path, rate: int) -> list[Audio]:
         raise ExportError(
             f"{folder} has {len(paths)} sound files ({', '.join(sorted(_SUFFIXES))}); 2 or more are needed."
         )
+    return load(paths, rate)
+
+
+def load(paths: Sequence[Path], rate: int) -> list[Audio]:
+    """Sound files at the model's rate, cut to some seconds. Raises ExportError for one that is none."""
     try:
         return [_whole(decoded(path, rate)[0], rate) for path in paths]
     except SanderlingError as error:
-        raise ExportError(f"The sounds of {folder} cannot be used: {error}") from error
+        raise ExportError(f"{paths[0].parent} holds a sound that cannot be used: {error}") from error
 
 
 def voice(rate: int, seed: int) -> Audio:

@@ -11,6 +11,7 @@ from sanderling.commands.console import clean, plain, print_json, stderr, stdout
 from sanderling.commands.generating import GenerationAsk
 from sanderling.counts import counted
 from sanderling.errors import InputError, SanderlingError
+from sanderling.manifest import GenerationOutput
 from sanderling.transcripts import Transcript
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ class HearingAsk:
             if given is not None:
                 raise InputError(f"--{given} goes with models that hear; {model.name} is for {model.task}.")
             return
+        if not _chooses(model):
+            named = next((name for name in ("language", "translate") if getattr(self, name)), None)
+            if named is not None:
+                raise InputError(f"--{named} is of no use to {model.name}, which writes the one language it learned.")
         for name in ("sample", "temperature", "top_p", "stop"):
             if getattr(asked, name):
                 raise InputError(f"--{name.replace('_', '-')} is of no use to {model.name}: transcripts are not drawn.")
@@ -58,7 +63,8 @@ class HearingAsk:
 def answer(model: Any, items: Iterable[Item], ask: HearingAsk, asked: GenerationAsk, *, as_json: bool) -> int:
     """Write down each sound in turn, and show it; how many failed."""
     failed = 0
-    settings = ask.options
+    # Of a model of one language, segments have times unasked.
+    settings = ask.options if _chooses(model) else {}
     for name, value in (("max_new_tokens", asked.max_new_tokens), ("num_beams", asked.num_beams), ("seed", asked.seed)):
         if value is not None:
             settings[name] = value
@@ -85,6 +91,12 @@ def answer(model: Any, items: Iterable[Item], ask: HearingAsk, asked: Generation
     return failed
 
 
+def _chooses(model: Model) -> bool:
+    """Whether a model has languages and tasks to choose among, as Whisper has."""
+    head = model.bundle.manifest.postprocessing
+    return isinstance(head, GenerationOutput) and head.speech is not None
+
+
 def _record(name: str, found: Transcript) -> dict[str, Any]:
     segments = [{"start": one.start, "end": one.end, "text": one.text} for one in found.segments]
     record: dict[str, Any] = {"input": name, "text": found.text, "language": found.language, "segments": segments}
@@ -103,6 +115,7 @@ def _lost(found: Transcript) -> dict[str, Any]:
         "mixed": report.channels if report.mixed else 0,
         "resampled": report.rate if report.resampled else 0,
         "clipped": report.clipped,
+        "unheard": report.unheard,
         "silent": found.silent,
         "unfinished": found.unfinished,
     }
@@ -123,15 +136,22 @@ def _show(name: str, found: Transcript, ask: HearingAsk) -> None:
     if found.language is not None:
         sure = "" if found.language_probability is None else f" ({found.language_probability:.0%})"
         told.append(f"language {found.language}{sure}")
-    words = {
-        "missing": "frames missing at its end",
-        "mixed": "channels mixed down",
-        "resampled": "Hz resampled",
-        "clipped": "samples clipped",
-    }
-    for key, value in _lost(found).items():
-        told.append(f"{value:,} {words[key]}" if key in words else f"{counted(len(value), 'stretch')} {key}")
+    told += [in_words(key, value) for key, value in _lost(found).items()]
     stderr().print(f"[dim]{', '.join(told)}[/]")
+
+
+_WORDS = {
+    "missing": "frames missing at its end",
+    "mixed": "channels mixed down",
+    "resampled": "Hz resampled",
+    "clipped": "samples clipped",
+    "unheard": "seconds at its end not heard, more than the model takes",
+}
+
+
+def in_words(name: str, value: Any) -> str:
+    """What was not heard of a sound, or heard changed, for people."""
+    return f"{value:,} {_WORDS[name]}" if name in _WORDS else f"{counted(len(value), 'stretch')} {name}"
 
 
 def _harmless(text: str) -> str:

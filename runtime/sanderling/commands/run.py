@@ -26,7 +26,16 @@ from sanderling.errors import InputError, SanderlingError, TextError
 from sanderling.faces import Faces
 from sanderling.loading import load
 from sanderling.manifest import GenerationOutput
-from sanderling.results import Classification, Embedding, ImageReport, InputReport, RowReport, SeriesReport, TextReport
+from sanderling.results import (
+    AudioReport,
+    Classification,
+    Embedding,
+    ImageReport,
+    InputReport,
+    RowReport,
+    SeriesReport,
+    TextReport,
+)
 from sanderling.tasks.late_interaction import TokenEmbedding
 from sanderling.tasks.sparse import SparseEmbedding
 from sanderling.voice_rules import TASK
@@ -367,6 +376,10 @@ def _lost(report: InputReport) -> dict[str, Any]:
     """What the model did not see of its input, or saw changed; empty if nothing."""
     if isinstance(report, TextReport):
         names: tuple[str, ...] = ("tokens_lost", "characters_unread")
+    elif isinstance(report, AudioReport):
+        told = {"missing": report.missing, "clipped": report.clipped, "unheard": report.unheard}
+        told |= {"mixed": report.channels if report.mixed else 0, "resampled": report.rate if report.resampled else 0}
+        return {name: value for name, value in told.items() if value}
     elif isinstance(report, RowReport | SeriesReport):
         names = ("missing", "unseen") if isinstance(report, RowReport) else ("missing",)
     else:
@@ -382,6 +395,7 @@ class _Table:
 
     def __init__(self, model: Model) -> None:
         self._console = stdout()
+        self._hears = model.modality == "audio"
         threads = counted(model.threads, "thread")
         self._console.print(f"[bold]{model.name}[/] {model.variant} on {model.provider}, {threads}")
 
@@ -420,7 +434,8 @@ class _Table:
         if "windows" in record:
             self._below(f"[dim]in {record['windows']:,} windows[/]")
         if lost := record.get("lost"):
-            self._below("[yellow]" + ", ".join(_in_words(name, value) for name, value in lost.items()) + "[/]")
+            words = hearing.in_words if self._hears else _in_words
+            self._below("[yellow]" + ", ".join(words(name, value) for name, value in lost.items()) + "[/]")
 
     def _below(self, line: str) -> None:
         """A line that belongs to the one above: it stays indented where a terminal breaks it; in a pipe it is whole."""

@@ -1,4 +1,4 @@
-"""`text-classification` and `image-classification`: one input to labels with scores."""
+"""`text-classification`, `image-classification` and `audio-classification`: one input to labels with scores."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sanderling.results import Classification, Classifications
 from sanderling.session import Arrays
 
 if TYPE_CHECKING:
-    from sanderling.fronts import ImageInput, Input, TextInput
+    from sanderling.fronts import Input
 
 # What becomes of a text that is longer than the model takes: its end is cut off, or it is answered in windows.
 LongTextChoice: TypeAlias = Literal["truncate", "window"]
@@ -44,7 +44,7 @@ class Classifier(Model):
     @overload
     def __call__(  # type: ignore[overload-overlap]
         self,
-        inputs: TextInput | ImageInput,
+        inputs: Input,
         *,
         top_k: int = 5,
         long_text: LongTextChoice = "truncate",
@@ -70,9 +70,9 @@ class Classifier(Model):
         """Classify one input, or each of a list, and give the `top_k` best labels with their scores;
         `cancellation` ends the call early.
 
-        An input is a text, a TextPair (or a mapping with `text` and `text_pair`), or an image. A text longer than the
-        model takes is cut, or with `long_text="window"` answered in several windows, whose scores are combined as the
-        bundle says; the report tells either.
+        An input is a text, a TextPair (or a mapping with `text` and `text_pair`), an image, or a sound. A text longer
+        than the model takes is cut, or with `long_text="window"` answered in several windows, whose scores are combined
+        as the bundle says; the report tells either.
         One input gives a Classification (`.label`, `.score`, `.labels`, `.scores`), a list gives Classifications,
         which can be indexed. Raises InputError for what is no input of this model.
         """
@@ -100,7 +100,7 @@ class Classifier(Model):
 
     @overload
     async def acall(  # type: ignore[overload-overlap]
-        self, inputs: TextInput | ImageInput, *, top_k: int = 5, long_text: LongTextChoice = "truncate"
+        self, inputs: Input, *, top_k: int = 5, long_text: LongTextChoice = "truncate"
     ) -> Classification: ...
     @overload
     async def acall(

@@ -1,4 +1,4 @@
-"""`feature-extraction` and `image-feature-extraction`: texts or images to vectors."""
+"""`feature-extraction` and `image-feature-extraction`: texts, images or sounds to vectors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sanderling.results import Embedding, Embeddings, InputReport, TextReport
 from sanderling.session import Arrays
 
 if TYPE_CHECKING:
-    from sanderling.fronts import ImageInput, Input, TextInput
+    from sanderling.fronts import Input
 
 
 class EmbeddingModel(Model):
@@ -103,7 +103,7 @@ class EmbeddingModel(Model):
     @overload
     def __call__(  # type: ignore[overload-overlap]
         self,
-        inputs: TextInput | ImageInput,
+        inputs: Input,
         *,
         prompt: str | None = None,
         dimensions: int | None = None,
@@ -171,7 +171,7 @@ class EmbeddingModel(Model):
     @overload
     async def acall(  # type: ignore[overload-overlap]
         self,
-        inputs: TextInput | ImageInput,
+        inputs: Input,
         *,
         prompt: str | None = None,
         dimensions: int | None = None,
