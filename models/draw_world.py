@@ -34,7 +34,7 @@ def main() -> None:
     with sanderling.load(BUNDLE) as model:
         assert isinstance(model, sanderling.ImageToText)
         said = model.generate(pictures).texts
-    sheet(pictures, said, expected).quantize(96, dither=Image.Dither.NONE).save(SHEET, optimize=True)
+    sheet(pictures, said, expected).quantize(256, kmeans=3, dither=Image.Dither.NONE).save(SHEET, optimize=True)
 
 
 def sheet(pictures: Sequence[Image.Image], said: Sequence[str], expected: Sequence[str]) -> Image.Image:

@@ -22,7 +22,7 @@ CHECKPOINTS = Path(__file__).resolve().parent / "world" / "checkpoints"
 SETTINGS = {
     "clip": Settings(steps=3000, learning_rate=1e-3),
     "captioner": Settings(steps=4000),
-    "answerer": Settings(steps=4000),
+    "answerer": Settings(steps=1500),
 }
 
 
@@ -42,8 +42,13 @@ def train(name: str, output: Path, settings: Settings, *, stop_after: int | None
         tell(f"{output} is trained already")
         return True
     lesson = LESSONS[name]
+    if lesson.after and not train(lesson.after, CHECKPOINTS / lesson.after, SETTINGS[lesson.after]):
+        return False
     torch.manual_seed(settings.seed)
     model = lesson.make()
+    if lesson.after:
+        first = networks.load(lesson.after, CHECKPOINTS / lesson.after)
+        networks.begin_as(model, first)
     state = output.with_name(output.name + ".training")
     state.mkdir(parents=True, exist_ok=True)
     seconds = learn(model, lesson, settings, state, tell, stop_after=stop_after)

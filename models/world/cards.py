@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -16,7 +15,7 @@ from sanderling.preprocess.video import evenly, side_by_side
 from world import judging, networks
 from world.clips import COLUMNS, MOMENTS
 from world.learning import Settings
-from world.lessons import pixels
+from world.lessons import LESSONS, pixels
 
 # Held-out inputs that a checkpoint is judged on: every held-out scene once, or twice.
 _PICTURES, _QUESTIONS, _FILMS = 180, 360, 100
@@ -37,8 +36,10 @@ Figure = tuple[str, float, int]
 def card(name: str, folder: Path, settings: Settings, seconds: float) -> str:
     """The card of the checkpoint in `folder`, as Markdown; its figures are those of the weights as they were saved."""
     kind, task, does = _ABOUT[name]
-    model = getattr(transformers, kind).from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
+    model = networks.load(name, folder).eval()
     count = sum(parameter.numel() for parameter in model.parameters())
+    after = LESSONS[name].after
+    begun = f"the weights of world-{after}" if after else "random weights"
     rows = "\n".join(
         f"| {what} | {value:.3f} | {number} | {judging.reach(value, number)} |"
         for what, value, number in FIGURES[name](model)
@@ -53,7 +54,7 @@ pipeline_tag: {task}
 A {kind} in small ({count / 1e6:.2f} million parameters) that {does}, of the made-up world of docs/world.md and
 of nothing else: coloured shapes on a light ground, 64 x 64 pixels.
 
-Trained in torch from random weights: {settings.steps:,} steps of {settings.batch} pictures, rendered for each step anew
+Trained in torch from {begun}: {settings.steps:,} steps of {settings.batch} pictures, rendered for each step anew
 (AdamW, learning rate {settings.learning_rate:g} with {settings.warmup} steps of warm-up, falling to 0 over the last
 {settings.decay:.0%}, weight decay {settings.weight_decay:g}, seed {settings.seed}), in {seconds / 60:.1f} minutes of
 one core's time. The weights are kept in half precision.

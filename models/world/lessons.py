@@ -32,6 +32,8 @@ class Lesson:
     make: Callable[[], Any]
     batch: Callable[[Any, int, random.Random], Batch]
     more: dict[str, Any]
+    # The network whose weights this one begins with; none: random ones.
+    after: str = ""
 
 
 def pixels(pictures: Sequence[Image.Image]) -> torch.Tensor:
@@ -80,7 +82,7 @@ def asked(tokenizer: Any, size: int, draw: random.Random) -> Batch:
 LESSONS = {
     "clip": Lesson("clip", networks.clip, paired, {"return_loss": True}),
     "captioner": Lesson("captioner", networks.captioner, captioned, {}),
-    "answerer": Lesson("answerer", networks.answerer, asked, {}),
+    "answerer": Lesson("answerer", networks.answerer, asked, {}, after="captioner"),
 }
 
 

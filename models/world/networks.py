@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
@@ -68,6 +70,21 @@ def captioner() -> Any:
 def answerer() -> Any:
     """BlipForQuestionAnswering, with random weights of torch's generator."""
     return transformers.BlipForQuestionAnswering(_blip())
+
+
+def load(name: str, folder: Path) -> Any:
+    """The network `clip`, `captioner` or `answerer` of a checkpoint, in single precision."""
+    kind = {"clip": "CLIPModel", "captioner": "BlipForConditionalGeneration", "answerer": "BlipForQuestionAnswering"}
+    found = getattr(transformers, kind[name])
+    return found.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+
+
+def begin_as(answerer: Any, captioner: Any) -> None:
+    """Give an answerer the weights of a captioner, as BLIP's own was: what reads a question begins as what writes."""
+    weights = captioner.state_dict()
+    write, read = "text_decoder.bert.", "text_encoder."
+    reading = {read + name.removeprefix(write): value for name, value in weights.items() if name.startswith(write)}
+    answerer.load_state_dict({**weights, **reading})
 
 
 def image_processor(kind: str) -> Any:

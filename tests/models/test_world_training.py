@@ -58,6 +58,20 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(name: str, tmp_path:
         assert torch.equal(weight, parts.state_dict()[key]), key
 
 
+def test_an_answerer_begins_as_a_captioner(tmp_path: Path) -> None:
+    captioner = made("captioner")
+    captioner.save_pretrained(tmp_path)
+    answerer = made("answerer")
+    networks.begin_as(answerer, networks.load("captioner", tmp_path))
+    weights, first = answerer.state_dict(), captioner.state_dict()
+    for name, weight in first.items():
+        assert torch.equal(weights[name], weight), name
+    written = [name for name in first if name.startswith("text_decoder.bert.")]
+    assert len(weights) == len(first) + len(written)
+    for name in written:
+        assert torch.equal(weights[name.replace("text_decoder.bert.", "text_encoder.")], first[name]), name
+
+
 def test_a_state_of_another_run_is_not_taken_up(tmp_path: Path) -> None:
     told: list[str] = []
     learn(made("clip"), LESSONS["clip"], SETTINGS, tmp_path, told.append, stop_after=3)
