@@ -7,17 +7,14 @@ depends on the seed and the epoch alone, and the state of the dropout's generato
 from __future__ import annotations
 
 import hashlib
-import os
 import random
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from training.steps import Steps, groups
 
-STATE_NAME = "training.pt"
 # Examples sorted by length together: few enough that the order stays random, enough that little is padding.
 _POOL_BATCHES = 40
 
@@ -54,37 +51,20 @@ def train(
     `stop_after` ends the run early, after so many steps of its own.
     """
     order = [batch for epoch in range(settings.epochs) for batch in _epoch(tokens, settings, epoch)]
-    optimizer = torch.optim.AdamW(_groups(model, settings.weight_decay), lr=settings.learning_rate)
+    optimizer = torch.optim.AdamW(groups(model, settings.weight_decay), lr=settings.learning_rate)
     warm = max(1, round(settings.warmup * len(order)))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warm, max(0.0, (len(order) - step) / max(1, len(order) - warm)))
     )
     torch.manual_seed(settings.seed)
+
+    def loss(step: int) -> torch.Tensor:
+        found: torch.Tensor = model(**_batch(tokens, labels, order[step], pad_id)).loss
+        return found
+
     identity = _identity(model, settings, tokens, labels)
-    begin = _resume(folder / STATE_NAME, model, optimizer, schedule, identity)
-    if begin:
-        tell(f"resumed after step {begin} of {len(order)}")
-    model.train()
-    started, losses = time.monotonic(), list[float]()
-    for step in range(begin, len(order)):
-        if stop_after is not None and step - begin >= stop_after:
-            return False
-        loss = model(**_batch(tokens, labels, order[step], pad_id)).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        schedule.step()
-        losses.append(float(loss.detach()))
-        done = step + 1
-        if done % settings.save_every == 0 or done == len(order):
-            _save(folder / STATE_NAME, model, optimizer, schedule, identity, done)
-            pace = (time.monotonic() - started) / (done - begin)
-            mean = sum(losses) / len(losses)
-            tell(f"step {done} of {len(order)}: loss {mean:.4f}, {pace * (len(order) - done) / 60:.1f} minutes to go")
-            losses.clear()
-    model.eval()
-    return True
+    steps = Steps(model, optimizer, schedule, len(order), loss, folder, identity, settings.save_every)
+    return steps.run(tell, stop_after) is not None
 
 
 def predict(model: torch.nn.Module, tokens: Tokens, *, pad_id: int = 0, batch: int = 64) -> list[int]:
@@ -128,48 +108,8 @@ def _batch(tokens: Tokens, labels: Sequence[int] | None, part: Sequence[int], pa
     return found
 
 
-def _groups(model: torch.nn.Module, decay: float) -> list[dict[str, Any]]:
-    """Matrices decay; biases and the gains of layer norms, which are vectors, do not."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-
-
 def _identity(model: torch.nn.Module, settings: Settings, tokens: Tokens, labels: Sequence[int]) -> str:
     """What a state must come from to be taken up: the same weights, settings and examples."""
     said = {name: value for name, value in asdict(settings).items() if name != "save_every"}
     trained = [(name, tuple(p.shape)) for name, p in model.named_parameters() if p.requires_grad]
     return hashlib.sha256(repr((said, tokens, list(labels), trained)).encode()).hexdigest()
-
-
-def _save(path: Path, model: Any, optimizer: Any, schedule: Any, identity: str, done: int) -> None:
-    state = {
-        "done": done,
-        "identity": identity,
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict(),
-        "generator": torch.get_rng_state(),
-    }
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def _resume(path: Path, model: Any, optimizer: Any, schedule: Any, identity: str) -> int:
-    """Take up the state of an interrupted run; the steps it had done, 0 where there is none that fits."""
-    if not path.is_file():
-        return 0
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if state["identity"] != identity:
-        return 0
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
-    torch.set_rng_state(state["generator"])
-    return int(state["done"])

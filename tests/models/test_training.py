@@ -18,7 +18,7 @@ MODELS = Path(__file__).resolve().parents[2] / "models"
 sys.path.insert(0, str(MODELS))
 try:
     import train as script
-    from training import card, finetune, sentences
+    from training import card, finetune, sentences, steps
 finally:
     sys.path.remove(str(MODELS))
 
@@ -93,14 +93,14 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> N
     for name, weight in whole.state_dict().items():
         assert torch.equal(weight, parts.state_dict()[name]), name
     assert finetune.predict(parts, tokens) == labels
-    assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == [finetune.STATE_NAME]
+    assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == [steps.STATE_NAME]
 
 
 def test_a_state_of_another_run_is_not_taken_up(tmp_path: Path) -> None:
     tokens, labels = separable()
     told: list[str] = []
     assert not finetune.train(small_model(), tokens, labels, SETTINGS, tmp_path, told.append, stop_after=4)
-    assert (tmp_path / finetune.STATE_NAME).is_file()
+    assert (tmp_path / steps.STATE_NAME).is_file()
     other = finetune.Settings(epochs=3, batch=4, learning_rate=1e-3, save_every=3)
     finetune.train(small_model(), tokens, labels, other, tmp_path, told.append, stop_after=1)
     finetune.train(small_model(), tokens, labels[::-1], SETTINGS, tmp_path, told.append, stop_after=1)

@@ -16,8 +16,9 @@ MODELS = Path(__file__).resolve().parents[2] / "models"
 sys.path.insert(0, str(MODELS))
 try:
     import train_world as script
+    from training.steps import STATE_NAME
     from world import cards, networks
-    from world.learning import STATE_NAME, Settings, learn
+    from world.learning import Settings, learn
     from world.lessons import LESSONS
     from world.scenes import is_held_out
 finally:
