@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sanderling.errors import BenchError, MissingExtraError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class ScenarioChoice(StrEnum):
@@ -39,7 +44,8 @@ def bench(
     inputs: Annotated[
         list[Path] | None,
         typer.Option(
-            "--input", help="A file of texts (one a line), an image, a CSV file, or a folder of them; again for more."
+            "--input",
+            help="A file of texts (one a line), an image, a sound, a CSV file, or a folder of them; again for more.",
         ),
     ] = None,
     samples: Annotated[int, typer.Option(help="Single calls of each variant; p90 needs 64 of them, p99 662.")] = 662,
@@ -50,6 +56,10 @@ def bench(
     component: Annotated[
         str | None,
         typer.Option(help="The component to measure, where a bundle has several that answer by themselves."),
+    ] = None,
+    language: Annotated[
+        str | None,
+        typer.Option(help="Of a model that hears: what is spoken, as en. Default: recognized.", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record, raw samples and all, as JSON.")] = False,
     output: Annotated[
@@ -65,7 +75,8 @@ def bench(
 
     from sanderling.bundle import open_bundle
     from sanderling.commands.console import stderr, stdout
-    from sanderling_bench import record
+    from sanderling.storage import write_atomic
+    from sanderling_bench import hearing, record
     from sanderling_bench.inputs import inputs_for
     from sanderling_bench.measure import SCENARIOS, Plan, measure
     from sanderling_bench.table import show
@@ -87,20 +98,32 @@ def bench(
         component=component,
     )
     given = inputs_for(opened, inputs or (), component)
+    if language is not None and opened.manifest.task != hearing.TASK:
+        raise BenchError(
+            f"--language goes with models that hear; {opened.manifest.name} is for {opened.manifest.task}."
+        )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = stderr()
     with ProgressBar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(f"loading {opened.manifest.name}", total=None)
+        step = bar.add_task(f"loading {opened.manifest.name}", total=None)
 
         def progress(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total)
+            bar.update(step, description=what, completed=done, total=total)
 
-        measured = measure(opened, given, plan, progress)
+        raw: bytes
+        display: Callable[[Console], None]
+        if opened.manifest.task == hearing.TASK:
+            said = hearing.transcripts_of(inputs or (), len(given.items))
+            heard = hearing.measure(opened, given, plan, language=language, said=said, progress=progress)
+            raw, display = hearing.ENVELOPE.encode(heard), partial(hearing.show, heard)
+        else:
+            measured = measure(opened, given, plan, progress)
+            raw, display = record.encode(measured), partial(show, measured)
     # What was measured is shown first: it is not lost where the file cannot be written.
     if as_json:
-        sys.stdout.buffer.write(record.encode(measured))
+        sys.stdout.buffer.write(raw)
         sys.stdout.buffer.flush()
     else:
-        show(measured, stdout())
+        display(stdout())
     if output is not None:
-        record.write(measured, output)
+        write_atomic(output, raw)

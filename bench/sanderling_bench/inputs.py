@@ -23,12 +23,13 @@ DEFAULT_TEXTS = 64
 MAX_ROWS = 100_000
 _MAX_FILE_BYTES = 256 * 2**20
 _IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+_SOUND_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif"})
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Texts (str), images (the bytes of their files, so that decoding them is measured), rows (by column, or in the
-    columns' order) or series, and where they are from."""
+    """Texts (str), images and sounds (the bytes of their files, so that decoding them is measured), rows (by column,
+    or in the columns' order) or series, and where they are from."""
 
     modality: Modality
     items: tuple[Any, ...]
@@ -56,6 +57,8 @@ def inputs_for(bundle: Bundle, given: Sequence[Path] = (), component: str | None
     """
     if bundle.manifest.preprocessing.tabular is not None or bundle.manifest.preprocessing.series is not None:
         return _numbers_for(bundle, given)
+    if bundle.manifest.preprocessing.audio is not None:
+        return _sounds_for(bundle, given)
     name = measured_component(bundle, component)
     modality: Modality = "text" if components.modality(bundle.manifest, name) == "text" else "image"
     if given:
@@ -109,6 +112,22 @@ def _as_bytes(item: Any) -> bytes:
     if isinstance(item, bytes):
         return item
     return item.encode() if isinstance(item, str) else json.dumps(item).encode()
+
+
+def _sounds_for(bundle: Bundle, given: Sequence[Path]) -> Inputs:
+    """The sound files given, in the order of their names, else the golden samples."""
+    if given:
+        named = {path for path in given if path.is_file()}
+        files = [path for path in _files(given) if path in named or path.suffix.lower() in _SOUND_SUFFIXES]
+        if not files:
+            raise BenchError(
+                f"There is no sound ({' '.join(sorted(_SOUND_SUFFIXES))}) in {', '.join(map(str, given))}."
+            )
+        return Inputs("audio", tuple(_read(path) for path in files), ", ".join(map(str, given)))
+    sounds = tuple(bundle.read(sample.audio) for sample in read_golden(bundle).samples if sample.audio is not None)
+    if not sounds:
+        raise BenchError("The bundle has no golden sounds to measure it on. Name some with: --input FOLDER")
+    return Inputs("audio", sounds, "the bundle's golden samples")
 
 
 def _numbers_for(bundle: Bundle, given: Sequence[Path]) -> Inputs:

@@ -19,7 +19,7 @@ FORMAT = "sanderling-bench"
 VERSION = 1
 
 Scenario = Literal["single-stream", "offline"]
-Modality = Literal["text", "image", "tabular", "series"]
+Modality = Literal["text", "image", "tabular", "series", "audio"]
 
 
 class BundleId(Struct, frozen=True):
