@@ -1,4 +1,4 @@
-"""Models that hear, measured: seconds beside seconds of sound, the first word, wrong words; a record that comes back."""
+"""Models that hear, measured: seconds beside seconds of sound, the first word, wrong words; records that come back."""
 
 from __future__ import annotations
 
