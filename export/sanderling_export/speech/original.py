@@ -30,7 +30,7 @@ Array = NDArray[Any]
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
 _LANGUAGE = re.compile(r"^<\|([a-z]{2,3})\|>$")
 # Of the window's frames, how many a short one has at least. With Whisper base, fewer lose words: see docs/speech.md.
-_SHORT = 0.4
+_SHORT = 0.5
 _FIRST_TIME = "<|0.00|>"
 # Of a generation config, what is read here and not as settings of how tokens are chosen.
 _OF_SPEECH = {
