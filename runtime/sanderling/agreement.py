@@ -36,14 +36,15 @@ class Agreement:
         """The tokens of the final words, which the next hypothesis goes on from."""
         return [token for word in self.said for token in word.tokens]
 
-    def heard(self, words: Sequence[SaidWord]) -> tuple[SaidWord, ...]:
+    def heard(self, words: Sequence[SaidWord], settled: int) -> tuple[SaidWord, ...]:
         """Take in a hypothesis of what follows the final words; the words that it makes final.
 
-        The last word of a hypothesis may be cut off, or go on: it is never agreed on.
+        The last word of a hypothesis may be cut off, or go on: it is never agreed on. Neither are words that end
+        behind the sample `settled`: the hypothesis before knew too little of what follows them.
         """
         agreed = 0
         for before, now in zip(self.partial[:-1], words[:-1], strict=False):
-            if bare(before.text) != bare(now.text):
+            if before.last > settled or bare(before.text) != bare(now.text):
                 break
             agreed += 1
         found = tuple(words[:agreed])

@@ -19,6 +19,9 @@ from sanderling.speech_windows import quietest
 
 # Where words are cut apart, loudness is looked at so many seconds around their border, in steps of so many.
 _AROUND, _STEP = 0.1, 0.02
+# Two hypotheses agree on what the first of them had heard so many seconds beyond, in short windows a share of one: what
+# follows a word decides which word it is.
+_BEYOND, _BEYOND_SHARE = 1.0, 1 / 8
 # A decision that waits for others to be made waits at most for this share of a window.
 _MOST_WAITED = 1 / 3
 
@@ -84,10 +87,10 @@ class LiveWindows:
         self._sound = np.zeros(0, np.float32)
         self._before: list[int] = []
         # Samples of the stream: where the kept sound begins, its end, the end of what is settled; of an open window its
-        # beginning, where speech was met, and the last decision.
+        # beginning, where speech was met, the last decision, and the last one that counted.
         self._kept = self.until = self._settled = 0
         self._begin: int | None = None
-        self._met = self._decided = 0
+        self._met = self._decided = self._agreed = 0
         self._silent: list[tuple[int, int]] = []
         self._unfinished: list[tuple[int, int]] = []
         self._dropped: list[tuple[int, int]] = []
@@ -170,7 +173,7 @@ class LiveWindows:
     def _opened(self, place: int) -> None:
         pad = int(self._gate.settings.pad * self._borders.rate)
         self._begin = max(place - pad, self._settled, self._kept)
-        self._met = self._decided = place
+        self._met = self._decided = self._agreed = place
         self._leave(self._settled, self._begin)
         self._settled = self._begin
 
@@ -215,11 +218,13 @@ class LiveWindows:
         patience = max(borders.every, int(borders.most * _MOST_WAITED)) if hurry else borders.every
         if waited < patience and not full:
             return []
+        settled = self._agreed - int(min(_BEYOND * borders.rate, borders.most * _BEYOND_SHARE))
         self._decided = self.until
         heard = self._hears(self._window(self.until), self._agreement.tokens, self._before, last=False)
         final: tuple[SaidWord, ...] = ()
         if not heard.doubtful:
-            final = self._agreement.heard(self._placed(heard.words, self.until))
+            final = self._agreement.heard(self._placed(heard.words, self.until), settled)
+            self._agreed = self.until
         self._shorten()
         if self.until - self._begin + borders.step > borders.most:
             final += self._cut_through()

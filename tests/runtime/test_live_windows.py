@@ -99,7 +99,8 @@ def test_there_is_an_update_at_every_decision() -> None:
     assert [update.ended for update in updates] == [False] * 6 + [True, True]
     assert updates[0].partial_text.split()[0] == "1"
     assert final(updates[:1]) == []
-    assert final(updates[1:2]) == [1, 2, 3]  # what two hypotheses agree on, but for the last word of each
+    assert final(updates[1:2]) == []  # the first hypothesis had heard little behind its words
+    assert final(updates[2:3]) == [1, 2, 3, 4]  # what two of them agree on
 
 
 def test_words_are_the_same_however_the_sound_comes() -> None:
@@ -199,13 +200,20 @@ def said(*texts: str) -> list[SaidWord]:
 
 def test_the_last_word_of_a_hypothesis_is_never_agreed_on() -> None:
     agreement = Agreement()
-    assert agreement.heard(said("The", "tide", "is")) == ()
-    assert [word.text for word in agreement.heard(said("the", "tide,", "is", "low"))] == [" the", " tide,"]
+    assert agreement.heard(said("The", "tide", "is"), 9) == ()
+    assert [word.text for word in agreement.heard(said("the", "tide,", "is", "low"), 9)] == [" the", " tide,"]
     assert [word.text for word in agreement.partial] == [" is", " low"]
     assert agreement.tokens == [0, 1]
     assert [word.text for word in agreement.cut(1)] == [" the"]
     assert [word.text for word in agreement.ended(said("is", "low"))] == [" is", " low"]
     assert agreement.said == []
+
+
+def test_what_was_heard_too_little_beyond_is_not_agreed_on() -> None:
+    agreement = Agreement()
+    agreement.heard(said("the", "tide", "is", "low"), 0)
+    assert [word.text for word in agreement.heard(said("the", "tide", "is", "low"), 2)] == [" the", " tide"]
+    assert agreement.heard(said("is", "low"), 2) == ()
 
 
 def test_a_word_is_the_same_with_other_marks() -> None:
