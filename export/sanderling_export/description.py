@@ -93,6 +93,7 @@ class Options:
     chat: Chat | str | None = None
     templates: tuple[str, ...] = ()
     temperature: float | None = None
+    same_from: float | None = None
     variants: tuple[str, ...] = ()
 
 

@@ -132,6 +132,7 @@ def _recipe_plan(
         chat=recipe.chat,
         templates=recipe.templates,
         temperature=recipe.temperature,
+        same_from=recipe.same_from,
         variants=asked.variants or tuple(recipe.variants),
     )
     text = references.locate(recipe.license_file, base) if recipe.license_file else found.license_file

@@ -169,6 +169,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     video: VideoPreprocessing | None = None
     templates: tuple[str, ...] = ()
     temperature: Annotated[float, Meta(gt=0.0)] | None = None
+    same_from: Annotated[float, Meta(ge=-1.0, le=1.0)] | None = None
     default_variant: Name | None = None
     variants: dict[Name, Wanted] = {}
     data: Data = Data()

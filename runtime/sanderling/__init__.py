@@ -88,6 +88,7 @@ if TYPE_CHECKING:
     from sanderling.tasks.image_to_text import ImageToText
     from sanderling.tasks.late_interaction import LateInteractionModel, TokenEmbedding, TokenEmbeddings
     from sanderling.tasks.ranking import Ranker, Ranking
+    from sanderling.tasks.sound_embedding import SoundEmbeddingModel, SoundMatch
     from sanderling.tasks.sparse import SparseEmbedding, SparseEmbeddings, SparseModel
     from sanderling.tasks.speech_recognition import SpeechRecognizer
     from sanderling.tasks.tabular import Regressor, TableClassifier
@@ -187,6 +188,7 @@ _HOMES = {
     "sanderling.tasks.late_interaction": ("LateInteractionModel", "TokenEmbedding", "TokenEmbeddings"),
     "sanderling.tasks.image_to_text": ("ImageToText",),
     "sanderling.tasks.ranking": ("Ranker", "Ranking"),
+    "sanderling.tasks.sound_embedding": ("SoundEmbeddingModel", "SoundMatch"),
     "sanderling.tasks.sparse": ("SparseEmbedding", "SparseEmbeddings", "SparseModel"),
     "sanderling.tasks.speech_recognition": ("SpeechRecognizer",),
     "sanderling.tasks.tabular": ("Regressor", "TableClassifier"),
@@ -278,6 +280,8 @@ __all__ = [
     "Segment",
     "SeriesError",
     "SeriesReport",
+    "SoundEmbeddingModel",
+    "SoundMatch",
     "SpaceError",
     "SparseEmbedding",
     "SparseEmbeddings",

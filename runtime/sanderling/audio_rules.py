@@ -4,7 +4,7 @@ its answers."""
 from __future__ import annotations
 
 from sanderling.errors import ManifestError
-from sanderling.manifest import AudioPreprocessing, CtcOutput, Filterbank, LogMel, Manifest, Waveform
+from sanderling.manifest import AudioPreprocessing, CtcOutput, EmbeddingOutput, Filterbank, LogMel, Manifest, Waveform
 
 CLASSIFICATION = "audio-classification"
 RECOGNITION = "automatic-speech-recognition"
@@ -15,6 +15,10 @@ _TASKS = {CLASSIFICATION, RECOGNITION, "feature-extraction"}
 def check(manifest: Manifest, where: str) -> None:
     """Raise ManifestError for a contradiction; manifests of models that do not hear are left alone."""
     head, audio = manifest.postprocessing, manifest.preprocessing.audio
+    if isinstance(head, EmbeddingOutput) and head.same_from is not None and audio is None:
+        raise ManifestError(f"{where}: postprocessing.same_from goes with vectors of sounds.")
+    if audio is not None and audio.short is not None and not isinstance(audio.features, LogMel):
+        raise ManifestError(f"{where}: preprocessing.audio.short goes with features of the type log_mel.")
     if isinstance(head, CtcOutput):
         _check_ctc(manifest, head, where)
     if audio is None or isinstance(audio.features, LogMel):

@@ -321,6 +321,10 @@ def assemble(
 
         assert manifest.space is not None  # decode() refuses an embedding model without one
         dense = dense_layers(bundle, head)
+        if parts.modality(manifest, name) == "audio":
+            from sanderling.tasks.sound_embedding import SoundEmbeddingModel
+
+            return SoundEmbeddingModel(bundle, plan, front, engines, head, manifest.space, dense, component=name)
         return EmbeddingModel(bundle, plan, front, engines, head, manifest.space, dense, component=name)
     if isinstance(head, TokenOutput):
         from sanderling.tasks.late_interaction import LateInteractionModel

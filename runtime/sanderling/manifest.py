@@ -554,7 +554,8 @@ class EmbeddingOutput(Struct, frozen=True, tag_field="type", tag="embedding"):
 
     `pooling` works over the tokens that are not padding, and not the prompt's where `include_prompt` is false; `none`
     takes an output that is already pooled. Then come the layers of `dense`, whose tensors are in the safetensors file
-    `weights`. `normalize` divides by the Euclidean norm (clamped below at 1e-12, as torch's `normalize`).
+    `weights`. `normalize` divides by the Euclidean norm (clamped below at 1e-12, as torch's `normalize`). `same_from`
+    is the cosine from which on two sounds are taken for one speaker's; null where nobody said.
     """
 
     output: str
@@ -564,6 +565,7 @@ class EmbeddingOutput(Struct, frozen=True, tag_field="type", tag="embedding"):
     include_prompt: bool = True
     dense: Annotated[tuple[DenseLayer, ...], Meta(max_length=16)] = ()
     weights: BundlePath | None = None
+    same_from: Annotated[float, Meta(ge=-1.0, le=1.0)] | None = None
 
 
 class TokenSide(Struct, frozen=True):

@@ -65,6 +65,7 @@ import seen_and_said  # isort: skip
 import speech  # isort: skip
 import live  # isort: skip
 import told_sounds  # isort: skip
+import sounds  # isort: skip
 
 THEMES = (
     same_answers,
@@ -108,6 +109,7 @@ THEMES = (
     speech,
     live,
     told_sounds,
+    sounds,
 )
 
 

@@ -88,6 +88,8 @@ PUBLIC = [
     "Segment",
     "SeriesError",
     "SeriesReport",
+    "SoundEmbeddingModel",
+    "SoundMatch",
     "SpaceError",
     "SparseEmbedding",
     "SparseEmbeddings",

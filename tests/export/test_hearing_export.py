@@ -17,7 +17,7 @@ from msgspec.structs import replace
 import sanderling
 from sanderling import Audio
 from sanderling.codec import encode
-from sanderling.errors import AudioError, CheckpointError
+from sanderling.errors import AudioError, CheckpointError, InputError, SpaceError
 from sanderling.manifest import (
     AudioPreprocessing,
     ClassificationOutput,
@@ -179,8 +179,17 @@ def test_vectors_of_speakers_are_the_originals(made: Made, tmp_path: Path) -> No
     pair = [sounds.voice(RATE, 5), sounds.voice(RATE, 6)]
     expected = [heard(checkpoint, transformers.AutoModelForAudioXVector, one).embeddings[0] for one in pair]
     with sanderling.load(bundle, variant="fp32", threads=1) as model:
-        assert isinstance(model, sanderling.EmbeddingModel)
+        assert isinstance(model, sanderling.SoundEmbeddingModel)
         found = model(pair)
+        match = model.compare(pair[0], found[1], threshold=-1)
+        assert match.same
+        assert match.similarity == pytest.approx(float(found.embeddings[0] @ found.embeddings[1]), abs=1e-5)
+        assert model.compare(*pair).same is None
+        assert model.compare(pair[0], pair[0], threshold=0.999).same
+        with pytest.raises(InputError, match="threshold"):
+            model.compare(*pair, threshold=2)
+        with pytest.raises(SpaceError):
+            model.compare(pair[0], replace(found[1], space="0" * 64))
         assert model.family == "embedding"
         assert model.normalized
     for ours, theirs in zip(found.embeddings, expected, strict=True):

@@ -191,7 +191,13 @@ class SoundEmbedder(SoundOriginal):
         size = int(config.xvector_output_dim if speakers else config.hidden_size)
         normalize = speakers if options.normalize is None else options.normalize
         pooling = "none" if speakers else options.pooling or "mean"
-        head = EmbeddingOutput(self.output, pooling, normalize, size)  # type: ignore[arg-type]
+        head = EmbeddingOutput(
+            self.output,
+            pooling,  # type: ignore[arg-type]
+            normalize,
+            size,
+            same_from=options.same_from,
+        )
         self.description = Description(
             "feature-extraction",
             head,

@@ -88,7 +88,7 @@ class EmbeddingModel(Model):
         head = self._head if normalize is None else replace(self._head, normalize=bool(normalize))
         if kept == self._kept and head.normalize == self._head.normalize:
             return self
-        return EmbeddingModel(
+        return type(self)(
             self.bundle,
             self.plan,
             self.front,
