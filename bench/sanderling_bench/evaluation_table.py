@@ -53,7 +53,8 @@ def show(record: EvalRecord, console: Console) -> None:
 def _head(record: EvalRecord) -> Text:
     data, settings = record.data, record.settings
     task = record.bundle.task
-    modality = "images" if task.startswith("image") else "rows" if task.startswith("tabular") else "texts"
+    nouns = {"image": "images", "tabular": "rows", "audio": "sounds"}
+    modality = nouns.get(task.partition("-")[0], "texts")
     text = Text(visible(record.bundle.name), style="bold")
     text.append(f"  {record.bundle.task}\n")
     rows = data.files[0].rows

@@ -26,10 +26,11 @@ from sanderling_bench.datasets import SUFFIXES, Row, names_of, number, pick, row
 from sanderling_bench.metrics import Kind
 
 # The usual names of a column, by what it is for.
-_INPUT = {"text": ("text", "sentence"), "image": ("image", "path")}
+_INPUT = {"text": ("text", "sentence"), "image": ("image", "path"), "audio": ("audio", "path")}
 _PAIR = {
     "text": (("text1", "sentence1"), ("text2", "sentence2")),
     "image": (("image1", "path1"), ("image2", "path2")),
+    "audio": (("audio1", "path1"), ("audio2", "path2")),
 }
 _TRUTH: dict[Kind, tuple[str, tuple[str, ...]]] = {
     "classification": ("label", ("label",)),
@@ -48,8 +49,8 @@ _WRITTEN: dict[str, Kind] = {
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One row: its line, its inputs (texts, paths of images, or the values of a table's row), and its truth (a label's
-    number, or a figure)."""
+    """One row: its line, its inputs (texts, paths of images or sounds, or the values of a table's row), and its truth
+    (a label's number, or a figure)."""
 
     line: int
     inputs: tuple[Any, ...]
@@ -89,10 +90,11 @@ def kind_of(bundle: Bundle, data: Path) -> Kind:
 
 
 def modality_of(bundle: Bundle) -> str:
-    """What the bundle's models take: "text" or "image"; those that join both decide images."""
+    """What the bundle's models take: "text", "image" or "audio"; those that join texts and images decide images."""
     if joins(bundle.manifest):
         return "image"
-    return "text" if bundle.manifest.preprocessing.text is not None else "image"
+    known = bundle.manifest.preprocessing
+    return "text" if known.text is not None else "audio" if known.audio is not None else "image"
 
 
 class Labelled:
@@ -104,7 +106,7 @@ class Labelled:
         names = _PAIR[modality] if kind == "pairs" else (_INPUT[modality],)
         self.path = path
         self._name, self._kind = bundle.manifest.name, kind
-        self._images = modality == "image"
+        self._files = None if modality == "text" else modality
         self._truth = role
         self._inputs = tuple(choices[0] for choices in names)
         self._roles = names_of({**{choices[0]: choices for choices in names}, role: usual}, given)
@@ -178,7 +180,7 @@ class Labelled:
 
     def _input(self, row: Row, role: str) -> str | Path:
         cell = pick(self.path, row, role, self._roles[role])
-        return image_file(self.path, row, cell) if self._images else cell
+        return image_file(self.path, row, cell, self._files) if self._files is not None else cell
 
     def _truth_of(self, row: Row) -> float:
         if self._labels is None:
@@ -187,8 +189,9 @@ class Labelled:
         return self._labels.of(self.path, row, cell)
 
 
-def image_file(path: Path, row: Row, cell: str) -> Path:
-    """The image that a cell names, relative to the file that it stands in, so that a folder of data can be moved.
+def image_file(path: Path, row: Row, cell: str, what: str = "image") -> Path:
+    """The image (or `what` else it is) that a cell names, relative to the file that it stands in, so that a folder of
+    data can be moved.
 
     Raises EvalError where there is none.
     """
@@ -198,7 +201,7 @@ def image_file(path: Path, row: Row, cell: str) -> Path:
             return image
     except (OSError, ValueError):  # too long for a path, or with a NUL
         pass
-    raise EvalError(f"{path}, line {row.line}: there is no image {cell[:200]!r} in {path.parent}.")
+    raise EvalError(f"{path}, line {row.line}: there is no {what} {cell[:200]!r} in {path.parent}.")
 
 
 class LabelNumbers:

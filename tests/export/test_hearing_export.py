@@ -17,7 +17,7 @@ from msgspec.structs import replace
 import sanderling
 from sanderling import Audio
 from sanderling.codec import encode
-from sanderling.errors import AudioError, CheckpointError, InputError, SpaceError
+from sanderling.errors import AudioError, CheckpointError, EvalError, InputError, SpaceError
 from sanderling.manifest import (
     AudioPreprocessing,
     ClassificationOutput,
@@ -27,6 +27,7 @@ from sanderling.manifest import (
     Waveform,
 )
 from sanderling.sound_front import SoundFront
+from sanderling_bench.evaluation import EvalPlan, evaluate
 from sanderling_export.checkpoint import resolve
 from sanderling_export.description import Options
 from sanderling_export.pipeline import export
@@ -171,6 +172,27 @@ def test_classes_are_the_originals(made: Made, kind: str) -> None:
     if kind == "bands":  # 64 frames of the sound, which is longer
         assert found.report.unheard > 0
         assert not found.report.complete
+
+
+@pytest.mark.slow
+def test_classes_are_evaluated(made: Made, recordings: Path, tmp_path: Path) -> None:
+    _, bundle = made("classifier")
+    shutil.copytree(recordings, tmp_path / "sounds")
+    paths = [f"sounds/{path.name}" for path in sorted(recordings.glob("*.wav"))]
+    with sanderling.load(bundle, variant="fp32", threads=1) as model:
+        assert isinstance(model, sanderling.Classifier)
+        said = [model(tmp_path / path).label for path in paths]
+    wrong = next(label for label in tiny_sounds.LABELS if label != said[0])
+    data = tmp_path / "data.tsv"
+    rows = zip([wrong, *said[1:]], paths, strict=True)
+    data.write_text("label\taudio\n" + "".join(f"{label}\t{path}\n" for label, path in rows))
+    record = evaluate(sanderling.open_bundle(bundle), EvalPlan(data, variants=("fp32",)))
+    accuracy = record.scores["fp32"]["accuracy"].value
+    assert accuracy is not None
+    assert accuracy.value == pytest.approx((len(paths) - 1) / len(paths))
+    data.write_text("label\taudio\nrain\tnowhere.wav\n")
+    with pytest.raises(EvalError, match="there is no audio"):
+        evaluate(sanderling.open_bundle(bundle), EvalPlan(data, variants=("fp32",)))
 
 
 @pytest.mark.slow
