@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from checks import ROOT, Context, NotCheckableError, Row, at_least, at_most, built, registry, true
+from decoding import until
 
 import sanderling
 
@@ -16,6 +17,8 @@ MODELS = ROOT / "models"
 RECALL, EXACT, ANSWERED, OVER_BLIND, MOTION, LOST = 0.7, 0.6, 0.85, 0.25, 0.8, 0.02
 # Every held-out scene more than once, rendered anew each time; the more, the less a figure is by chance.
 PICTURES, QUESTIONS, FILMS, GALLERIES = 600, 1200, 200, 5
+# Pictures that are described and asked about in transformers, too, and the most tokens of each.
+ALIKE, TOKENS = 50, 20
 # Segments of a video that stands for a film of three hours; each has a frame alone.
 _HOURS, _LEFT = 3, 50
 
@@ -110,6 +113,46 @@ def answered(context: Context) -> list[Row]:
             for variant, value in figures.items()
         ),
     ]
+
+
+@registry.check(7, "world: the trained networks write as in transformers")
+def as_in_transformers(context: Context, count: int = ALIKE) -> list[Row]:
+    """Token for token, of held-out pictures; each is read by transformers' own processor."""
+    import torch
+    import transformers
+
+    judging = world()
+    from world import networks
+
+    asked = judging.asked(count)
+    found: list[Row] = []
+    for name, network in (("world-captions", "captioner"), ("world-answers", "answerer")):
+        context.say(f"{name}: {count} pictures")
+        checkpoint = MODELS / "world" / "checkpoints" / network
+        original = networks.load(network, checkpoint).eval()
+        processor = transformers.AutoImageProcessor.from_pretrained(checkpoint, use_fast=False)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
+        with sanderling.load(built(name), variant="fp32") as model:
+            ends = model.bundle.manifest.postprocessing.stop_token_ids  # type: ignore[union-attr]
+            for beams, how in ((1, "greedy"), (4, "beam-4")):
+                same, written = 0, set()
+                for picture, question in asked:
+                    given = {"pixel_values": processor(picture, return_tensors="pt")["pixel_values"]}
+                    texts = [] if network == "captioner" else [question.text]
+                    if texts:
+                        read = tokenizer(question.text, return_tensors="pt")
+                        given |= {key: read[key] for key in ("input_ids", "attention_mask")}
+                    with torch.inference_mode():
+                        tokens = original.generate(
+                            **given, max_new_tokens=TOKENS, num_beams=beams, do_sample=False, min_length=0
+                        )
+                    expected = until(tokens[0, 1:].tolist(), ends)
+                    said = model.generate(picture, *texts, max_new_tokens=TOKENS, num_beams=beams)  # type: ignore[union-attr]
+                    same += list(said.tokens) == expected
+                    written.add(said.text)
+                what = f"{name}: {how} sequences as transformers'"
+                found.append(true(what, same == count, f"{same} of {count}", "all", spread=f"{len(written)} texts"))
+    return found
 
 
 def filmed(folder: Path, count: int) -> list[tuple[Any, Path]]:
