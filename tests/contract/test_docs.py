@@ -6,11 +6,13 @@ import importlib.util
 import json
 import re
 import shutil
+import wave
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import tiny_films
 
 from sanderling import codec, manifest
 from sanderling.cli import build_app
@@ -123,8 +125,9 @@ def test_the_format_has_an_example_of_each_file() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", [path for path in DOCUMENTS if blocks(path, "python")], ids=lambda path: path.name)
 def test_python_examples_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In order, in one namespace, in an empty folder where the built bundles are."""
+    """In order, in one namespace, in a folder where the built bundles are, and the files that they speak of."""
     monkeypatch.chdir(tmp_path)
+    write_samples(path.read_text("utf-8"), tmp_path)
     namespace: dict[str, Any] = {"__name__": "__main__"}
     skipped = []
     for line, code in blocks(path, "python"):
@@ -140,9 +143,26 @@ def test_python_examples_run(path: Path, tmp_path: Path, monkeypatch: pytest.Mon
         ]:
             skipped.append(f"line {line}: the extra [{absent[0]}] is not installed")
             continue
+        if '"clip.mp4"' in code and not (tmp_path / "clip.mp4").exists():
+            skipped.append(f"line {line}: the extra [video] is not installed")
+            continue
         exec(compiled, namespace)
     if skipped:
         pytest.skip("; ".join(skipped))
+
+
+def write_samples(text: str, folder: Path) -> None:
+    """The files of these names that examples read: a picture, a second of sound, a second of film."""
+    if '"picture.png"' in text:
+        shutil.copy(ROOT / "models" / "world" / "samples" / "00.png", folder / "picture.png")
+    if '"talk.wav"' in text:
+        with wave.open(str(folder / "talk.wav"), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(16_000)
+            file.writeframes(b"\0\x10\0\xf0" * 8000)
+    if '"clip.mp4"' in text and importlib.util.find_spec("av") is not None:
+        tiny_films.write(folder / "clip.mp4", [tiny_films.plain(tiny_films.RED)] * 8)
 
 
 def provided(name: str, folder: Path) -> bool:
