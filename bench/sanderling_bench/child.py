@@ -1,6 +1,7 @@
 """What a fresh process does to be measured: run as a script, it imports Sanderling alone and times itself.
 
-Arguments: `cold` or `memory`, the bundle, the variant, the provider, the threads, the modality, the component.
+Arguments: `cold` or `memory`, the bundle, the variant, the provider, the threads, the modality, the component (empty:
+all of them), and how many tokens each text gets that the model writes (0: it writes none).
 Standard input brings the inputs, each led by its length as 8 little-endian bytes. `cold` answers the first input and
 prints the seconds of import, load and answer; `memory` answers each input, then all at once, and prints the peak in
 bytes.
@@ -12,22 +13,25 @@ from typing import Any
 
 
 def main() -> None:
-    mode, path, variant, provider, threads, kind, component = sys.argv[1:]
+    mode, path, variant, provider, threads, kind, component, tokens = sys.argv[1:]
+    options = {"max_new_tokens": int(tokens), "min_new_tokens": int(tokens)} if int(tokens) else {}
     inputs = _inputs(sys.stdin.buffer.read(), kind)
     begin = perf_counter()
     import sanderling
 
     imported = perf_counter()
-    model: Any = sanderling.load(path, variant=variant, provider=provider, threads=int(threads), components=component)
+    model: Any = sanderling.load(
+        path, variant=variant, provider=provider, threads=int(threads), components=component or None
+    )
     loaded = perf_counter()
-    model(inputs[0])
+    model(inputs[0], **options)
     answered = perf_counter()
     if mode == "cold":
         print(imported - begin, loaded - imported, answered - loaded, flush=True)  # noqa: T201
         return
     for item in inputs:
-        model(item)
-    model(inputs)
+        model(item, **options)
+    model(inputs, **options)
     print(peak_memory(), flush=True)  # noqa: T201
 
 

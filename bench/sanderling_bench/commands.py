@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -55,12 +56,15 @@ def bench(
     ] = 5,
     component: Annotated[
         str | None,
-        typer.Option(help="The component to measure, where a bundle has several that answer by themselves."),
+        typer.Option(
+            help="The component to measure, where a bundle has several that answer by themselves. Default: each."
+        ),
     ] = None,
     language: Annotated[
         str | None,
         typer.Option(help="Of a model that hears: what is spoken, as en. Default: recognized.", show_default=False),
     ] = None,
+    tokens: Annotated[int, typer.Option(help="New tokens of each text of a model that writes.")] = 32,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record, raw samples and all, as JSON.")] = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write the record to this file.", show_default=False)
@@ -70,14 +74,14 @@ def bench(
     for package in ("psutil", "rich", "onnx"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError("sanderling bench", "bench", package)
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as ProgressBar
 
     from sanderling.bundle import open_bundle
     from sanderling.commands.console import stderr, stdout
     from sanderling.storage import write_atomic
     from sanderling_bench import hearing, record
-    from sanderling_bench.inputs import inputs_for
+    from sanderling_bench.inputs import inputs_for, measured_apart
     from sanderling_bench.measure import SCENARIOS, Plan, measure
     from sanderling_bench.table import show
 
@@ -95,35 +99,38 @@ def bench(
         rounds=rounds,
         samples=samples,
         cold_starts=cold_starts,
-        component=component,
+        new_tokens=tokens,
     )
-    given = inputs_for(opened, inputs or (), component)
-    if language is not None and opened.manifest.task != hearing.TASK:
+    hears = opened.manifest.task == hearing.TASK
+    if language is not None and not hears:
         raise BenchError(
             f"--language goes with models that hear; {opened.manifest.name} is for {opened.manifest.task}."
         )
+    names = (component,) if hears else measured_apart(opened, component)
+    given = {name: inputs_for(opened, inputs or (), name) for name in names}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = stderr()
-    with ProgressBar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        step = bar.add_task(f"loading {opened.manifest.name}", total=None)
+    for name in names:
+        with ProgressBar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+            step = bar.add_task(f"loading {opened.manifest.name}", total=None)
 
-        def progress(what: str, done: int, total: int) -> None:
-            bar.update(step, description=what, completed=done, total=total)
+            def progress(what: str, done: int, total: int, bar: ProgressBar = bar, step: TaskID = step) -> None:
+                bar.update(step, description=what, completed=done, total=total)
 
-        raw: bytes
-        display: Callable[[Console], None]
-        if opened.manifest.task == hearing.TASK:
-            said = hearing.transcripts_of(inputs or (), len(given.items))
-            heard = hearing.measure(opened, given, plan, language=language, said=said, progress=progress)
-            raw, display = hearing.ENVELOPE.encode(heard), partial(hearing.show, heard)
+            raw: bytes
+            display: Callable[[Console], None]
+            if hears:
+                said = hearing.transcripts_of(inputs or (), len(given[name].items))
+                heard = hearing.measure(opened, given[name], plan, language=language, said=said, progress=progress)
+                raw, display = hearing.ENVELOPE.encode(heard), partial(hearing.show, heard)
+            else:
+                measured = measure(opened, given[name], replace(plan, component=name), progress)
+                raw, display = record.encode(measured), partial(show, measured)
+        # What was measured is shown first: it is not lost where the file cannot be written.
+        if as_json:
+            sys.stdout.buffer.write(raw)
+            sys.stdout.buffer.flush()
         else:
-            measured = measure(opened, given, plan, progress)
-            raw, display = record.encode(measured), partial(show, measured)
-    # What was measured is shown first: it is not lost where the file cannot be written.
-    if as_json:
-        sys.stdout.buffer.write(raw)
-        sys.stdout.buffer.flush()
-    else:
-        display(stdout())
-    if output is not None:
-        write_atomic(output, raw)
+            display(stdout())
+        if output is not None:
+            write_atomic(output if len(names) == 1 else output.with_stem(f"{output.stem}-{name}"), raw)

@@ -15,10 +15,14 @@ from sanderling.bundle import Bundle
 from sanderling.errors import BenchError
 from sanderling.golden import read_golden
 from sanderling.number_fronts import SeriesFront, TableFront
+from sanderling.surroundings import VISION_ENCODER
 from sanderling_bench.record import Modality
+from sanderling_bench.writing import writes
 
 # Enough for a batch that is worth scheduling, few enough for a round of seconds.
 DEFAULT_TEXTS = 64
+# Prompts, and the words of each: texts of any model's context, which take seconds to write.
+DEFAULT_PROMPTS, PROMPT_WORDS = 8, 8
 # Rows that are held, and handed over to fresh processes, as JSON.
 MAX_ROWS = 100_000
 _MAX_FILE_BYTES = 256 * 2**20
@@ -59,11 +63,14 @@ def inputs_for(bundle: Bundle, given: Sequence[Path] = (), component: str | None
         return _numbers_for(bundle, given)
     if bundle.manifest.preprocessing.audio is not None:
         return _sounds_for(bundle, given)
-    name = measured_component(bundle, component)
+    name = measured_component(bundle, component) or VISION_ENCODER
     modality: Modality = "text" if components.modality(bundle.manifest, name) == "text" else "image"
     if given:
         items = _texts_of(given) if modality == "text" else _images_of(given)
         return Inputs(modality, items, ", ".join(map(str, given)))
+    if writes(bundle) and modality == "text":
+        prompts = tuple(" ".join(text.split()[:PROMPT_WORDS]) for text in standard_texts(DEFAULT_PROMPTS))
+        return Inputs("text", prompts, "beginnings of paragraphs of the Python documentation")
     if modality == "text":
         return Inputs("text", standard_texts(DEFAULT_TEXTS), "paragraphs of the Python documentation")
     images = tuple(bundle.read(s.image) for s in read_golden(bundle).samples if s.image is not None)
@@ -72,18 +79,33 @@ def inputs_for(bundle: Bundle, given: Sequence[Path] = (), component: str | None
     return Inputs("image", images, "the bundle's golden samples")
 
 
-def measured_component(bundle: Bundle, asked: str | None) -> str:
-    """The one component that is measured. Raises BenchError where there are several and none of them is asked for, or
-    where they answer only together."""
+def measured_component(bundle: Bundle, asked: str | None) -> str | None:
+    """The one component that is measured; None for a model that writes, which is measured whole. Raises BenchError
+    where there are several and none of them is asked for, or for a task that is not measured."""
     there = list(bundle.manifest.components)
+    if len(there) > 1 and writes(bundle):
+        components.choose(bundle, asked)
+        return None
     answers_together = len(there) > 1 and len(components.apart(bundle)) == 1
     if answers_together or bundle.manifest.task == "visual-question-answering":
-        raise BenchError(f"bench takes models of one graph; {bundle.manifest.task} is not measured yet.")
+        raise BenchError(
+            f"bench takes models of one graph, of two towers, and those that write texts; {bundle.manifest.task} is "
+            "not measured yet."
+        )
     if asked is None and len(there) > 1:
         raise BenchError(
             f"{bundle.manifest.name} has {', '.join(there)}, which are measured one at a time: --component {there[0]}"
         )
     return components.choose(bundle, asked)[0]
+
+
+def measured_apart(bundle: Bundle, asked: str | None) -> tuple[str | None, ...]:
+    """What is measured one after the other: of components that answer by themselves each, or the one asked for."""
+    there = tuple(bundle.manifest.components)
+    if asked is None and len(there) > 1 and len(components.apart(bundle)) == len(there):
+        return there
+    measured_component(bundle, asked)
+    return (asked,)
 
 
 def standard_texts(count: int) -> tuple[str, ...]:

@@ -24,9 +24,10 @@ from sanderling_bench.metal import measure_metal
 from sanderling_bench.process import Child
 from sanderling_bench.record import BundleId, Call, ColdStart, Record, Samples, Scenario, Settings, Stages
 from sanderling_bench.residence import measure_residence
-from sanderling_bench.scenario import alternate, null_system, offline, single_stream
+from sanderling_bench.scenario import Sample, alternate, null_system, offline, single_stream
 from sanderling_bench.statistics import SEED
 from sanderling_bench.summary import summarize
+from sanderling_bench.writing import NEW_TOKENS, Taken, taken, writer, writes
 
 REFERENCE = "fp32"
 SCENARIOS: tuple[Scenario, ...] = ("single-stream", "offline")
@@ -42,7 +43,7 @@ class Plan:
     Before it is timed in a round, a variant answers `warmup` single inputs that are not counted, so that what the
     variant before it left in the caches is gone; before all rounds it answers every input once. `cold_starts` of 0
     leaves the fresh processes out, and with them the peak memory. `component` is the one to measure, of a bundle whose
-    components answer by themselves.
+    components answer by themselves; `new_tokens` are those of each text that a model writes.
     """
 
     variants: tuple[str, ...] = ()
@@ -55,6 +56,7 @@ class Plan:
     cold_starts: int = 5
     seed: int = SEED
     component: str | None = None
+    new_tokens: int = NEW_TOKENS
 
 
 def measure(bundle: Bundle, inputs: Inputs, plan: Plan, progress: Progress | None = None) -> Record:
@@ -83,17 +85,21 @@ def measure(bundle: Bundle, inputs: Inputs, plan: Plan, progress: Progress | Non
         threads = models[variants[0]].threads
         steps = _Steps(progress, plan, len(variants))
         answers = {name: model.answer(list(inputs.items)) for name, model in models.items()}
-        measured = {name: models[name] for name in variants}
+        measured = {name: _System(models[name], plan.new_tokens if writes(bundle) else None) for name in variants}
         streams = _streams(measured, inputs, plan, steps)
         batches = _batches(measured, inputs, plan, steps)
-        metal = measure_metal(threads) if plan.provider == CPU else None
-        works = {name: _work(models[name], inputs, component) if metal else {} for name in variants}
+        # What a writer computes depends on what it writes.
+        metal = measure_metal(threads) if plan.provider == CPU and not writes(bundle) else None
+        works = {name: _work(models[name], inputs, component) if metal and component else {} for name in variants}
         none: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
         runs = {
-            name: none if plan.provider == CPU else measure_residence(models[name], inputs.items, plan.rounds)
+            name: none
+            if plan.provider == CPU or writes(bundle)
+            else measure_residence(models[name], inputs.items, plan.rounds)
             for name in variants
         }
-    children = {name: Child(bundle.path, name, plan.provider, threads, component) for name in variants}
+    new_tokens = plan.new_tokens if writes(bundle) else None
+    children = {name: Child(bundle.path, name, plan.provider, threads, component, new_tokens) for name in variants}
     cold, peaks = _processes(children, inputs, plan, steps)
     samples = {
         name: Samples(
@@ -101,7 +107,7 @@ def measure(bundle: Bundle, inputs: Inputs, plan: Plan, progress: Progress | Non
             offline=tuple(batches[name]),
             cold_start=tuple(cold[name]),
             peak_memory_bytes=peaks.get(name),
-            tokens=_tokens(answers[name]),
+            tokens=None if new_tokens is not None else _tokens(answers[name]),
             **_drift(answers[name], answers.get(REFERENCE), bundle),
             **works[name],
             host_runs=runs[name][0],
@@ -117,7 +123,7 @@ def measure(bundle: Bundle, inputs: Inputs, plan: Plan, progress: Progress | Non
         bundle=BundleId(bundle.manifest.name, bundle.manifest.task, bundle.digest),
         machine=this_machine(),
         versions=record.versions(),
-        settings=_settings(plan, variants, threads, inputs),
+        settings=_settings(plan, variants, threads, inputs, new_tokens),
         harness=harness_seconds(inputs.items),
         samples=samples,
         summary=summarize(samples, sizes, len(inputs.items), REFERENCE, plan.seed, metal),
@@ -127,8 +133,8 @@ def measure(bundle: Bundle, inputs: Inputs, plan: Plan, progress: Progress | Non
 
 def harness_seconds(inputs: Sequence[Any], count: int = HARNESS_SAMPLES) -> tuple[float, ...]:
     """Seconds of `count` single-stream calls to a system that does nothing: what the harness itself adds to each."""
-    taken = single_stream(null_system, inputs, samples=count, warmup=10, keep=lambda answer: answer)
-    return tuple(sample.seconds for sample in taken)
+    samples = single_stream(null_system, inputs, samples=count, warmup=10, keep=lambda answer: answer)
+    return tuple(sample.seconds for sample in samples)
 
 
 class _Steps:
@@ -146,37 +152,51 @@ class _Steps:
         self._done += 1
 
 
-def _streams(models: dict[str, Model], inputs: Inputs, plan: Plan, steps: _Steps) -> dict[str, list[Call]]:
+class _System:
+    """A model as the scenarios call it, and what is kept of a call."""
+
+    def __init__(self, model: Any, new_tokens: int | None) -> None:
+        self.call: Callable[[Any], Any] = model if new_tokens is None else writer(model, new_tokens)
+        self.keep: Callable[[Any], Taken] = _taken if new_tokens is None else taken
+
+
+def _call(number: int, sample: Sample[Taken]) -> Call:
+    """A sample as the record has it."""
+    found = sample.answer
+    return Call(number, sample.input, sample.seconds, found.stages, found.first_token, found.new_tokens)
+
+
+def _streams(models: dict[str, _System], inputs: Inputs, plan: Plan, steps: _Steps) -> dict[str, list[Call]]:
     calls: dict[str, list[Call]] = {name: [] for name in models}
     if "single-stream" not in plan.scenarios:
         return calls
     per_round = -(-plan.samples // plan.rounds)
     for number, name in alternate(plan.rounds, list(models)):
         steps.next(f"{name}: one after another")
-        system: Any = models[name]
-        taken = single_stream(
-            system,
+        system = models[name]
+        samples = single_stream(
+            system.call,
             inputs.items,
             samples=per_round,
             warmup=plan.warmup,
             start=number * per_round,
-            keep=_stages,
+            keep=system.keep,
         )
-        calls[name] += [Call(number, sample.input, sample.seconds, sample.answer) for sample in taken]
+        calls[name] += [_call(number, sample) for sample in samples]
     return calls
 
 
-def _batches(models: dict[str, Model], inputs: Inputs, plan: Plan, steps: _Steps) -> dict[str, list[Call]]:
+def _batches(models: dict[str, _System], inputs: Inputs, plan: Plan, steps: _Steps) -> dict[str, list[Call]]:
     calls: dict[str, list[Call]] = {name: [] for name in models}
     if "offline" not in plan.scenarios:
         return calls
     for number, name in alternate(plan.rounds, list(models)):
         steps.next(f"{name}: all at once")
-        model: Any = models[name]
+        system = models[name]
         for item in inputs.items[: plan.warmup]:
-            model(item)
-        sample = offline(model, list(inputs.items), keep=_stages)
-        calls[name].append(Call(number, 0, sample.seconds, sample.answer))
+            system.call(item)
+        sample = offline(system.call, list(inputs.items), keep=system.keep)
+        calls[name].append(_call(number, sample))
     return calls
 
 
@@ -197,9 +217,9 @@ def _processes(
     return cold, peaks
 
 
-def _stages(answer: Any) -> Stages:
+def _taken(answer: Any) -> Taken:
     timing: Timing = answer.timing
-    return Stages(timing.preprocess, timing.run, timing.postprocess)
+    return Taken(Stages(timing.preprocess, timing.run, timing.postprocess))
 
 
 def _tokens(answers: Answers) -> int | None:
@@ -242,6 +262,7 @@ def _check(plan: Plan) -> None:
         ("samples", plan.samples, 1),
         ("warmup", plan.warmup, 0),
         ("cold_starts", plan.cold_starts, 0),
+        ("new_tokens", plan.new_tokens, 1),
     ):
         if value < least:
             raise BenchError(f"{name} is {value}; a whole number of at least {least} was expected.")
@@ -251,7 +272,7 @@ def _check(plan: Plan) -> None:
         raise BenchError(f"threads is {plan.threads}; a whole number of at least 1 was expected.")
 
 
-def _settings(plan: Plan, variants: tuple[str, ...], threads: int, inputs: Inputs) -> Settings:
+def _settings(plan: Plan, variants: tuple[str, ...], threads: int, inputs: Inputs, new_tokens: int | None) -> Settings:
     return Settings(
         variants=variants,
         scenarios=plan.scenarios,
@@ -267,4 +288,5 @@ def _settings(plan: Plan, variants: tuple[str, ...], threads: int, inputs: Input
         inputs_from=inputs.source,
         seed=plan.seed,
         component=plan.component,
+        new_tokens=new_tokens,
     )

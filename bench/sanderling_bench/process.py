@@ -29,7 +29,8 @@ class Child:
     variant: str
     provider: str
     threads: int
-    component: str
+    component: str | None = None
+    new_tokens: int | None = None
 
     def cold_start(self, inputs: Inputs) -> ColdStart:
         """Import, load, and answer the first input. The files of the bundle may be in the system's cache."""
@@ -46,7 +47,8 @@ class Child:
         framed = b"".join(len(item).to_bytes(8, "little") + item for item in raw)
         # -P: the folder of the script does not come before the standard library.
         command = [sys.executable, "-P", str(_SCRIPT), mode, str(self.bundle), self.variant, self.provider]
-        return run_child([*command, str(self.threads), inputs.modality, self.component], framed)
+        how = [str(self.threads), inputs.modality, self.component or "", str(self.new_tokens or 0)]
+        return run_child([*command, *how], framed)
 
 
 def run_child(command: Sequence[str], stdin: bytes = b"") -> tuple[str, float]:

@@ -31,7 +31,8 @@ class BundleId(Struct, frozen=True):
 
 
 class Settings(Struct, frozen=True):
-    """What was asked for. `inputs_digest` is the SHA-256 over the inputs in order, each led by its length in bytes."""
+    """What was asked for. `inputs_digest` is the SHA-256 over the inputs in order, each led by its length in bytes;
+    `new_tokens` are those of each text that a model wrote."""
 
     variants: tuple[str, ...]
     scenarios: tuple[Scenario, ...]
@@ -47,6 +48,7 @@ class Settings(Struct, frozen=True):
     inputs_from: str
     seed: int
     component: str | None = None
+    new_tokens: int | None = None
 
 
 class Stages(Struct, frozen=True):
@@ -58,12 +60,15 @@ class Stages(Struct, frozen=True):
 
 
 class Call(Struct, frozen=True):
-    """One timed call: its round, the index of its input (0 if it was given all), and its seconds."""
+    """One timed call: its round, the index of its input (0 if it was given all), and its seconds; of a model that
+    writes also the seconds to its first token, and how many tokens there were in all."""
 
     round: int
     input: int
     seconds: float
     stages: Stages | None = None
+    first_token: float | None = None
+    new_tokens: int | None = None
 
 
 class ColdStart(Struct, frozen=True):
@@ -167,6 +172,17 @@ class MetalSummary(Struct, frozen=True):
     weights: float | None
 
 
+class GenerationSummary(Struct, frozen=True):
+    """Of a model that writes, over `samples` single calls: seconds until the first token is there, and the tokens a
+    second behind it (median); and the tokens a second of all inputs at once, their first ones included."""
+
+    samples: int
+    first_token_p50: float | None
+    first_token_p90: float | None
+    tokens_per_second: float | None
+    tokens_per_second_offline: float | None
+
+
 class Summary(Struct, frozen=True):
     """What the samples of one variant say. What was not measured is null."""
 
@@ -180,6 +196,7 @@ class Summary(Struct, frozen=True):
     peak_memory_bytes: int | None = None
     drift: DriftSummary | None = None
     metal: MetalSummary | None = None
+    generation: GenerationSummary | None = None
 
 
 class Record(Struct, frozen=True):

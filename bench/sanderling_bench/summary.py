@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from sanderling_bench import writing
 from sanderling_bench.record import (
     Call,
     ColdStart,
@@ -46,6 +47,7 @@ def summarize(
             peak_memory_bytes=of.peak_memory_bytes,
             drift=_drift(of) if of.cosine_to_fp32 else None,
             metal=_metal(of, metal) if metal is not None and of.float_operations else None,
+            generation=writing.summarized(of.single_stream, of.offline),
         )
     return found
 

@@ -28,6 +28,8 @@ def render(record: Record) -> Group:
         tables.append(_one_at_a_time(record))
     if any(of.throughput for of in summaries):
         tables.append(_all_at_once(record))
+    if any(of.generation for of in summaries):
+        tables.append(_writing(record))
     if any(of.cold_start for of in summaries):
         tables.append(_cold_start(record))
     tables.append(_weight(record))
@@ -85,6 +87,19 @@ def _all_at_once(record: Record) -> Table:
         if texts:
             cells.append(_rate(None if rates is None else rates.tokens_per_second))
         table.add_row(name, *cells, _ratio(of.speedup_offline))
+    return table
+
+
+def _writing(record: Record) -> Table:
+    title = f"Writing {record.settings.new_tokens} tokens"
+    table = _table(title, "first token p50, ms", "p90", "tokens/s behind it", "tokens/s, all at once")
+    for name, of in record.summary.items():
+        found = of.generation
+        if found is None:
+            table.add_row(name, *[_NONE] * 4)
+            continue
+        rates = (found.tokens_per_second, found.tokens_per_second_offline)
+        table.add_row(name, *map(_ms, (found.first_token_p50, found.first_token_p90)), *map(_rate, rates))
     return table
 
 

@@ -40,8 +40,7 @@ def convert(checkpoint: Checkpoint, original: Original) -> Converted:
     with tempfile.TemporaryDirectory() as scratch:
         try:
             before = unrewritten(checkpoint, original, Path(scratch))
-            after, counts = simplify(before)
-            return _faster(before, after, counts)
+            return rewritten(before)
         except SanderlingError:
             raise
         except Exception as error:
@@ -97,6 +96,11 @@ def _known_to_optimum(original: ImageClassifier) -> bool:
     except KeyError:
         return False
     return original.description.task in known
+
+
+def rewritten(before: onnx.ModelProto) -> Converted:
+    """The graph in its fastest form, and notes on how it was rewritten."""
+    return _faster(before, *simplify(before))
 
 
 def _faster(before: onnx.ModelProto, after: onnx.ModelProto, counts: dict[str, int]) -> Converted:

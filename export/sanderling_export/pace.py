@@ -17,10 +17,13 @@ import onnxruntime
 from sanderling_export import graphs
 from sanderling_export.passes import probe
 
-# Inputs and tokens of the batch on which both are timed, and the rounds in which they alternate.
-_EXTENT = (4, 48)
-_ROUNDS = 7
-# Slower than this in every round is slower: at equal speeds that happens by chance once in 128 exports.
+# Inputs and tokens of the batch on which both are timed, and the rounds in which they alternate; of a graph that takes
+# longer than this for the batch, as those of large pictures do, a batch of one and fewer rounds.
+_EXTENT, _SMALL = (4, 48), (1, 48)
+_ROUNDS, _FEW = 7, 4
+_LONG_SECONDS = 1.0
+# Slower than this in every round is slower: at equal speeds that happens by chance once in 128 exports (once in 16 of
+# few rounds).
 _SLOWER = 1.0
 
 
@@ -44,13 +47,15 @@ class Pace:
 def compare(before: onnx.ModelProto, after: onnx.ModelProto) -> Pace | None:
     """How fast `after` is beside `before`, both on one thread of the CPU as they are loaded by default and by the
     runtime; None where the graphs take no inputs that are made up."""
-    feeds = probe.feeds(ir.from_proto(before), (_EXTENT,))[0]
+    feeds, small = probe.feeds(ir.from_proto(before), (_EXTENT, _SMALL))
     try:
         with tempfile.TemporaryDirectory() as folder:
             slow, fast = _session(before, Path(folder) / "before"), _session(after, Path(folder) / "after", graphs.SLOW)
-            _seconds(slow, feeds)
+            rounds = _ROUNDS
+            if _seconds(slow, feeds) > _LONG_SECONDS:
+                feeds, rounds = small, _FEW
             _seconds(fast, feeds)
-            return Pace(tuple(_seconds(slow, feeds) / _seconds(fast, feeds) for _ in range(_ROUNDS)))
+            return Pace(tuple(_seconds(slow, feeds) / _seconds(fast, feeds) for _ in range(rounds)))
     except probe.ProbeError:
         return None
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from sanderling import cores
 from sanderling.bundle import Bundle
-from sanderling.components import forms
+from sanderling.components import forms, modality
 from sanderling.plan import DISABLED_FUSIONS, FORMS, IMAGE_BUDGET, PADDED, ROW_BUDGET, TOKEN_BUDGET, Plan
 from sanderling.providers import CPU, available
 
@@ -25,82 +25,92 @@ _ROUNDINGS = (16, 32, 1)
 _FUSIONS = ((), (*DISABLED_FUSIONS, "BiasGeluFusion"))
 
 
-def graphs(bundle: Bundle, purpose: Purpose, batch_invariant: bool) -> list[Plan]:
-    """One plan for each variant, form and provider, batched as is likely to be good."""
+def graphs(bundle: Bundle, purpose: Purpose, batch_invariant: bool, component: str | None = None) -> list[Plan]:
+    """One plan for each variant, form and provider, batched as is likely to be good; of a bundle whose components
+    answer by themselves, for one of them."""
     manifest = bundle.manifest
     # Small weights are read fastest, and a form that is good for one variant is likely to be for others.
-    variants = sorted(manifest.variants, key=lambda name: (name != manifest.default_variant, _size(bundle, name)))
-    budget = 1 if batch_invariant else _budgets(bundle, purpose)[0]
+    variants = sorted(
+        manifest.variants, key=lambda name: (name != manifest.default_variant, _size(bundle, name, component))
+    )
+    budget = 1 if batch_invariant else _budgets(bundle, purpose, component)[0]
     found = []
     for provider, place in product(available(), range(len(FORMS))):
         for variant in variants:
-            known = _known_forms(bundle, variant)
+            known = _known_forms(bundle, variant, component)
             if place < len(known):
                 threads, workers = _shapes(purpose, provider)[0]
                 plan = Plan(variant, provider, threads, workers, form=known[place])
-                found.append(_with_budget(bundle, replace(plan, rounding=_roundings(plan)[0]), budget))
+                found.append(_with_budget(bundle, replace(plan, rounding=_roundings(plan)[0]), budget, component))
     return found
 
 
-def _known_forms(bundle: Bundle, variant: str) -> list[str]:
+def _known_forms(bundle: Bundle, variant: str, component: str | None) -> list[str]:
     """The forms that this runtime knows, the likeliest first; of a bundle without any, its first."""
-    there = forms(bundle, variant)
+    there = forms(bundle, variant, (component,) if component else None)
     return [form for form in FORMS if form in there] or list(there[:1])
 
 
-def _size(bundle: Bundle, variant: str) -> int:
+def _size(bundle: Bundle, variant: str, component: str | None) -> int:
     """Bytes of the weights, which all forms share."""
     files = bundle.manifest.files
-    every = [form for c in bundle.manifest.components.values() for form in c.variants[variant].forms.values()]
+    parts = [part for name, part in bundle.manifest.components.items() if component in (None, name)]
+    every = [form for part in parts for form in part.variants[variant].forms.values()]
     return sum(files[name].size for name in {name for form in every for name in form.data})
 
 
-def fusions(bundle: Bundle, plan: Plan) -> list[Plan]:
+def fusions(bundle: Bundle, plan: Plan, component: str | None = None) -> list[Plan]:
     """The same plan with other fusions left out, where ONNX Runtime optimizes a transformer's graph for the CPU."""
-    component = next(iter(bundle.manifest.components.values()))
-    optimized = component.variants[plan.variant].forms[plan.form].optimized
-    if bundle.manifest.preprocessing.text is None or plan.provider != CPU or optimized:
+    name = component or next(iter(bundle.manifest.components))
+    optimized = bundle.manifest.components[name].variants[plan.variant].forms[plan.form].optimized
+    transformer = component is not None or bundle.manifest.preprocessing.text is not None  # towers are all of them
+    if not transformer or plan.provider != CPU or optimized:
         return []
     return [replace(plan, disabled_fusions=names) for names in _FUSIONS]
 
 
-def batchings(bundle: Bundle, purpose: Purpose, plan: Plan, batch_invariant: bool) -> list[Plan]:
+def batchings(
+    bundle: Bundle, purpose: Purpose, plan: Plan, batch_invariant: bool, component: str | None = None
+) -> list[Plan]:
     """The same graph in all ways of threads, workers, budget and rounding."""
-    budgets = (1,) if batch_invariant else _budgets(bundle, purpose)
+    budgets = (1,) if batch_invariant else _budgets(bundle, purpose, component)
     return [
-        _with_budget(bundle, replace(plan, threads=threads, workers=workers, rounding=rounding), budget)
+        _with_budget(bundle, replace(plan, threads=threads, workers=workers, rounding=rounding), budget, component)
         for budget, (threads, workers), rounding in product(budgets, _shapes(purpose, plan.provider), _roundings(plan))
     ]
 
 
-def everything(bundle: Bundle, purpose: Purpose, batch_invariant: bool) -> list[Plan]:
+def everything(bundle: Bundle, purpose: Purpose, batch_invariant: bool, component: str | None = None) -> list[Plan]:
     """Every plan that `tune` could come upon, for a search that leaves none out."""
     every = []
-    for graph in graphs(bundle, purpose, batch_invariant):
-        for plan in (graph, *fusions(bundle, graph)):
-            every += batchings(bundle, purpose, plan, batch_invariant)
+    for graph in graphs(bundle, purpose, batch_invariant, component):
+        for plan in (graph, *fusions(bundle, graph, component)):
+            every += batchings(bundle, purpose, plan, batch_invariant, component)
     return list(dict.fromkeys(every))
 
 
-def _budgets(bundle: Bundle, purpose: Purpose) -> Sequence[int]:
+def _takes(bundle: Bundle, component: str | None) -> str:
+    """What budgets are of: "text", "image", or rows of numbers."""
+    if component is not None:
+        return modality(bundle.manifest, component)
     preprocessing = bundle.manifest.preprocessing
-    known: tuple[int, ...] = _ROW_BUDGETS
-    if preprocessing.text is not None:
-        known = _TOKEN_BUDGETS
-    elif preprocessing.image is not None:
-        known = _IMAGE_BUDGETS
+    return "text" if preprocessing.text is not None else "image" if preprocessing.image is not None else "rows"
+
+
+def _budgets(bundle: Bundle, purpose: Purpose, component: str | None) -> Sequence[int]:
+    known = {"text": _TOKEN_BUDGETS, "image": _IMAGE_BUDGETS}.get(_takes(bundle, component), _ROW_BUDGETS)
     # One input at a time is batched the same by all; little memory is taken by small batches.
     return {"throughput": known, "latency": known[:1], "memory": known[-2:]}[purpose]
 
 
-def _with_budget(bundle: Bundle, plan: Plan, budget: int) -> Plan:
+def _with_budget(bundle: Bundle, plan: Plan, budget: int, component: str | None) -> Plan:
     """The plan with a budget of what the model takes; the others as by default, or 1 in a batch-invariant plan."""
     if budget == 1:
         return replace(plan, token_budget=1, image_budget=1, row_budget=1)
-    preprocessing = bundle.manifest.preprocessing
-    if preprocessing.text is not None:
+    taken = _takes(bundle, component)
+    if taken == "text":
         return replace(plan, token_budget=budget, image_budget=IMAGE_BUDGET, row_budget=ROW_BUDGET)
-    if preprocessing.image is not None:
+    if taken == "image":
         return replace(plan, token_budget=TOKEN_BUDGET, image_budget=budget, row_budget=ROW_BUDGET)
     return replace(plan, token_budget=TOKEN_BUDGET, image_budget=IMAGE_BUDGET, row_budget=budget)
 

@@ -1,6 +1,7 @@
-"""The memory that a plan takes, measured in a process of its own: `python -m sanderling.footprint BUNDLE PLAN`.
+"""The memory that a plan takes, measured in a process of its own: `python -m sanderling.footprint BUNDLE PLAN NAME`.
 
-PLAN is JSON. The child answers a workload one input at a time and all at once, and prints what it took as JSON.
+PLAN is JSON, NAME that of a component, or empty. The child answers a workload one input at a time and all at once, and
+prints what it took as JSON.
 """
 
 from __future__ import annotations
@@ -28,9 +29,16 @@ class Footprint(Struct, frozen=True):
     seconds: float
 
 
-def footprint(path: Path, plan: Plan, timeout: float) -> Footprint:
+def footprint(path: Path, plan: Plan, timeout: float, component: str | None = None) -> Footprint:
     """What a plan takes, in a fresh process. Raises TuneError if that fails, or takes longer than `timeout` seconds."""
-    command = [sys.executable, "-m", "sanderling.footprint", str(path), msgspec.json.encode(plan).decode()]
+    command = [
+        sys.executable,
+        "-m",
+        "sanderling.footprint",
+        str(path),
+        msgspec.json.encode(plan).decode(),
+        component or "",
+    ]
     # The child finds this package where this process did.
     root = str(Path(__file__).resolve().parents[1])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
@@ -50,10 +58,11 @@ def main() -> None:
     from sanderling.loading import assemble
     from sanderling.workload import workload
 
-    path, raw = sys.argv[1:]
+    path, raw, name = sys.argv[1:]
+    component = name or None
     bundle = open_bundle(path)
-    items = workload(bundle, read_golden(bundle), _BULK)
-    with assemble(bundle, msgspec.json.decode(raw, type=Plan)) as model:
+    items = workload(bundle, read_golden(bundle), _BULK, component)
+    with assemble(bundle, msgspec.json.decode(raw, type=Plan), components=component) as model:
         for item in items[:_ALONE]:
             model.answer([item])
         model.answer(items)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -167,7 +167,9 @@ def load(
         plan = replace(permitted, form=default_form(parts.forms(bundle, permitted.variant, names), permitted.provider))
     plan = replace(plan, decode=choose_decode(bundle, plan.variant, decode))
     plan = replace(plan, window=choose_window(bundle, plan, window))
-    build = partial(assemble, components=names)
+    untold = variant is None and threads is None and provider in (None, AUTO) and cap is None
+    towers = _tuned_towers(bundle, names, batch_invariant, decode) if untold else {}
+    build = partial(assemble, components=names, towers=towers)
     model = build(bundle, plan) if cap is None else memory.fitted(bundle, plan, cap, build, names)
     # On the CPU alone every node is where it was asked for.
     if plan.provider != CPU and not model.placement.complete:
@@ -196,7 +198,9 @@ def choose_plan(
     It is for all components, or for those named.
     """
     if variant is None and threads is None and provider in (None, AUTO):
-        tuned = tuned_plan(bundle.digest, RUNTIME_VERSION)
+        # Of components that answer by themselves each has a plan of its own.
+        own = names[0] if names is not None and len(names) == 1 < len(bundle.manifest.components) else ""
+        tuned = tuned_plan(bundle.digest, RUNTIME_VERSION, own)
         usable = (
             tuned is not None
             and tuned.variant in bundle.manifest.variants
@@ -215,6 +219,23 @@ def choose_plan(
     name = choose_variant(bundle, variant)
     form = default_form(parts.forms(bundle, name, names), chosen)
     return default_plan(name, chosen, choose_threads(threads), form=form, batch_invariant=batch_invariant)
+
+
+def _tuned_towers(
+    bundle: Bundle, names: Sequence[str], batch_invariant: bool, decode: Decode | None
+) -> dict[str, Plan]:
+    """Of two towers that are loaded together, the plans that were tuned for them."""
+    found: dict[str, Plan] = {}
+    for name in names if len(names) > 1 and parts.joins(bundle.manifest) else ():
+        if tuned_plan(bundle.digest, RUNTIME_VERSION, name) is None:
+            continue
+        plan = choose_plan(bundle, None, None, None, batch_invariant, (name,))
+        permitted = verdicts.permitted(bundle, plan, variant_asked=False, provider_asked=False)
+        if permitted != plan:
+            form = default_form(parts.forms(bundle, permitted.variant, (name,)), permitted.provider)
+            permitted = replace(permitted, form=form)
+        found[name] = replace(permitted, decode=choose_decode(bundle, permitted.variant, decode))
+    return found
 
 
 def choose_variant(bundle: Bundle, variant: str | None) -> str:
@@ -274,12 +295,17 @@ def choose_threads(threads: int | None) -> int:
 
 
 def assemble(
-    bundle: Bundle, plan: Plan, shared: Shared | None = None, components: Sequence[str] | str | None = None
+    bundle: Bundle,
+    plan: Plan,
+    shared: Shared | None = None,
+    components: Sequence[str] | str | None = None,
+    towers: Mapping[str, Plan] | None = None,
 ) -> AnyModel:
     """The task's model as `plan` says: files verified, sessions built, preprocessing read; of all components, or of
     those named.
 
     With `shared`, sessions and tokenizer are taken from there where another plan had them made, and stay there.
+    `towers` are plans of their own, of two towers that are loaded together.
     """
     manifest = bundle.manifest
     names = parts.choose(bundle, components)
@@ -294,7 +320,7 @@ def assemble(
     if isinstance(manifest.postprocessing, FaceOutput):
         return _face_recognizer(bundle, plan, manifest.postprocessing)
     if isinstance(manifest.postprocessing, ContrastiveOutput) and len(names) > 1:
-        return _dual_encoder(bundle, plan, manifest.postprocessing)
+        return _dual_encoder(bundle, plan, manifest.postprocessing, towers or {})
     name, component = parts.only(bundle, names)
     form = _form(bundle, component, plan)
     if form.inputs:
@@ -390,8 +416,8 @@ def _face_recognizer(bundle: Bundle, plan: Plan, head: FaceOutput) -> FaceRecogn
     return FaceRecognizer(bundle, plan, FaceFront(faces), engines, head, space)
 
 
-def _dual_encoder(bundle: Bundle, plan: Plan, head: ContrastiveOutput) -> DualEncoder:
-    """Both towers, each in the form that is good for it."""
+def _dual_encoder(bundle: Bundle, plan: Plan, head: ContrastiveOutput, tuned: Mapping[str, Plan]) -> DualEncoder:
+    """Both towers, each as it was tuned, or in the form that is good for it. The whole goes by the tower of images."""
     from sanderling.tasks.dual_encoder import DualEncoder
     from sanderling.tasks.feature_extraction import EmbeddingModel
 
@@ -399,14 +425,14 @@ def _dual_encoder(bundle: Bundle, plan: Plan, head: ContrastiveOutput) -> DualEn
     for name in (parts.TEXT_ENCODER, parts.VISION_ENCODER):
         form = default_form(parts.forms(bundle, plan.variant, (name,)), plan.provider)
         try:
-            tower = assemble(bundle, replace(plan, form=form), components=name)
+            tower = assemble(bundle, tuned.get(name, replace(plan, form=form)), components=name)
         except BaseException:
             for built in towers:
                 built.close()
             raise
         assert isinstance(tower, EmbeddingModel)  # as each component of such a bundle by itself
         towers.append(tower)
-    return DualEncoder(bundle, plan, towers[0], towers[1], head)
+    return DualEncoder(bundle, tuned.get(parts.VISION_ENCODER, plan), towers[0], towers[1], head)
 
 
 def _session(graph: Path, component: Component, form: Form, plan: Plan, threads: int) -> Session:

@@ -80,19 +80,21 @@ def default_form(forms: Collection[str], provider: str) -> str:
     return next((form for form in wanted if form in forms), next(iter(forms), PADDED))
 
 
-def tuned_plan(digest: str, runtime_version: str) -> Plan | None:
-    """The plan that `tune` found for the bundle of this digest on this device, if it has."""
+def tuned_plan(digest: str, runtime_version: str, component: str = "") -> Plan | None:
+    """The plan that `tune` found for the bundle of this digest on this device, if it has; of one of several components
+    that answer by themselves, its own."""
     if not cache.has("plan"):
         return None
-    return cache.read("plan", _key(digest, runtime_version), Plan)
+    return cache.read("plan", _key(digest, runtime_version, component), Plan)
 
 
-def remember_plan(digest: str, runtime_version: str, plan: Plan) -> None:
+def remember_plan(digest: str, runtime_version: str, plan: Plan, component: str = "") -> None:
     """Keep a plan in the user's cache, for `load` on this device."""
-    cache.write("plan", _key(digest, runtime_version), plan)
+    cache.write("plan", _key(digest, runtime_version, component), plan)
 
 
-def _key(digest: str, runtime_version: str) -> str:
+def _key(digest: str, runtime_version: str, component: str) -> str:
     from sanderling.processor import processor
 
-    return cache.key("plan", digest, runtime_version, processor().identity, str(cores.granted()))
+    named = (component,) if component else ()
+    return cache.key("plan", digest, runtime_version, processor().identity, str(cores.granted()), *named)

@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 from msgspec import Struct
 
-from sanderling import candidates, footprint
+from sanderling import candidates, components, footprint
 from sanderling.bundle import Bundle, open_bundle
 from sanderling.candidates import Purpose
 from sanderling.counts import counted, megabytes
@@ -77,6 +77,7 @@ def tune(
     max_memory: int | None = None,
     time_limit: float = 60.0,
     inputs: Sequence[Any] | None = None,
+    component: str | None = None,
     progress: Progress | None = None,
 ) -> Tuned:
     """Find the fastest plan for `purpose` on this device, or for "memory" the smallest, and keep it for `load`.
@@ -85,7 +86,8 @@ def tune(
     the variant's own tolerance), alone and in batches as the plan makes them. With `batch_invariant` only plans that
     answer every input alone are tried, with `max_memory` only those whose process stays within so many bytes. `inputs`
     are what to measure speed on (default: texts of all lengths made of the golden samples, or those themselves),
-    `time_limit` the seconds to spend; interrupted, or out of time, the best so far is kept.
+    `time_limit` the seconds to spend; interrupted, or out of time, the best so far is kept. Of a model of two towers
+    each has a plan of its own: `component` says which is looked for, and `load` uses it for that tower.
 
     Raises TuneError if no plan holds the floor (with the best cosine reached), InputError for wrong arguments,
     BundleError for a damaged bundle.
@@ -99,12 +101,14 @@ def tune(
     if max_memory is not None and not max_memory > 0:
         raise InputError(f"max_memory is {max_memory!r}; a number of bytes above 0 was expected.")
     bundle = open_bundle(path)
-    if len(bundle.manifest.components) != 1:
+    tuned = tunable(bundle, component)
+    if len(tuned) != 1:
         raise TuneError(
-            f"{bundle.path} has {len(bundle.manifest.components)} graphs ({', '.join(bundle.manifest.components)}); "
-            "plans are searched for models of one. Choose variant, provider and threads when it is loaded."
+            f"{bundle.path} has {', '.join(name for name in tuned if name)}, each with a plan of its own. Say which is "
+            f"to be tuned: component={tuned[0]!r} (--component {tuned[0]})."
         )
-    search = _Search(bundle, purpose, min_cosine, max_memory, inputs, time_limit, progress or _silent)
+    (part,) = tuned
+    search = _Search(bundle, part, purpose, min_cosine, max_memory, inputs, time_limit, progress or _silent)
     complete = True
     try:
         search.run(batch_invariant)
@@ -117,8 +121,25 @@ def tune(
     best = search.best()
     if best is None:
         raise TuneError(search.failure())
-    remember_plan(bundle.digest, RUNTIME_VERSION, best.plan)
+    remember_plan(bundle.digest, RUNTIME_VERSION, best.plan, part or "")
     return Tuned(best.plan, purpose, tuple(search.ranked()), complete and not search.out_of_time)
+
+
+def tunable(bundle: Bundle, component: str | None = None) -> tuple[str | None, ...]:
+    """The components that have plans of their own, or the one asked for; (None,) for a bundle of one graph.
+
+    Raises TuneError for a model of several graphs that answer together, BundleError for a component that is not there.
+    """
+    there = tuple(bundle.manifest.components)
+    if len(there) == 1:
+        components.choose(bundle, component)
+        return (None,)
+    if len(components.apart(bundle)) != len(there):
+        raise TuneError(
+            f"{bundle.path} has {len(there)} graphs ({', '.join(there)}) that answer together; plans are searched for "
+            "models of one graph, and for towers. Choose variant, provider and threads when it is loaded."
+        )
+    return components.choose(bundle, component)
 
 
 class _Racer:
@@ -145,6 +166,7 @@ class _Search:
     def __init__(
         self,
         bundle: Bundle,
+        component: str | None,
         purpose: Purpose,
         min_cosine: float | None,
         max_memory: int | None,
@@ -153,6 +175,7 @@ class _Search:
         progress: Progress,
     ) -> None:
         self._bundle = bundle
+        self._component = component
         self._purpose = purpose
         self._min_cosine = min_cosine
         self._max_memory = max_memory
@@ -161,7 +184,7 @@ class _Search:
         self._progress = progress
         self._golden: Golden = read_golden(bundle)
         count = _CALLS if purpose == "latency" else _BULK
-        given = list(inputs) if inputs else workload(bundle, self._golden, count)
+        given = list(inputs) if inputs else workload(bundle, self._golden, count, component)
         self._items = [given[i % len(given)] for i in range(count)]
         self._shared = Shared()
         self._trials: dict[Plan, Trial] = {}
@@ -172,17 +195,17 @@ class _Search:
 
     def run(self, batch_invariant: bool) -> None:
         """Graphs, then fusions, then batchings, then rounds; what was chosen is checked for its memory last."""
-        graphs = candidates.graphs(self._bundle, self._purpose, batch_invariant)
+        graphs = candidates.graphs(self._bundle, self._purpose, batch_invariant, self._component)
         self._enter_all(graphs)
         if self._max_memory is not None and not self._race:
-            every = [candidates.batchings(self._bundle, self._purpose, plan, batch_invariant) for plan in graphs]
+            every = [self._batchings(plan, batch_invariant) for plan in graphs]
             self._enter_all([batchings[-1] for batchings in every])  # those of the smallest runs
         self._keep_graphs()
         chosen = [racer.trial.plan for racer in self._race]
-        self._enter_all([other for plan in chosen for other in candidates.fusions(self._bundle, plan)])
+        self._enter_all([other for plan in chosen for other in self._fusions(plan)])
         self._keep_graphs()
         found = [
-            candidates.batchings(self._bundle, self._purpose, racer.trial.plan, batch_invariant)
+            self._batchings(racer.trial.plan, batch_invariant)
             for racer in sorted(self._race, key=lambda racer: racer.seconds)
         ]
         self._enter_all([plan for each in found for plan in each])
@@ -191,6 +214,12 @@ class _Search:
             self._rounds()
         while self._max_memory is not None and (best := self._fastest()) is not None and best.memory is None:
             best.reason = self._too_large(best)
+
+    def _fusions(self, plan: Plan) -> list[Plan]:
+        return candidates.fusions(self._bundle, plan, self._component)
+
+    def _batchings(self, plan: Plan, batch_invariant: bool) -> list[Plan]:
+        return candidates.batchings(self._bundle, self._purpose, plan, batch_invariant, self._component)
 
     def best(self) -> Trial | None:
         """The best trial that held its floor, and its bound of memory if there is one."""
@@ -255,7 +284,7 @@ class _Search:
     def _enter(self, plan: Plan) -> None:
         trial = self._trials[plan] = Trial(plan)
         try:
-            racer = _Racer(trial, assemble(self._bundle, plan, self._shared))
+            racer = _Racer(trial, assemble(self._bundle, plan, self._shared, self._component))
         except SanderlingError as error:
             trial.reason = str(error)
             return
@@ -273,7 +302,8 @@ class _Search:
         """Why a loaded plan may not run here; empty if it may."""
         if not racer.model.placement.complete:
             return f"partial placement: {racer.model.placement}"
-        limits = tolerance(self._bundle, racer.trial.plan.variant)
+        names = (self._component,) if self._component else None
+        limits = tolerance(self._bundle, racer.trial.plan.variant, names)
         if self._min_cosine is not None:
             limits = Tolerance(self._min_cosine)
         try:
@@ -293,7 +323,7 @@ class _Search:
         """Measure what memory the plan takes; why that is too much, empty if it is not."""
         started = time.monotonic()
         try:
-            found = footprint.footprint(self._bundle.path, trial.plan, _CHILD_SECONDS)
+            found = footprint.footprint(self._bundle.path, trial.plan, _CHILD_SECONDS, self._component)
         except TuneError as error:
             return str(error)
         self._longest = max(self._longest, time.monotonic() - started)

@@ -168,7 +168,7 @@ def answers_hostile(context: Context) -> list[Row]:
     picture = tiny_language.PICTURES["photo-1"]
     with load(bundle, threads=1) as model:
         assert isinstance(model, QuestionAnswerer)
-        missed = [what for what, kind, call in _bad(model, picture) if not decoding._refused(kind, call)]
+        missed = [what for what, kind, call in _bad(model, picture) if not decoding.refused(kind, call)]
         never = [model.generate(picture, "dark?", num_beams=beams) for beams in (1, 3)]
         bounded = all(getattr(one, "finish_reason", "") == "context" for one in never)
     return [

@@ -26,6 +26,8 @@ SMALL, SMALL_TOKENS = 50, 24
 FULL, FULL_TOKENS = 4, 12
 STEPS = 8
 LOOPS = 1000
+# The vocabulary that BLIP was trained with.
+BLIP_WORDS = 30_524
 
 
 def gpt2_small(folder: Path) -> Path:
@@ -36,14 +38,14 @@ def gpt2_small(folder: Path) -> Path:
     return _saved(folder, transformers.GPT2LMHeadModel(config))
 
 
-def blip_base(folder: Path) -> Path:
-    """BLIP in the size of its base, with random weights."""
+def blip_base(folder: Path, words: int = 0) -> Path:
+    """BLIP in the size of its base, with random weights; with so many `words`, most of them no tokenizer's."""
     import tiny_generators
     import transformers
 
     tokenizer = tiny_generators.word_tokenizer()
     special = {"bos_token_id": 5, "eos_token_id": 3, "sep_token_id": 3, "pad_token_id": 0}
-    text = transformers.BlipTextConfig(vocab_size=len(tokenizer), encoder_hidden_size=768, **special)
+    text = transformers.BlipTextConfig(vocab_size=words or len(tokenizer), encoder_hidden_size=768, **special)
     config = transformers.BlipConfig(text_config=text.to_dict(), vision_config={"image_size": 384})
     transformers.BlipImageProcessor(size={"height": 384, "width": 384}).save_pretrained(folder)
     return _saved(folder, transformers.BlipForConditionalGeneration(config), tokenizer)
@@ -208,7 +210,8 @@ def decoding_parity(
     return rows
 
 
-def _refused(kind: type[Exception], call: Callable[[], object]) -> bool:
+def refused(kind: type[Exception], call: Callable[[], object]) -> bool:
+    """Whether a call raises an error of this kind that says more than a word."""
     try:
         call()
     except kind as error:
@@ -216,7 +219,8 @@ def _refused(kind: type[Exception], call: Callable[[], object]) -> bool:
     return False
 
 
-def _resident() -> float:
+def resident() -> float:
+    """Megabytes of this process that are resident now."""
     import psutil
 
     gc.collect()
@@ -247,7 +251,7 @@ def decoding_hostile(context: Context, loops: int = LOOPS) -> list[Row]:
     rows = []
     with load(bundle, threads=1) as model:
         assert isinstance(model, TextGenerator)
-        missed = [what for what, kind, call in _bad_inputs(model) if not _refused(kind, call)]
+        missed = [what for what, kind, call in _bad_inputs(model) if not refused(kind, call)]
         rows.append(true("bad input and settings are typed errors", not missed, ", ".join(missed) or "all", "all"))
         never = [model.generate("sea", max_new_tokens=10**6, num_beams=beams) for beams in (1, 3)]
         bounded = all(one.finish_reason == "context" and len(one.tokens) == model.context - 3 for one in never)
@@ -309,9 +313,9 @@ def _grown(model: TextGenerator, loops: int) -> Row:
             next(stream, None)
 
     run(max(10, loops // 10))
-    first = _resident()
+    first = resident()
     begun = time.perf_counter()
     run(loops)
-    last = _resident()
+    last = resident()
     spread = f"{first:.1f} to {last:.1f} MB, {loops:,} generations in {time.perf_counter() - begun:.0f} s"
     return at_most("resident memory: growth in megabytes", last - first, 4.0, digits=2, spread=spread)

@@ -57,6 +57,8 @@ import index_bad_input  # isort: skip
 import bulk  # isort: skip
 import vectors  # isort: skip
 import two_towers  # isort: skip
+import seeing_speed  # isort: skip
+import seeing_hostile  # isort: skip
 import decoding  # isort: skip
 import answers  # isort: skip
 import speaking  # isort: skip
@@ -104,6 +106,8 @@ THEMES = (
     index_speed,
     index_killed,
     two_towers,
+    seeing_speed,
+    seeing_hostile,
     index_bad_input,
     bulk,
     speech,

@@ -1,4 +1,4 @@
-"""CLIP ViT-B/32 and SigLIP-base at their real size with random weights: conversion, parity and speed beside torch.
+"""Issue 7: CLIP ViT-B/32 and SigLIP-base at their real size with random weights: conversion and parity.
 
 Random weights say nothing of quality, and all of conversion: a wrong mask, a wrong pooling or another resampling filter
 moves a random model's vectors as far as a trained one's.
@@ -6,32 +6,24 @@ moves a random model's vectors as far as a trained one's.
 
 from __future__ import annotations
 
-import io
 import json
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import alternated
 import numpy as np
-from checks import Context, NotCheckableError, Row, at_least, at_most, registry
+from checks import Context, Row, at_least, at_most, registry
 from numpy.typing import NDArray
 from photographs import Crop, crops, photographs
-from PIL import Image
 
 import sanderling
 from sanderling.verification import cosines
 from sanderling_bench.inputs import standard_texts
-from sanderling_bench.machine import this_machine
 
 _IMAGES, _TEXTS = 60, 120
-_SEED = 20241101
-# Photographs that an export calibrates and measures on: random weights need no more.
-_SHOWN = 4
-# What a photograph is timed on, and how many make a batch.
-_TIMED, _BATCH = 16, 8
-_SINGLE, _BATCHED, _WORDS = 2.0, 1.4, 2.0
+SEED = 20241101
+# Photographs, crops of them to calibrate and to measure on, and texts of an export.
+_SHOWN, _CROPS, _SHOWN_TEXTS = 4, 8, 48
 _COSINE, _TENSORS = 0.9999, 1e-6
 _CLIP_END = "<|endoftext|>"
 
@@ -106,7 +98,7 @@ def clip(folder: Path) -> Path:
     import torch
     from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
-    torch.manual_seed(_SEED)
+    torch.manual_seed(SEED)
     tokenizer = clip_tokenizer(77)
     ends = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id}
     config = CLIPConfig(text_config={"vocab_size": 49408, **ends}, vision_config={}, projection_dim=512)
@@ -118,7 +110,7 @@ def siglip(folder: Path) -> Path:
     import torch
     from transformers import SiglipConfig, SiglipImageProcessor, SiglipModel
 
-    torch.manual_seed(_SEED)
+    torch.manual_seed(SEED)
     tokenizer = siglip_tokenizer(64)
     model = SiglipModel(SiglipConfig())
     model.logit_scale.data.fill_(float(np.log(100.0)))
@@ -172,32 +164,45 @@ class Theirs:
         return np.asarray(torch.nn.functional.normalize(rows.float(), dim=1).numpy())
 
 
-def _exported(context: Context, name: str, variants: Sequence[str]) -> tuple[Path, Path]:
+def exported(context: Context, name: str, variants: Sequence[str]) -> tuple[Path, Path]:
+    """The checkpoint and the bundle of one of MODELS, which keeps also what is below its floor."""
     from sanderling_export.pipeline import export
 
     slug = name.split()[0].lower().replace("-", "_")
     folder = MODELS[name](context.folder / slug)
     target = context.folder / f"{slug}-bundle"
-    shown = context.folder / "shown"
-    shown.mkdir(exist_ok=True)
-    for number, one in enumerate(crops(_SHOWN, list(photographs()), seed=_SEED + 1, kinds=("JPEG",))):
-        (shown / f"{number}.jpg").write_bytes(one.file)
+    data = shown(context.folder, texts=True)
+    wanted = "\n".join(f"[variants.{variant}]" for variant in variants)
+    recipe = context.folder / f"{slug}.toml"
+    recipe.write_text(f'name = "{slug}"\ncheckpoint = "{slug}"\n{wanted}\n{data}', encoding="utf-8")
 
     def say(stage: str) -> None:
         context.say(f"{name}: {stage}")
 
-    bundle = export(folder, target, variants=list(variants), data=shown, progress=say)
-    return folder, bundle
+    export(recipe, target, keep_failing=True, progress=say)
+    return folder, target
+
+
+def shown(folder: Path, *, texts: bool = False) -> str:
+    """The table of a recipe's samples: few crops of photographs, and texts; random weights need no more."""
+    names = []
+    for number, one in enumerate(crops(_SHOWN, list(photographs()), seed=SEED + 1, kinds=("JPEG",))):
+        names.append(f"shown-{number}.jpg")
+        (folder / names[-1]).write_bytes(one.file)
+    (folder / "shown.txt").write_text("\n".join(standard_texts(_SHOWN_TEXTS)), encoding="utf-8")
+    half = len(names) // 2
+    spoken = 'texts = "shown.txt"\n' if texts else ""
+    return f"[data]\ncrops = {_CROPS}\ncalibration = {names[:half]}\ncheck = {names[half:]}\n{spoken}"
 
 
 @registry.check(7, "clip-parity")
 def parity(context: Context) -> list[Row]:
     """Vectors and tensors of both models beside transformers, for photographs of all shapes and modes."""
     rows: list[Row] = []
-    taken = crops(_IMAGES, list(photographs()), seed=_SEED)
+    taken = crops(_IMAGES, list(photographs()), seed=SEED)
     texts = [*standard_texts(_TEXTS), "", "A", "word " * 200]
     for name in MODELS:
-        folder, bundle = _exported(context, name, ("fp32",))
+        folder, bundle = exported(context, name, ("fp32",))
         theirs = Theirs(folder)
         with sanderling.load(bundle, variant="fp32", decode="exact") as model:
             assert isinstance(model, sanderling.DualEncoder)
@@ -228,70 +233,3 @@ def _compared(
         at_most(f"{name}: tensors beside the processor's", apart, _TENSORS, digits=9,
                 spread=f"largest of {len(taken)} photographs, {kinds} kinds of file"),
     ]  # fmt: skip
-
-
-@registry.check(7, "clip-speed")
-def speed(context: Context) -> list[Row]:
-    """CLIP ViT-B/32 beside the better of torch in fp32 and in bf16, preprocessing included, alternated in one run."""
-    features = this_machine().features
-    if not features.get("AMX"):
-        raise NotCheckableError("the bounds are stated for a processor with AMX, which this one has not.")
-    folder, bundle = _exported(context, "CLIP ViT-B/32", ("fp32", "int8-dynamic"))
-    taken = [one.file for one in crops(_TIMED, list(photographs()), seed=_SEED, kinds=("JPEG",))]
-    texts = list(standard_texts(_TIMED))
-    peers = {dtype: Theirs(folder, dtype) for dtype in ("float32", "bfloat16")}
-    with sanderling.load(bundle) as model:
-        assert isinstance(model, sanderling.DualEncoder)
-        ways: list[tuple[str, float, Callable[[], object], Callable[[Theirs], object]]] = [
-            (
-                "images one at a time",
-                _SINGLE,
-                lambda: [model.embed_images(file) for file in taken],
-                lambda peer: [peer.images([_opened(file)]) for file in taken],
-            ),
-            (
-                f"images in batches of {_BATCH}",
-                _BATCHED,
-                lambda: [model.embed_images(batch) for batch in _batches(taken)],
-                lambda peer: [peer.images([_opened(file) for file in batch]) for batch in _batches(taken)],
-            ),
-            (
-                "texts",
-                _WORDS,
-                lambda: [model.embed_texts(text) for text in texts],
-                lambda peer: [peer.texts([text]) for text in texts],
-            ),
-        ]
-        return [_beside(context, peers, model.variant, *way) for way in ways]
-
-
-def _beside(
-    context: Context,
-    peers: dict[str, Theirs],
-    variant: str,
-    what: str,
-    bound: float,
-    ours: Callable[[], object],
-    theirs: Callable[[Theirs], object],
-) -> Row:
-    """One way of asking, timed beside the precision of torch that is the faster for it."""
-    context.say(what)
-    better = min(peers, key=lambda dtype: _once(lambda: theirs(peers[dtype])))
-    title = f"{what}: times torch's speed ({better}), {variant}"
-    return alternated.times_as_fast(title, ours, lambda: theirs(peers[better]), bound)
-
-
-def _batches(items: Sequence[Any]) -> list[list[Any]]:
-    return [list(items[start : start + _BATCH]) for start in range(0, len(items), _BATCH)]
-
-
-def _opened(file: bytes) -> Any:
-    return Image.open(io.BytesIO(file)).convert("RGB")
-
-
-def _once(way: Callable[[], object]) -> float:
-    """Seconds of the second call; the first one warms."""
-    way()
-    begin = time.perf_counter()
-    way()
-    return time.perf_counter() - begin

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sanderling import cores, prompt_front, sealing, verification
 from sanderling.bundle import open_bundle
 from sanderling.codec import encode
+from sanderling.decode.names import CROSS
 from sanderling.errors import ExportError, SanderlingError, StorageError
 from sanderling.generation_rules import ANSWERING, DECODER, TASKS, VOICE_ACTIVITY
 from sanderling.golden import Golden, read_golden
@@ -43,7 +44,7 @@ from sanderling.plan import PADDED, default_plan
 from sanderling.reasons import first_line
 from sanderling.storage import staging_folder
 from sanderling.verification import cosines
-from sanderling_export import assembly, drift, graphs, quantize, samples, speed
+from sanderling_export import assembly, convert, drift, graphs, quantize, samples, speed
 from sanderling_export.generation import golden, originals, questions
 from sanderling_export.generation.originals import CausalLM, Original
 from sanderling_export.plan import Making, Plan
@@ -107,6 +108,10 @@ def _build(plan: Plan, tell: Progress) -> Path:
         picked = _samples(source, plan)
     tell("convert to ONNX")
     nets = _converted(plan, source)
+    rewritten: list[str] = []
+    if source.description.image is not None:
+        tell("rewrite the graphs before the decoder")
+        nets, rewritten = _rewritten(nets)
     tell(f"answer {len(picked.check)} samples with the original")
     with quiet():
         expected = originals.answers(source, picked.check)
@@ -119,10 +124,9 @@ def _build(plan: Plan, tell: Progress) -> Path:
     with staging_folder(plan.output) as staging:
         build = sealing.build_folder(staging)
         components: dict[str, Component] = {}
-        notes = [*plan.notes, *source.description.notes]
+        notes = [*plan.notes, *source.description.notes, *rewritten]
         for name, net in nets.items():
-            hears = source.description.audio is not None and name == DECODER
-            making = _light(plan, chosen) if hears else plan
+            making = _light(plan, chosen) if _is_told(name, net) else plan
             components[name], said = _component(making, name, net, chosen, feeds.get(name, ()), build, staging, tell)
             notes += said
         heard: dict[str, NDArray[np.float32]] = {}
@@ -189,6 +193,19 @@ def _converted(plan: Plan, source: Original) -> dict[str, onnx.ModelProto]:
             ) from error
 
 
+def _rewritten(nets: Mapping[str, onnx.ModelProto]) -> tuple[dict[str, onnx.ModelProto], list[str]]:
+    """The graphs that see and read in their fastest form, and notes on it; a decoder, whose attention has a past,
+    is left as it is."""
+    found, notes = dict(nets), []
+    with quiet():
+        for name in nets:
+            if name != DECODER:
+                made = convert.rewritten(nets[name])
+                found[name] = made.model
+                notes += [f"{name}, {note}" for note in made.notes]
+    return found, notes
+
+
 def _component(
     plan: Plan,
     name: str,
@@ -247,8 +264,14 @@ def _recorded(
     return found
 
 
+def _is_told(name: str, net: onnx.ModelProto) -> bool:
+    """Whether a graph is a decoder that is told what was heard or seen by keys and values, and not by tokens."""
+    return name == DECODER and any(value.name.startswith(CROSS) for value in net.graph.input)
+
+
 def _light(plan: Plan, chosen: Sequence[str]) -> Plan:
-    """The plan of a decoder that is told what was heard: where precisions are calibrated, its weights alone are 8-bit.
+    """The plan of a decoder that is told what was heard or seen: where precisions are calibrated, its weights alone are
+    8-bit.
 
     It reads one token at a time, of which reading the weights is most of the work.
     """

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from sanderling.bundle import open_bundle
 from sanderling.commands.console import print_json, stderr, stdout, table
 from sanderling.counts import counted, megabytes
 from sanderling.errors import InputError
 from sanderling.plan import Plan
-from sanderling.tuning import Tuned
+from sanderling.tuning import Tuned, tunable
 from sanderling.tuning import tune as tune_bundle
 
 if TYPE_CHECKING:
@@ -45,35 +46,48 @@ def tune(
     max_memory: Annotated[
         str | None, typer.Option(help="The most memory that a process with the plan may take, as 300MB or 1GB.")
     ] = None,
-    time: Annotated[str, typer.Option(help="Time to spend, as 60s or 2m.")] = "60s",
+    component: Annotated[
+        str | None, typer.Option(help="The tower to tune, of a model of two. Default: one after the other.")
+    ] = None,
+    time: Annotated[str, typer.Option(help="Time to spend, as 60s or 2m; of two towers on each.")] = "60s",
     explain: Annotated[bool, typer.Option("--explain", help="Show every plan that was tried.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The plan and all trials as JSON.")] = False,
 ) -> None:
     """Find the fastest plan on this device that still answers right, and keep it for load and run."""
     console = stderr()
-    with console.status("tuning") as status:
-        tuned = tune_bundle(
-            bundle,
-            purpose.value,
-            min_cosine=min_cosine,
-            batch_invariant=batch_invariant,
-            max_memory=_bytes(max_memory) if max_memory is not None else None,
-            time_limit=_seconds(time),
-            progress=lambda stage: status.update(stage),
-        )
+    found: dict[str | None, Tuned] = {}
+    for part in tunable(open_bundle(bundle), component):
+        with console.status("tuning") as status:
+            found[part] = tune_bundle(
+                bundle,
+                purpose.value,
+                min_cosine=min_cosine,
+                batch_invariant=batch_invariant,
+                max_memory=_bytes(max_memory) if max_memory is not None else None,
+                time_limit=_seconds(time),
+                component=part,
+                progress=lambda stage, status=status: status.update(stage),  # type: ignore[misc]
+            )
+        if not as_json:
+            _show(found[part], part, explain)
     if as_json:
-        print_json(msgspec.to_builtins(tuned), indent=1)
-        return
+        alone = found.get(None)
+        print_json(msgspec.to_builtins(alone if alone is not None else found), indent=1)
+
+
+def _show(tuned: Tuned, part: str | None, explain: bool) -> None:
+    """What was found, for a person."""
     if explain:
         stdout().print(_table(tuned))
     plan = tuned.plan
+    named = f"{part}: " if part else ""
     stdout().print(
-        f"{plan.variant} on {plan.provider}, form {plan.form}, {counted(plan.threads, 'thread')} for one, "
+        f"{named}{plan.variant} on {plan.provider}, form {plan.form}, {counted(plan.threads, 'thread')} for one, "
         f"{counted(plan.workers, 'worker')} for many, "
         f"budget {_budget(plan)}; it is used from now on."
     )
     if not tuned.complete:
-        console.print("Not every plan was measured in full: give it more --time for a surer choice.", style="yellow")
+        stderr().print("Not every plan was measured in full: give it more --time for a surer choice.", style="yellow")
 
 
 def _table(tuned: Tuned) -> Table:
