@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from sanderling.errors import InputError, TextError
 from sanderling.fronts import ImageFront
 from sanderling.manifest import PicturePrompt
 from sanderling.questions import PictureQuestion, as_question, joined
-from sanderling.results import InputReport
+from sanderling.results import InputReport, QuestionReport, TextReport
 from sanderling.session import Arrays
 
 if TYPE_CHECKING:
@@ -29,6 +30,11 @@ class AskedPicture(Struct, frozen=True, eq=False):
 
     image: Any
     ids: NDArray[np.int64]
+    read: TextReport
+
+    def report(self, seen: InputReport) -> QuestionReport:
+        """What is told of the question beside what is told of its picture."""
+        return QuestionReport(**msgspec.structs.asdict(seen), question=self.read)
 
 
 class QuestionFront:
@@ -74,7 +80,7 @@ class QuestionFront:
                     f"most {self.encoder.settings.max_tokens:,}. Shorten it: nothing of a question is cut silently."
                 )
         tokens = [self._with_picture(one.ids, place) for place, one in enumerate(read)]
-        return [AskedPicture(item.image, ids) for item, ids in zip(known, tokens, strict=True)]
+        return [AskedPicture(item.image, ids, one.report) for item, ids, one in zip(known, tokens, read, strict=True)]
 
     def _worded(self, question: str) -> str:
         return question if self._prompt is None else self._prompt.template.replace("{}", question)
@@ -110,4 +116,5 @@ class QuestionFront:
     def feeds(self, batch: Sequence[AskedPicture]) -> tuple[Arrays, list[InputReport]]:
         """The pictures' pixels and the questions' tokens, (n, tokens)."""
         pixels, reports = self.pictures.feeds([one.image for one in batch])
-        return {**pixels, _INPUT_IDS: np.stack([one.ids for one in batch])}, reports
+        told: list[InputReport] = [one.report(report) for one, report in zip(batch, reports, strict=True)]
+        return {**pixels, _INPUT_IDS: np.stack([one.ids for one in batch])}, told

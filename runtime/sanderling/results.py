@@ -42,7 +42,9 @@ class TextReport(Struct, frozen=True):
     `tokens_lost` counts the tokens cut by truncation among the characters that were read; a text so long that its
     end cannot matter is read only in part, and `characters_unread` counts the rest. A text that was answered in
     several `windows` counts the tokens of all of them, those that two share twice. `prompt_tokens` are the first ones,
-    which a prompt was made into, with the special tokens before it: they take room from the text.
+    which a prompt was made into, with the special tokens before it: they take room from the text. `tokens_unknown` are
+    those that stand for what the vocabulary has no token for: words, signs or pictures of which the model saw no more
+    than that something is there.
     """
 
     tokens: int
@@ -50,10 +52,11 @@ class TextReport(Struct, frozen=True):
     characters_unread: int = 0
     windows: int = 1
     prompt_tokens: int = 0
+    tokens_unknown: int = 0
 
     @property
     def complete(self) -> bool:
-        """Whether the model saw the whole text."""
+        """Whether nothing of the text was cut off or left unread."""
         return self.tokens_lost == 0 and self.characters_unread == 0
 
 
@@ -93,6 +96,12 @@ class ImageReport(Struct, frozen=True):
     def with_cropped(self, share: float) -> ImageReport:
         """The same report with the share of the area that was cut away."""
         return replace(self, cropped=share)
+
+
+class QuestionReport(ImageReport, frozen=True, kw_only=True):
+    """What was done to one image, and what became of the `question` that was asked about it."""
+
+    question: TextReport
 
 
 class RowReport(Struct, frozen=True):

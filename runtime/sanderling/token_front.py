@@ -120,6 +120,7 @@ def _placed(encoded: Encoded, side: TokenSide) -> SidedText:
         tokens_lost=report.tokens_lost,
         characters_unread=report.characters_unread,
         prompt_tokens=report.prompt_tokens,
+        tokens_unknown=report.tokens_unknown,
         expanded=len(ids) - own,
         places=tuple(places.tolist()),
         ids=tuple(ids[places].tolist()),

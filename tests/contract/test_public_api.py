@@ -76,6 +76,7 @@ PUBLIC = [
     "Predictions",
     "ProviderError",
     "QuestionAnswerer",
+    "QuestionReport",
     "Ranker",
     "Ranking",
     "Regressor",

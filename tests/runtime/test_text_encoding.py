@@ -11,7 +11,7 @@ import pytest
 import tiny_bundles
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models
 
 from sanderling.errors import BundleError, TextError
 from sanderling.manifest import TextPreprocessing
@@ -45,6 +45,11 @@ def encode(text: str, prompt: str | None = None, **settings: Any) -> Encoded:
     return encoder(**settings).encode([text], prompt)[0]
 
 
+def unknown(encoded: Encoded) -> int:
+    """How many of its tokens stand for what the vocabulary does not have."""
+    return encoded.ids.tolist().count(tiny_bundles.VOCABULARY.index("[UNK]"))
+
+
 def body(text: str) -> list[int]:
     """The ids of a text by the tokenizers library, without special tokens and whole."""
     return tiny_bundles.token_ids(text, 2**60)[1:-1]
@@ -64,7 +69,8 @@ def test_ids_and_losses_of_any_texts(texts: list[str], max_tokens: int) -> None:
     for text, encoded in zip(texts, encoder(max_tokens=max_tokens).encode(texts), strict=True):
         whole = len(body(text))
         assert encoded.ids.tolist() == tiny_bundles.token_ids(text, max_tokens)
-        assert encoded.report == TextReport(min(whole + 2, max_tokens), max(0, whole + 2 - max_tokens), 0)
+        tokens, lost = min(whole + 2, max_tokens), max(0, whole + 2 - max_tokens)
+        assert encoded.report == TextReport(tokens, lost, tokens_unknown=unknown(encoded))
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -74,7 +80,7 @@ def test_truncation_keeps_one_side_and_counts_the_rest(side: str, count: int) ->
     encoded = encode(" ".join("abcdefghij"[i % 10] for i in range(count)), truncation_side=side)
     kept = letters[:14] if side == "right" else letters[max(0, count - 14) :]
     assert encoded.ids.tolist() == [2, *kept, 3]
-    assert encoded.report == TextReport(len(kept) + 2, max(0, count - 14))
+    assert encoded.report == TextReport(len(kept) + 2, max(0, count - 14), tokens_unknown=unknown(encoded))
     assert encoded.report.complete == (count <= 14)
 
 
@@ -203,6 +209,25 @@ def test_reports_are_values() -> None:
         "characters_unread": 1,
         "windows": 1,
         "prompt_tokens": 0,
+        "tokens_unknown": 0,
     }
     assert TextReport(5).complete
     assert not TextReport(5, characters_unread=1).complete
+
+
+@pytest.mark.parametrize("text", HARD_TEXTS)
+def test_what_the_vocabulary_does_not_have_is_counted(text: str) -> None:
+    encoded = encode(text)
+    assert encoded.report.tokens_unknown == unknown(encoded)
+
+
+def test_unknown_tokens_of_other_kinds_of_vocabulary() -> None:
+    def counted(tokenizer: Tokenizer, text: str) -> int:
+        settings = TextPreprocessing("tokenizer.json", max_tokens=16)
+        return TextEncoder(tokenizer.to_str().encode(), settings, "t").encode([text])[0].report.tokens_unknown
+
+    unigram = Tokenizer(models.Unigram([("<unk>", 0.0), ("a", -1.0), ("b", -1.0)], unk_id=0))
+    assert (counted(unigram, "ab"), counted(unigram, "aqb")) == (0, 1)
+    word_level = Tokenizer(models.WordLevel({"?": 0, "tide": 1}, unk_token="?"))
+    assert (counted(word_level, "tide"), counted(word_level, "sea")) == (0, 1)
+    assert counted(Tokenizer(models.BPE({"a": 0}, [])), "a") == 0

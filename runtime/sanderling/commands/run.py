@@ -32,6 +32,7 @@ from sanderling.results import (
     Embedding,
     ImageReport,
     InputReport,
+    QuestionReport,
     RowReport,
     SeriesReport,
     TextReport,
@@ -375,7 +376,7 @@ def _record(item: Item, result: Result | str) -> dict[str, Any]:
 def _lost(report: InputReport) -> dict[str, Any]:
     """What the model did not see of its input, or saw changed; empty if nothing."""
     if isinstance(report, TextReport):
-        names: tuple[str, ...] = ("tokens_lost", "characters_unread")
+        names: tuple[str, ...] = ("tokens_lost", "characters_unread", "tokens_unknown")
     elif isinstance(report, AudioReport):
         told = {"missing": report.missing, "clipped": report.clipped, "unheard": report.unheard}
         told |= {"mixed": report.channels if report.mixed else 0, "resampled": report.rate if report.resampled else 0}
@@ -387,6 +388,8 @@ def _lost(report: InputReport) -> dict[str, Any]:
     found = {name: getattr(report, name) for name in names}
     if isinstance(report, ImageReport) and report.reduced > 1:
         found["reduced"] = report.reduced
+    if isinstance(report, QuestionReport):
+        found["tokens_unknown"] = report.question.tokens_unknown
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in found.items() if value}
 
 
@@ -453,6 +456,7 @@ def _in_words(name: str, value: Any) -> str:
     words = {
         "tokens_lost": f"{value:,} tokens cut off, more than the model takes",
         "characters_unread": f"{value:,} characters not read",
+        "tokens_unknown": f"{counted(value, 'word')} (or sign) not in the model's vocabulary",
         "rotated": "rotated as its EXIF orientation says",
         "alpha_composited": "transparency laid on white",
         "frames_dropped": "only the first frame seen",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from msgspec import Struct
@@ -74,6 +74,7 @@ class TextEncoder:
         if settings.max_tokens <= self._tokenizer.num_special_tokens_to_add(False):
             raise BundleError(f"{where}: max_tokens is {settings.max_tokens}, no more than the special tokens alone.")
         self._tokenizer.enable_truncation(settings.max_tokens, direction=settings.truncation_side)
+        self._unknown = _unknown(self._tokenizer)
         self._others: dict[str, Tokenizer] = {}
         self._prompt_tokens: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -133,9 +134,11 @@ class TextEncoder:
                 cancellation.check()
             encodings = self._encode(pieces[part], "windows")
             for encoding, piece, text in zip(encodings, pieces[part], whole[part], strict=True):
-                made = tuple(_encoded(window, TextReport(len(window))) for window in (encoding, *encoding.overflowing))
+                made = tuple(self._encoded(window) for window in (encoding, *encoding.overflowing))
                 tokens = sum(window.length for window in made)
-                found.append(Windows(made, TextReport(tokens, 0, len(text) - len(piece), len(made))))
+                unknown = sum(window.report.tokens_unknown for window in made)
+                report = TextReport(tokens, 0, len(text) - len(piece), len(made), tokens_unknown=unknown)
+                found.append(Windows(made, report))
         return found
 
     @property
@@ -271,14 +274,22 @@ class TextEncoder:
         encoding = self._encode([pieces], pair.truncation)[0]
         lost = len(self._encode([pieces], "whole")[0]) - len(encoding) if encoding.overflowing else 0
         unread = sum(map(len, whole)) - sum(map(len, pieces))
-        return _encoded(encoding, TextReport(len(encoding), lost, unread, prompt_tokens=leading))
+        return self._encoded(encoding, lost, unread, leading)
 
     def _finish(self, encoding: Encoding, piece: str, text: str, leading: int) -> Encoded:
         if len(piece) < len(text) and not self._settled(encoding, len(piece)):
             piece = self._piece(text, self._last_read)
             encoding = self._encode([piece])[0]
         lost = sum(len(cut) - sum(cut.special_tokens_mask) for cut in encoding.overflowing)
-        return _encoded(encoding, TextReport(len(encoding), lost, len(text) - len(piece), prompt_tokens=leading))
+        return self._encoded(encoding, lost, len(text) - len(piece), leading)
+
+    def _encoded(self, encoding: Encoding, lost: int = 0, unread: int = 0, leading: int = 0) -> Encoded:
+        ids = encoding.ids
+        if not ids:
+            return Encoded(_NO_IDS, _NO_IDS, TextReport(0, lost, unread, prompt_tokens=leading))
+        unknown = 0 if self._unknown is None else ids.count(self._unknown)
+        report = TextReport(len(ids), lost, unread, 1, leading, unknown)
+        return Encoded(np.array(ids, np.int64), np.array(encoding.type_ids, np.int64), report)
 
     def _settled(self, encoding: Encoding, read: int) -> bool:
         """Whether reading on would leave the kept tokens as they are."""
@@ -333,10 +344,11 @@ class TextEncoder:
         return made
 
 
-def _encoded(encoding: Encoding, report: TextReport) -> Encoded:
-    ids = np.array(encoding.ids, np.int64) if len(encoding) else _NO_IDS
-    type_ids = np.array(encoding.type_ids, np.int64) if len(encoding) else _NO_IDS
-    return Encoded(ids, type_ids, report)
+def _unknown(tokenizer: Tokenizer) -> int | None:
+    """The token that stands for whatever the vocabulary has no token for; None where there is no such."""
+    # Of a Unigram model the binding does not tell which it is: all that are in use call it so.
+    name = getattr(tokenizer.model, "unk_token", "<unk>")
+    return None if name is None else cast("int | None", tokenizer.token_to_id(name))
 
 
 def _parts(texts: Sequence[str]) -> Iterator[slice]:

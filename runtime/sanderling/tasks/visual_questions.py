@@ -206,12 +206,13 @@ class QuestionAnswerer(EncoderDecoder):
             sight.images, sight.seen = list(distinct), self._engines.single.hold(feeds, cancellation)
         order = np.array([sight.images.index(id(one.image)) for one in batch], np.int64)
         seen = sight.seen if np.array_equal(order, np.arange(len(distinct))) else sight.seen.taken(order)
+        reports = [one.report(sight.reports[place]) for one, place in zip(batch, order, strict=True)]
         if self._reading is None:  # the decoder reads the question itself, the picture among its words
-            given = [Given(one.ids, sight.reports[place]) for one, place in zip(batch, order, strict=True)]
+            given = [Given(one.ids, report) for one, report in zip(batch, reports, strict=True)]
             return given, seen.renamed({IMAGE: IMAGE})
         told = self._told(self._reading, seen, np.stack([one.ids for one in batch]), cancellation)
         read = len(batch[0].ids)
-        return [Given(self.start, sight.reports[place], read) for place in order], told
+        return [Given(self.start, report, read) for report in reports], told
 
     def _told(self, reading: Engines, seen: Held, ids: NDArray[np.int64], cancellation: Cancellation | None) -> Held:
         """What the question (n, tokens) and the picture give the decoder's layers to look at."""
