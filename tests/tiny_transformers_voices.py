@@ -40,3 +40,63 @@ def vits(folder: Path, *, speakers: int = 1, full: bool = False, seed: int = 7, 
     (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), "utf-8")
     (folder / "tokenizer_config.json").write_text(json.dumps(settings | tokenizer), "utf-8")
     return folder
+
+
+VECTOR = 8
+
+
+def speecht5(folder: Path, *, full: bool = False, seed: int = 7, **tokenizer: Any) -> Path:
+    """A SpeechT5ForTextToSpeech with its HiFi-GAN, in their own full shapes if `full`, two speakers' vectors, and a
+    SentencePiece model of the characters of some sentences."""
+    import torch
+    from safetensors.numpy import save_file
+    from transformers import SpeechT5Config, SpeechT5ForTextToSpeech, SpeechT5HifiGan, SpeechT5HifiGanConfig
+
+    small = {
+        "hidden_size": 16, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 32,
+        "decoder_layers": 2, "decoder_attention_heads": 2, "decoder_ffn_dim": 32, "num_mel_bins": 10,
+        "speech_decoder_prenet_units": 12, "speech_decoder_postnet_units": 12, "speech_decoder_postnet_layers": 3,
+        "speaker_embedding_dim": VECTOR, "max_text_positions": 120, "max_speech_positions": 60,
+        "encoder_max_relative_position": 6,
+    }  # fmt: skip
+    heard = {
+        "model_in_dim": 10, "upsample_initial_channel": 16, "upsample_rates": [4, 2], "upsample_kernel_sizes": [8, 4],
+        "resblock_kernel_sizes": [3], "resblock_dilation_sizes": [[1, 3]], "normalize_before": True,
+    }  # fmt: skip
+    torch.manual_seed(seed)
+    model = SpeechT5ForTextToSpeech(SpeechT5Config(vocab_size=81, **({} if full else small))).eval()
+    vocoder = SpeechT5HifiGan(SpeechT5HifiGanConfig(**({} if full else heard))).eval()
+    with torch.no_grad():
+        # Of random weights some steps are to end a sentence and most are not, and what is said is to be heard.
+        model.speech_decoder_postnet.prob_out.weight.normal_(std=0.2)
+        model.speech_decoder_postnet.prob_out.bias.fill_(-1.5)
+        model.speech_decoder_postnet.feat_out.weight.normal_(std=0.5)
+        for one in (*vocoder.upsampler, vocoder.conv_pre):
+            one.weight.normal_(std=0.05 if full else 0.3)
+        vocoder.conv_post.weight.normal_(std=0.3)
+        vocoder.mean.normal_()
+        vocoder.scale.uniform_(0.5, 2.0)
+    model.save_pretrained(folder)
+    vocoder.save_pretrained(folder / "vocoder")
+    size = int(model.config.speaker_embedding_dim)
+    vectors = torch.randn(2, size).numpy()
+    save_file({"ada": vectors[0], "bob": vectors[1]}, folder / "speaker_embeddings.safetensors")
+    character_model(folder)
+    settings = {"tokenizer_class": "SpeechT5Tokenizer", "normalize": False}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | tokenizer), "utf-8")
+    return folder
+
+
+def character_model(folder: Path, **settings: Any) -> Path:
+    """A SentencePiece model of characters, trained on the spot, as `spm_char.model`."""
+    import sentencepiece
+
+    lines = ["The quick brown fox jumps over the lazy dog, isn't it?", "Good morning - five boxing wizards!", "(é) ü."]
+    path = folder / "spm_char.model"
+    with path.open("wb") as file:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(lines * 5), model_writer=file, character_coverage=1.0, minloglevel=2,
+            **{"model_type": "char", "vocab_size": 60, "hard_vocab_limit": False, **settings},
+            bos_id=0, pad_id=1, eos_id=2, unk_id=3,
+        )  # fmt: skip
+    return path

@@ -45,7 +45,7 @@ _ANSWERERS = (
     "SmolVLMForConditionalGeneration",
 )
 # What speaks.
-SPEAKING = ("VitsModel",)
+SPEAKING = ("VitsModel", "SpeechT5ForTextToSpeech")
 # What writes down what is said.
 _HEARING = ("WhisperForConditionalGeneration", "MoonshineForConditionalGeneration")
 # What their config calls models that hear sound as it is, or its bands, with a single graph.

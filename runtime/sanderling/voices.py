@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sanderling.bundle import Bundle
 from sanderling.engines import Engines
 from sanderling.errors import BundleError
@@ -13,7 +16,7 @@ from sanderling.providers import CPU
 from sanderling.session import Session
 from sanderling.tasks.text_to_speech import Voice
 from sanderling.voice_front import VoiceFront
-from sanderling.voice_rules import DECODER
+from sanderling.voice_rules import DECODER, VECTORS, VOCODER
 
 
 def voice(bundle: Bundle, plan: Plan, head: SpeechOutput) -> Voice:
@@ -28,13 +31,35 @@ def voice(bundle: Bundle, plan: Plan, head: SpeechOutput) -> Voice:
     try:
         for name in bundle.manifest.components:
             build = partial(_session, bundle, plan, name)
-            threads = 1 if name == DECODER and plan.provider == CPU else plan.threads
+            threads = 1 if name in (DECODER, VOCODER) and plan.provider == CPU else plan.threads
             engines[name] = Engines(build(threads), plan.workers, partial(build, 1))
     except BaseException:
         for part in engines.values():
             part.close()
         raise
-    return Voice(bundle, plan, VoiceFront(sounds), engines, head)
+    try:
+        front = VoiceFront(sounds)
+        if head.steps is None:
+            return Voice(bundle, plan, front, engines, head)
+        from sanderling.tasks.stepped_voice import SteppedVoice  # for those who have one
+
+        return SteppedVoice(bundle, plan, front, engines, head, _vectors(bundle, head.steps.vectors))
+    except BaseException:
+        for part in engines.values():
+            part.close()
+        raise
+
+
+def _vectors(bundle: Bundle, path: str) -> NDArray[np.float32]:
+    """The speakers' vectors (speakers, size), float32. Raises BundleError for a file that holds none."""
+    from sanderling.golden import read_safetensors
+
+    found = read_safetensors(bundle.read(path), str(bundle.path / path)).get(VECTORS)
+    if found is None:
+        raise BundleError(f"{bundle.path}: {path} has no {VECTORS}. Export the bundle again.")
+    if found.dtype != np.float32 or found.ndim != 2 or not np.isfinite(found).all():
+        raise BundleError(f"{bundle.path}: {VECTORS} in {path} are no finite float32 of rank 2. Export it again.")
+    return found
 
 
 def _session(bundle: Bundle, plan: Plan, name: str, threads: int) -> Session:

@@ -54,13 +54,16 @@ from sanderling.voice_rules import (
     SPEAKER,
     SPECTRUM,
     TASK,
+    VECTORS,
+    VOCODER,
 )
 from sanderling.voice_verification import replay_speech
-from sanderling_export import assembly, drift, graphs, measuring, quantize, references, speed, texts
+from sanderling_export import assembly, description, drift, graphs, measuring, quantize, references, speed, texts
 from sanderling_export.plan import Making, Plan
 from sanderling_export.progress import Progress
 from sanderling_export.quiet import quiet
 from sanderling_export.voices import imported, mel, piper, planes, sentences
+from sanderling_export.voices.cleaning import cleaned
 from sanderling_export.voices.original import Original
 from sanderling_export.voices.surgery import WAVEFORM
 
@@ -71,12 +74,14 @@ _IN_FLOAT = (ENCODER,)
 # Frames of a calibration sample of the decoder, all alike.
 _CALIBRATION_FRAMES = 64
 _SEED = 20261122
+_VECTORS_NAME = "speaker_vectors.safetensors"
 _FP32_COSINE, _FP32_MAX_ABS = 0.9999, 1e-3
 _MARGIN, _SLACK, _MOST_APART = 2.0, 5e-3, 3.0
 
 
 def export_voice(plan: Plan, tell: Progress) -> Path:
-    """Export the voice that `plan.checkpoint` is: a graph of Piper's, or a folder of transformers with a VITS.
+    """Export the voice that `plan.checkpoint` is: a graph of Piper's, or a folder of transformers with a VITS or a
+    SpeechT5.
 
     Raises CheckpointError, ExportError, MissingExtraError (phonemes need the extra `tts`); DriftError for a variant
     below its floor, unless `plan.keep_failing`; StorageError. An older bundle stands whatever is raised.
@@ -100,10 +105,13 @@ def _original(plan: Plan) -> Original:
     if plan.checkpoint.path.suffix == piper.SUFFIX:
         with quiet():
             return imported.load(plan.checkpoint.path)
-    from sanderling_export.voices import vits  # it needs torch; a graph of Piper's does not
+    # These need torch; a graph of Piper's does not.
+    from sanderling_export.voices import speecht5, vits
 
     with tempfile.TemporaryDirectory(prefix="sanderling-") as scratch, quiet():
-        return vits.load(plan.checkpoint, Path(scratch))
+        if "VitsModel" in description.architectures(plan.checkpoint):
+            return vits.load(plan.checkpoint, Path(scratch))
+        return speecht5.load(plan.checkpoint, Path(scratch))
 
 
 def _build(plan: Plan, source: Original, tell: Progress) -> Path:
@@ -111,14 +119,21 @@ def _build(plan: Plan, source: Original, tell: Progress) -> Path:
     front = VoiceFront(source.said.phonemes)
     calibration, check = (_symbols(front, some) for some in _texts(plan, source))
     tell("cut the graph")
-    names = plan.options.variants or ("fp32", "int8-static")
+    names = plan.options.variants or (("fp32",) if source.said.steps is not None else ("fp32", "int8-static"))
+    if source.said.steps is not None and any(plan.making(name).precision != "fp32" for name in names):
+        raise ExportError(
+            f"The variants {', '.join(names)} were asked for; a voice that makes its frames step by step is exported "
+            "as fp32 alone: what is rounded in one step is read by the next. Say --variants fp32"
+        )
     with staging_folder(plan.output) as staging:
         build = sealing.build_folder(staging)
         with quiet():
-            fp32 = {name: _cleaned(part, staging / f".{name}.onnx") for name, part in source.parts.items()}
+            fp32 = {name: cleaned(part, staging / f".{name}.onnx") for name, part in source.parts.items()}
             quantized = any(plan.making(name).precision != "fp32" for name in names)
             feeds = _feeds(fp32, source, calibration) if quantized else {name: [] for name in fp32}
-            fp32[DECODER], paced = _paced(fp32[DECODER])
+            paced: tuple[str, ...] = ()
+            if DECODER in fp32:
+                fp32[DECODER], paced = _paced(fp32[DECODER])
         components: dict[str, Component] = {}
         notes = [*plan.notes, *paced]
         for name, model in fp32.items():
@@ -147,15 +162,6 @@ def _texts(plan: Plan, source: Original) -> tuple[Sequence[str], Sequence[str]]:
 
 def _symbols(front: VoiceFront, some: Sequence[str]) -> list[tuple[str, ...]]:
     return [sentence for script in front.prepare(list(some), None) for sentence in script.sentences]
-
-
-def _cleaned(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
-    onnx.save(model, str(scratch))
-    target = scratch.with_name(f"{scratch.name}.clean")
-    made = graphs.clean(scratch, target)
-    scratch.unlink()
-    target.unlink()
-    return made
 
 
 def _paced(decoder: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
@@ -268,6 +274,10 @@ def _draft(
     staging: Path,
     notes: Sequence[str],
 ) -> Manifest:
+    steps = source.said.steps
+    if steps is not None and source.vectors is not None:
+        (build / _VECTORS_NAME).write_bytes(save({VECTORS: source.vectors}))
+        steps = replace(steps, vectors=f"{build.relative_to(staging).as_posix()}/{_VECTORS_NAME}")
     license_file = None
     if plan.license_file is not None:
         shutil.copyfile(plan.license_file, build / assembly.LICENSE_NAME)
@@ -278,7 +288,7 @@ def _draft(
         name=plan.name,
         family="multimodal",
         task="text-to-speech",
-        default_variant=assembly.default_variant(plan, tuple(components[DECODER].variants)),
+        default_variant=assembly.default_variant(plan, tuple(components[ENCODER].variants)),
         components=dict(components),
         preprocessing=Preprocessing(phonemes=source.said.phonemes),
         postprocessing=SpeechOutput(
@@ -289,6 +299,7 @@ def _draft(
             normalize=source.said.normalize,
             settings=source.said.settings,
             speakers=source.said.speakers,
+            steps=steps,
         ),
         golden=golden,
         provenance=Provenance(
@@ -328,7 +339,8 @@ def _measured(
     tell("measure speed")
     speeds = speed.beside_fp32(staging, draft.variants, [Phonemes((one,)) for one in check])
     for name, ratio in speeds.items():
-        components[DECODER][name] = replace(components[DECODER][name], speed=round(ratio.value, 3))
+        last = DECODER if DECODER in components else VOCODER
+        components[last][name] = replace(components[last][name], speed=round(ratio.value, 3))
     timed = [f"{name}: {ratio}, of whole sentences" for name, ratio in speeds.items()]
     return replace(
         draft,
@@ -359,15 +371,11 @@ def _drift(
 
 
 def _said(model: Voice, symbols: Sequence[str], seed: int) -> NDArray[np.float32]:
-    head = model.bundle.manifest.postprocessing
-    assert isinstance(head, SpeechOutput)
     sounds = model.bundle.manifest.preprocessing.phonemes
     assert sounds is not None
-    speaker = next(iter(head.speakers.values()), None)
     draw = np.random.RandomState([seed, 0])
-    latents = model.latents(phonemes.ids(symbols, sounds), draw, model.settings, speaker)
-    spectrum = model.spectrum(latents, speaker)
-    return model.waveform(spectrum, max(1, spectrum.shape[2]), speaker)
+    spectrum = model.frames(phonemes.ids(symbols, sounds), draw, model.settings, model.first_speaker)
+    return model.waveform(spectrum, max(1, spectrum.shape[2]), model.first_speaker)
 
 
 def _tolerance(name: str, replayed: Sequence[verification.Check]) -> Tolerance:

@@ -31,6 +31,7 @@ class PiperOriginal:
     context: int
     _session: Any = field(repr=False)
     _mean: str
+    vectors: NDArray[np.float32] | None = None
 
     def waveform(
         self, symbols: Sequence[str], seed: int | None, settings: VoiceSettings | None = None

@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from sanderling.errors import CheckpointError
-from sanderling.manifest import PhonemesPreprocessing, VoiceSettings
+from sanderling.manifest import FrameSteps, PhonemesPreprocessing, VoiceSettings
 from sanderling.voice_rules import SPEAKER, SPECTRUM
 from sanderling_export import graphs
 
@@ -29,15 +29,19 @@ class VoiceWords:
     speakers: dict[str, int]
     # Piper's own program brings each sentence to the same level; transformers gives it as it is.
     normalize: Literal["peak", "none"] = "none"
+    # Of a voice that makes its frames step by step; where its speakers' vectors lie is known when they are written.
+    steps: FrameSteps | None = None
 
 
 class Original(Protocol):
-    """A voice: what its files say, and the three graphs that it is cut into."""
+    """A voice: what its files say, the graphs that it is cut into, and its speakers' vectors (speakers, size) if it
+    has such."""
 
     said: VoiceWords
     parts: dict[str, onnx.ModelProto]
     hop: int
     context: int
+    vectors: NDArray[np.float32] | None
 
     def waveform(
         self, symbols: Sequence[str], seed: int | None, settings: VoiceSettings | None = None

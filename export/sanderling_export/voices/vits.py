@@ -56,6 +56,7 @@ class VitsOriginal:
     hop: int
     context: int
     _model: Any = field(repr=False)
+    vectors: NDArray[np.float32] | None = None
 
     def waveform(
         self, symbols: Sequence[str], seed: int | None, settings: VoiceSettings | None = None

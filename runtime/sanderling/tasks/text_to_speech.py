@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from sanderling.session import Arrays, Engine
     from sanderling.voice_front import VoiceFront
 
+# Who speaks: nobody in particular, the number of a speaker, or its vector (1, size).
+Who = int | NDArray[np.float32] | None
 # Frames of one run of the decoder: fewer make its borders dear, more take memory (about 130 KB each).
 _LEAST_FRAMES, _MOST_FRAMES = 64, 1024
 _RANGES = {"speed": (0.1, 10.0), "noise": (0.0, 2.0), "duration_noise": (0.0, 2.0)}
@@ -59,13 +61,15 @@ class VoiceOptions(TypedDict, total=False):
     """What a call may say of how it is said; the rest is as the bundle's `settings`.
 
     `speed` above 1 is faster; `noise` and `duration_noise` are what drawn noise is multiplied with, 0 for none;
-    `speaker` is one of a voice of several; `pause` the seconds of silence between sentences (default 0).
+    `speaker` is one of a voice of several, `speaker_vector` (size,) another one to a voice that takes vectors;
+    `pause` the seconds of silence between sentences (default 0).
     """
 
     speed: float
     noise: float
     duration_noise: float
     speaker: str
+    speaker_vector: NDArray[np.float32]
     pause: float
 
 
@@ -73,7 +77,7 @@ class _Asked(Struct, frozen=True):
     """How one call is said."""
 
     settings: VoiceSettings
-    speaker: int | None
+    speaker: Who
     pause: int
     seed: int
 
@@ -88,6 +92,9 @@ class _Line(Struct, frozen=True):
 class Voice(Model):
     """Says texts. The same text, settings and seed are the same sound, whatever is said beside it."""
 
+    # The graph that makes samples of frames.
+    _last = DECODER
+
     def __init__(
         self, bundle: Bundle, plan: Plan, front: VoiceFront, engines: Mapping[str, Engines], head: SpeechOutput
     ) -> None:
@@ -96,7 +103,7 @@ class Voice(Model):
         self._parts = dict(engines)
         self._head = head
         given = {spec.name: spec for spec in bundle.manifest.components[ENCODER].inputs}
-        self._noises = int(given[DURATION_NOISE].shape[1])
+        self._noises = int(given[DURATION_NOISE].shape[1]) if DURATION_NOISE in given else 0
         self._told = {
             name
             for name, component in bundle.manifest.components.items()
@@ -117,6 +124,11 @@ class Voice(Model):
     def speakers(self) -> tuple[str, ...]:
         """The names of a voice of several speakers; empty for one."""
         return tuple(self._head.speakers)
+
+    @property
+    def first_speaker(self) -> Who:
+        """Who speaks unless a call says otherwise, as the graphs are told."""
+        return self._speaker(None)
 
     @overload
     def __call__(  # type: ignore[overload-overlap]
@@ -207,7 +219,7 @@ class Voice(Model):
                     yield replace(one, starts=(lead,))
                 place += len(group)
                 # The first sentence has all cores to itself; those after it are made side by side.
-                size = self._parts[DECODER].workers.count
+                size = self._parts[self._last].workers.count
 
         return SpeechStream(sentences(), lambda: reading.report)
 
@@ -239,12 +251,17 @@ class Voice(Model):
         for script in self._voice_front.prepare(list(inputs), None):
             for symbols in script.sentences:
                 ids = phonemes.ids(symbols, self._voice_front.settings)
-                latents = self.latents(ids, None, asked.settings, asked.speaker)
-                spectrum = self.spectrum(latents, asked.speaker)
+                engines = {name: part.single for name, part in self._parts.items()}
+                how = (asked.settings, asked.speaker)
+                latents = self._latents(engines[ENCODER], ids, None, how, None)
+                spectrum = self._spectrum(engines[FLOW], latents, asked.speaker, None)
                 feeds[ENCODER].append(self._encoder_feeds(ids, None, asked.settings, asked.speaker))
                 feeds[FLOW].append(self._with_speaker({LATENTS: latents}, FLOW, asked.speaker))
                 part = np.ascontiguousarray(spectrum[:, :, :_MOST_FRAMES])
                 feeds[DECODER].append(self._with_speaker({SPECTRUM: part}, DECODER, asked.speaker))
+        return self._timed(feeds, runs)
+
+    def _timed(self, feeds: Mapping[str, Sequence[Arrays]], runs: int) -> Placement:
         seconds: dict[str, float] = {}
         for name, given in feeds.items():
             found = self._parts[name].single.measure_placement(given, whole_number("runs", runs))
@@ -260,25 +277,24 @@ class Voice(Model):
     def answer(self, items: list[Any], prompt: str | None = None, cancellation: Cancellation | None = None) -> Answers:
         """The waveforms of texts said without noise: rows (n,) of arrays (samples,), float32."""
         self.front.prepare([], prompt)  # it refuses prompts
-        found = [self(item, noise=0.0, duration_noise=0.0, cancellation=cancellation) for item in items]
+        still = {"noise": 0.0} if self._head.steps is not None else {"noise": 0.0, "duration_noise": 0.0}
+        call: Any = self
+        found = [call(item, cancellation=cancellation, **still) for item in items]
         rows = np.empty(len(found), object)
         rows[:] = [one.audio for one in found]
         return Answers(rows, tuple(one.report for one in found), summed(one.timing for one in found))
 
-    def latents(
-        self, ids: NDArray[np.int64], draw: np.random.RandomState | None, settings: VoiceSettings, speaker: int | None
+    def frames(
+        self, ids: NDArray[np.int64], draw: np.random.RandomState | None, settings: VoiceSettings, speaker: Who
     ) -> NDArray[np.float32]:
-        """What the flow is given of a sentence's ids (1, tokens): float32 (1, channels, frames).
+        """The frames of a sentence's ids (1, tokens), of which samples are made: float32 (1, channels, frames).
 
         Noise comes from `draw`, frame by frame, so that a longer sentence begins with the noise of a shorter one.
         """
-        return self._latents(self._parts[ENCODER].single, ids, draw, (settings, speaker), None)
+        engines = {name: part.single for name, part in self._parts.items()}
+        return self._frames(engines, ids, draw, (settings, speaker), None)
 
-    def spectrum(self, latents: NDArray[np.float32], speaker: int | None = None) -> NDArray[np.float32]:
-        """The decoder's frames of the flow's: float32 (1, channels, frames)."""
-        return self._spectrum(self._parts[FLOW].single, latents, speaker, None)
-
-    def waveform(self, spectrum: NDArray[np.float32], frames: int, speaker: int | None = None) -> NDArray[np.float32]:
+    def waveform(self, spectrum: NDArray[np.float32], frames: int, speaker: Who = None) -> NDArray[np.float32]:
         """The samples of the decoder's frames, `frames` of them a run: float32 (samples,)."""
         count = spectrum.shape[2]
         runs = [(start, min(start + frames, count)) for start in range(0, count, frames)]
@@ -299,14 +315,20 @@ class Voice(Model):
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed <= _MOST_SEED:
             raise InputError(f"seed is {seed!r}; a whole number from 0 to {_MOST_SEED} was expected.")
         return _Asked(
-            replace(self.settings, **changed),
-            self._speaker(options.get("speaker")),
+            self._checked(replace(self.settings, **changed)),
+            self._speaker(options.get("speaker"), options.get("speaker_vector")),
             round(pause * self.sample_rate),
             int(seed),
         )
 
-    def _speaker(self, name: str | None) -> int | None:
+    def _checked(self, settings: VoiceSettings) -> VoiceSettings:
+        """The settings, if this kind of voice has them. Raises InputError."""
+        return settings
+
+    def _speaker(self, name: str | None, vector: object = None) -> Who:
         known = self._head.speakers
+        if vector is not None:
+            raise InputError(f"{self.name} takes no speaker_vector; voices that make frames step by step do.")
         if name is not None and name not in known:
             raise InputError(f"{self.name} has no speaker {name!r}; it has {', '.join(known) or 'only one, unnamed'}.")
         if not known:
@@ -320,17 +342,17 @@ class Voice(Model):
         if not lines:
             return []
         spectra: list[NDArray[np.float32] | None] = [None] * len(lines)
-        workers = self._parts[DECODER].workers
+        workers = self._parts[self._last].workers
         several = len(lines) > 1 and workers.count > 1
-        engines = {name: self._parts[name].many() if several else self._parts[name].single for name in (ENCODER, FLOW)}
+        engines = {
+            name: part.many() if several else part.single for name, part in self._parts.items() if name != self._last
+        }
 
         def frames(place: int) -> None:
             line = lines[place]
             ids = phonemes.ids(line.symbols, self._voice_front.settings)
             draw = np.random.RandomState([asked.seed, line.place])
-            how = (asked.settings, asked.speaker)
-            latents = self._latents(engines[ENCODER], ids, draw, how, cancellation)
-            spectra[place] = self._spectrum(engines[FLOW], latents, asked.speaker, cancellation)
+            spectra[place] = self._frames(engines, ids, draw, (asked.settings, asked.speaker), cancellation)
 
         if several:
             workers.each(range(len(lines)), frames)
@@ -352,12 +374,24 @@ class Voice(Model):
                 waves[place].append(piece)
         return [self._levelled(np.concatenate(one) if one else np.empty(0, np.float32)) for one in waves]
 
+    def _frames(
+        self,
+        engines: Mapping[str, Engine],
+        ids: NDArray[np.int64],
+        draw: np.random.RandomState | None,
+        how: tuple[VoiceSettings, Who],
+        cancellation: Cancellation | None,
+    ) -> NDArray[np.float32]:
+        """The frames of one sentence, of which samples are made: float32 (1, channels, frames)."""
+        latents = self._latents(engines[ENCODER], ids, draw, how, cancellation)
+        return self._spectrum(engines[FLOW], latents, how[1], cancellation)
+
     def _latents(
         self,
         engine: Engine,
         ids: NDArray[np.int64],
         draw: np.random.RandomState | None,
-        how: tuple[VoiceSettings, int | None],
+        how: tuple[VoiceSettings, Who],
         cancellation: Cancellation | None,
     ) -> NDArray[np.float32]:
         settings, speaker = how
@@ -375,7 +409,7 @@ class Voice(Model):
         return noisy
 
     def _encoder_feeds(
-        self, ids: NDArray[np.int64], draw: np.random.RandomState | None, settings: VoiceSettings, speaker: int | None
+        self, ids: NDArray[np.int64], draw: np.random.RandomState | None, settings: VoiceSettings, speaker: Who
     ) -> Arrays:
         noise = np.zeros((1, self._noises, ids.shape[1]), np.float32)
         if draw is not None and settings.duration_noise:
@@ -384,7 +418,7 @@ class Voice(Model):
         return self._with_speaker({IDS: ids, DURATION_NOISE: noise, LENGTH_SCALE: length}, ENCODER, speaker)
 
     def _spectrum(
-        self, engine: Engine, latents: NDArray[np.float32], speaker: int | None, cancellation: Cancellation | None
+        self, engine: Engine, latents: NDArray[np.float32], speaker: Who, cancellation: Cancellation | None
     ) -> NDArray[np.float32]:
         if not latents.shape[2]:
             return latents
@@ -400,29 +434,29 @@ class Voice(Model):
         spectrum: NDArray[np.float32],
         first: int,
         last: int,
-        speaker: int | None,
+        speaker: Who,
         cancellation: Cancellation | None,
     ) -> NDArray[np.float32]:
         """The samples of the frames from `first` to before `last`, which see as many around them as they depend on."""
         head = self._head
         low, high = max(0, first - head.context), min(spectrum.shape[2], last + head.context)
         feeds: Arrays = {SPECTRUM: np.ascontiguousarray(spectrum[:, :, low:high])}
-        engine = self._parts[DECODER].many()
-        wave = engine.run(self._with_speaker(feeds, DECODER, speaker), cancellation)[head.output]
+        engine = self._parts[self._last].many()
+        wave = engine.run(self._with_speaker(feeds, self._last, speaker), cancellation)[head.output]
         if wave.shape != (1, (high - low) * head.hop):
             raise GraphError(
-                f"The decoder answers {high - low} frames with the shape {wave.shape}; "
+                f"The {self._last} answers {high - low} frames with the shape {wave.shape}; "
                 f"(1, {(high - low) * head.hop}) was expected."
             )
         if not np.isfinite(wave).all():
-            raise self._not_finite("of the decoder graph")
+            raise self._not_finite(f"of the {self._last} graph")
         kept: NDArray[np.float32] = wave[0, (first - low) * head.hop : (last - low) * head.hop]
         return kept
 
-    def _with_speaker(self, feeds: Arrays, component: str, speaker: int | None) -> Arrays:
+    def _with_speaker(self, feeds: Arrays, component: str, speaker: Who) -> Arrays:
         if component not in self._told:
             return feeds
-        return {**feeds, SPEAKER: np.array([speaker or 0], np.int64)}
+        return {**feeds, SPEAKER: np.array([speaker if isinstance(speaker, int) else 0], np.int64)}
 
     def _levelled(self, wave: NDArray[np.float32]) -> NDArray[np.float32]:
         if self._head.normalize == "peak":

@@ -1,0 +1,361 @@
+"""Voices of transformers' SpeechT5: encoder, frame decoder with a cache, postnet and HiFi-GAN vocoder as graphs.
+
+The prenet of the frame decoder applies dropout at inference, too: drawn once a frame, the same for a batch, with
+torch's own generator. Here its factors are an input, one row for each layer of the prenet. The runtime draws them by
+the seed of a call, or gives ones, which is no dropout; and the original is given the same factors in the place of its
+own draw, so that both can be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from sanderling.decode.names import CROSS, PAST, PRESENT
+from sanderling.errors import CheckpointError
+from sanderling.manifest import FrameSteps, VoiceSettings
+from sanderling.preprocess import phonemes
+from sanderling.reasons import first_line
+from sanderling.tasks.stepped_voice import dropout, most_steps
+from sanderling.voice_rules import (
+    DROPOUT,
+    ENCODER,
+    END,
+    FRAME,
+    FRAME_DECODER,
+    IDS,
+    POSTNET,
+    RAW,
+    SPECTRUM,
+    STEP,
+    VECTOR,
+    VOCODER,
+)
+from sanderling_export.checkpoint import Checkpoint
+from sanderling_export.generation.decoders import OPSET, stated
+from sanderling_export.voices import character_tokens
+from sanderling_export.voices.original import VoiceWords, reach
+from sanderling_export.voices.surgery import WAVEFORM
+
+# Where the vocoder's checkpoint and the speakers' vectors are, inside the voice's folder.
+VOCODER_FOLDER, VECTORS_FILE = "vocoder", "speaker_embeddings.safetensors"
+# As transformers' generate_speech, unless it is told otherwise.
+_THRESHOLD, _MOST_PER_TOKEN = 0.5, 20.0
+_TOKENS, _PAST, _FRAMES = 17, 5, 23
+
+
+@dataclass
+class SpeechT5Original:
+    """A SpeechT5: what its files say, its graphs, its speakers' vectors, and itself with dropout that is given."""
+
+    said: VoiceWords
+    parts: dict[str, onnx.ModelProto]
+    hop: int
+    context: int
+    vectors: NDArray[np.float32] | None
+    _model: Any = field(repr=False)
+    _vocoder: Any = field(repr=False)
+
+    def waveform(
+        self, symbols: Sequence[str], seed: int | None, settings: VoiceSettings | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The ids (tokens,) of a sentence's symbols, and what transformers' generate_speech says with the dropout that
+        the runtime draws of sentence 0, by the first speaker: float32 (samples,). Without a `seed` there is none."""
+        settings = settings or self.said.settings
+        ids = phonemes.ids(symbols, self.said.phonemes)
+        draw = None if seed is None else np.random.RandomState([seed, 0])
+        number = next(iter(self.said.speakers.values()))
+        assert self.said.steps is not None  # load() has them, and the vectors
+        assert self.vectors is not None
+        told = (self.said.steps, settings.noise)
+        return ids[0], spoken(self._model, self._vocoder, ids, self.vectors[number], draw, told)
+
+
+def load(checkpoint: Checkpoint, scratch: Path) -> SpeechT5Original:
+    """The voice in a folder of transformers. Raises CheckpointError: weights that transformers does not read, no
+    vocoder, no vectors of speakers, a tokenizer of other tokens than characters."""
+    from transformers import SpeechT5ForTextToSpeech, SpeechT5HifiGan
+
+    folder = checkpoint.folder
+    if not (folder / VOCODER_FOLDER / "config.json").is_file():
+        raise CheckpointError(
+            f"{folder} has no vocoder, which makes samples of frames. Put the checkpoint of a SpeechT5HifiGan (such as "
+            f"microsoft/speecht5_hifigan) into {folder / VOCODER_FOLDER}."
+        )
+    names, vectors = read_vectors(folder / VECTORS_FILE)
+    try:
+        model = SpeechT5ForTextToSpeech.from_pretrained(folder, local_files_only=True).eval()
+        vocoder = SpeechT5HifiGan.from_pretrained(folder / VOCODER_FOLDER, local_files_only=True).eval()
+    except Exception as error:
+        raise CheckpointError(f"{folder} is no SpeechT5 that transformers reads: {first_line(error, 300)}.") from error
+    config = model.config
+    if vectors.shape[1] != config.speaker_embedding_dim or vocoder.config.model_in_dim != config.num_mel_bins:
+        raise CheckpointError(
+            f"{folder}: speakers' vectors of {vectors.shape[1]} numbers and a vocoder of {vocoder.config.model_in_dim} "
+            f"bands were found; the voice takes {config.speaker_embedding_dim} and makes {config.num_mel_bins}."
+        )
+    # The end of a sentence and the blank before it take places, too.
+    tokens = character_tokens.read(folder, int(config.vocab_size), int(config.max_text_positions) - 2)
+    parts = to_graphs(model, vocoder, scratch)
+    hop, context = reach(parts[VOCODER], False)
+    said = VoiceWords(
+        tokens,
+        VoiceSettings(1.0, 1.0, 0.0),
+        int(vocoder.config.sampling_rate),
+        {name: number for number, name in enumerate(names)},
+        steps=_steps(config, folder),
+    )
+    return SpeechT5Original(said, parts, hop, context, vectors, model, vocoder)
+
+
+def read_vectors(path: Path) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+    """Names of speakers, and their vectors (speakers, size), of a safetensors file with a tensor (size,) for each.
+
+    Raises CheckpointError: no such file, or vectors that differ in size or are not finite.
+    """
+    from safetensors.numpy import load_file
+
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path} is not there: a voice of SpeechT5 sounds as a vector (x-vector) of a speaker says. Write one, or "
+            'several, by names: safetensors.numpy.save_file({"alice": vector}, path), float32 of the shape (512,).'
+        )
+    try:
+        found = {name: np.asarray(one, np.float32).reshape(-1) for name, one in load_file(path).items()}
+    except Exception as error:
+        raise CheckpointError(f"{path} cannot be read: {first_line(error)}.") from error
+    if not found or len({one.shape for one in found.values()}) != 1 or not all(map(_usable, found.values())):
+        raise CheckpointError(f"{path}: vectors of one size, finite and not all zeros, were expected, a name each.")
+    names = tuple(sorted(found))
+    return names, np.stack([found[name] for name in names])
+
+
+def spoken(
+    model: Any,
+    vocoder: Any,
+    ids: NDArray[np.int64],
+    vector: NDArray[np.float32],
+    draw: np.random.RandomState | None,
+    told: tuple[FrameSteps, float],
+) -> NDArray[np.float32]:
+    """The waveform (samples,) by transformers' generate_speech, its dropout drawn from `draw` as the runtime draws it;
+    a draw of None is without any. `told` are the steps, and the share of dropout."""
+    prenet = model.speecht5.decoder.prenet
+    drawn: list[NDArray[np.float32]] = []
+    calls = 0
+
+    def given(states: torch.Tensor, _: float) -> torch.Tensor:
+        nonlocal calls
+        layer, calls = calls % len(prenet.layers), calls + 1
+        while len(drawn) < states.shape[1]:
+            drawn.append(dropout(draw, *told))
+        # Each frame has the factors of its own step, whatever is read again.
+        factors = np.stack([one[0, layer] for one in drawn[: states.shape[1]]])
+        return states * torch.from_numpy(factors)[None]
+
+    kept = prenet._consistent_dropout
+    prenet._consistent_dropout = given
+    try:
+        with torch.inference_mode():
+            wave = model.generate_speech(
+                torch.from_numpy(ids),
+                torch.from_numpy(vector)[None],
+                vocoder=vocoder,
+                threshold=told[0].threshold,
+                # Frames a token; transformers fails beyond the positions that the model has.
+                maxlenratio=(most_steps(ids.shape[1], told[0]) + 0.5) * told[0].frames / ids.shape[1],
+            )
+    finally:
+        prenet._consistent_dropout = kept
+    found: NDArray[np.float32] = np.ascontiguousarray(wave.numpy().reshape(-1))
+    return found
+
+
+def to_graphs(model: Any, vocoder: Any, scratch: Path) -> dict[str, onnx.ModelProto]:
+    """The four graphs of a voice. Scratch files go to `scratch`."""
+    config = model.config
+    layers, heads = int(config.decoder_layers), int(config.decoder_attention_heads)
+    size, bands = int(config.hidden_size) // heads, int(config.num_mel_bins)
+    kinds = [f"{number}.{kind}" for number in range(layers) for kind in ("key", "value")]
+    past, present, cross = ([prefix + kind for kind in kinds] for prefix in (PAST, PRESENT, CROSS))
+    frames = torch.zeros(1, bands, _FRAMES)
+    step = (
+        torch.zeros(1, 1, bands),
+        torch.zeros(1, dtype=torch.int64),
+        torch.ones(1, config.speech_decoder_prenet_layers, config.speech_decoder_prenet_units),
+        torch.ones(1, config.speaker_embedding_dim),
+    )
+    caches = [torch.zeros(1, heads, _PAST, size) for _ in past] + [torch.zeros(1, heads, _TOKENS, size) for _ in cross]
+    of_frames: tuple[int | str, ...] = (1, bands, "frames")
+    reduced = int(config.reduction_factor)
+    return {
+        ENCODER: _traced(
+            _Encoder(model, heads, size),
+            (torch.ones(1, _TOKENS, dtype=torch.int64),),
+            {IDS: {1: "tokens"}},
+            dict.fromkeys(cross, (1, heads, "tokens", size)),
+            scratch,
+        ),
+        FRAME_DECODER: _traced(
+            _FrameDecoder(model, heads, size),
+            (*step, *caches),
+            {FRAME: {}, STEP: {}, DROPOUT: {}, VECTOR: {}}
+            | {name: {2: "past"} for name in past}
+            | {name: {2: "tokens"} for name in cross},
+            {RAW: (1, reduced, bands), END: (1, reduced)} | dict.fromkeys(present, (1, heads, "total", size)),
+            scratch,
+        ),
+        POSTNET: _traced(_Postnet(model), (frames,), {RAW: {2: "frames"}}, {SPECTRUM: of_frames}, scratch),
+        VOCODER: _traced(_Vocoder(vocoder), (frames,), {SPECTRUM: {2: "frames"}}, {WAVEFORM: (1, "samples")}, scratch),
+    }
+
+
+def _traced(
+    module: torch.nn.Module,
+    example: tuple[torch.Tensor, ...],
+    inputs: dict[str, dict[int, str]],
+    made: dict[str, tuple[int | str, ...]],
+    scratch: Path,
+) -> onnx.ModelProto:
+    path = scratch / ".part.traced.onnx"
+    free = {name: {at: one for at, one in enumerate(shape) if isinstance(one, str)} for name, shape in made.items()}
+    torch.onnx.export(
+        module.eval(),
+        example,
+        str(path),
+        input_names=list(inputs),
+        output_names=list(made),
+        dynamic_axes={name: axes for name, axes in {**inputs, **free}.items() if axes},
+        opset_version=OPSET,
+        dynamo=False,
+    )
+    found = stated(onnx.load(str(path)), made)
+    path.unlink()
+    return found
+
+
+def _steps(config: Any, folder: Path) -> FrameSteps:
+    try:
+        return msgspec.convert(
+            {
+                "frames": int(config.reduction_factor),
+                "layers": int(config.speech_decoder_prenet_layers),
+                "units": int(config.speech_decoder_prenet_units),
+                "vectors": "to be written",
+                "dropout": float(config.speech_decoder_prenet_dropout),
+                "threshold": _THRESHOLD,
+                "most_per_token": _MOST_PER_TOKEN,
+                "most_steps": int(config.max_speech_positions),
+            },
+            FrameSteps,
+        )
+    except msgspec.ValidationError as error:
+        raise CheckpointError(f"{folder / 'config.json'} has a value that no voice can have: {error}.") from error
+
+
+def _usable(vector: NDArray[np.float32]) -> bool:
+    return bool(np.isfinite(vector).all() and vector.any())
+
+
+class _Encoder(torch.nn.Module):  # type: ignore[misc]
+    """The encoder, and the keys and values that each layer of the frame decoder makes of what it read."""
+
+    def __init__(self, model: Any, heads: int, size: int) -> None:
+        super().__init__()
+        self.encoder = model.speecht5.encoder
+        self.layers = torch.nn.ModuleList([one.encoder_attn for one in model.speecht5.decoder.wrapped_decoder.layers])
+        self.shape = (heads, size)
+
+    def forward(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        wrapped = self.encoder.wrapped_encoder
+        states = wrapped.layer_norm(self.encoder.prenet(input_ids))
+        places = torch.arange(input_ids.shape[1])
+        far = wrapped.embed_positions.max_length
+        apart = torch.clamp(places[:, None] - places[None, :], -far, far - 1) + far
+        bias = wrapped.embed_positions.pe_k(apart)
+        for layer in wrapped.layers:
+            states = layer(states, position_bias=bias)[0]
+        return tuple(_by_head(made(states), self.shape) for one in self.layers for made in (one.k_proj, one.v_proj))
+
+
+class _FrameDecoder(torch.nn.Module):  # type: ignore[misc]
+    """One step: the frame before, its number, the prenet's dropout, who speaks, and the caches."""
+
+    def __init__(self, model: Any, heads: int, size: int) -> None:
+        super().__init__()
+        self.prenet = model.speecht5.decoder.prenet
+        self.layers = model.speecht5.decoder.wrapped_decoder.layers
+        self.postnet = model.speech_decoder_postnet
+        self.shape = (heads, size)
+
+    def forward(
+        self,
+        frame: torch.Tensor,
+        step: torch.Tensor,
+        dropout: torch.Tensor,
+        speaker_vector: torch.Tensor,
+        *states: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
+        count = 2 * len(self.layers)
+        past, cross = states[:count], states[count:]
+        hidden = frame
+        for number, layer in enumerate(self.prenet.layers):
+            hidden = torch.relu(layer(hidden)) * dropout[:, number : number + 1]
+        positions = self.prenet.encode_positions
+        hidden = self.prenet.final_layer(hidden) + positions.alpha * positions.pe[:, step]
+        speaker = torch.nn.functional.normalize(speaker_vector)[:, None]
+        hidden = torch.relu(self.prenet.speaker_embeds_layer(torch.cat([hidden, speaker], dim=-1)))
+        present = []
+        for number, layer in enumerate(self.layers):
+            places = slice(2 * number, 2 * number + 2)
+            own = layer.self_attn
+            keys, values = (
+                torch.cat([before, _by_head(made(hidden), self.shape)], dim=2)
+                for before, made in zip(past[places], (own.k_proj, own.v_proj), strict=True)
+            )
+            present += [keys, values]
+            hidden = layer.self_attn_layer_norm(hidden + self._attended(own, hidden, keys, values))
+            read = self._attended(layer.encoder_attn, hidden, *cross[places])
+            hidden = layer.encoder_attn_layer_norm(hidden + read)
+            hidden = layer.final_layer_norm(hidden + layer.feed_forward(hidden))
+        bands = self.postnet.config.num_mel_bins
+        frames = self.postnet.feat_out(hidden).reshape(1, -1, bands)
+        end = torch.sigmoid(self.postnet.prob_out(hidden)).reshape(1, -1)
+        return (frames, end, *present)
+
+    def _attended(self, attention: Any, hidden: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        asked = _by_head(attention.q_proj(hidden) * attention.scaling, self.shape)
+        weights = torch.softmax(asked @ keys.transpose(2, 3), dim=-1)
+        heads, size = self.shape
+        return attention.out_proj((weights @ values).transpose(1, 2).reshape(1, -1, heads * size))
+
+
+class _Postnet(torch.nn.Module):  # type: ignore[misc]
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.postnet = model.speech_decoder_postnet
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        return self.postnet.postnet(frames.transpose(1, 2)).transpose(1, 2)
+
+
+class _Vocoder(torch.nn.Module):  # type: ignore[misc]
+    def __init__(self, vocoder: Any) -> None:
+        super().__init__()
+        self.vocoder = vocoder
+
+    def forward(self, spectrum: torch.Tensor) -> torch.Tensor:
+        return self.vocoder(spectrum.transpose(1, 2)).reshape(1, -1)
+
+
+def _by_head(states: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    """(1, tokens, width) as (1, heads, tokens, size)."""
+    return states.reshape(1, -1, *shape).transpose(1, 2)
