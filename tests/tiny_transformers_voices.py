@@ -56,7 +56,7 @@ def speecht5(folder: Path, *, full: bool = False, seed: int = 7, **tokenizer: An
         "hidden_size": 16, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 32,
         "decoder_layers": 2, "decoder_attention_heads": 2, "decoder_ffn_dim": 32, "num_mel_bins": 10,
         "speech_decoder_prenet_units": 12, "speech_decoder_postnet_units": 12, "speech_decoder_postnet_layers": 3,
-        "speaker_embedding_dim": VECTOR, "max_text_positions": 120, "max_speech_positions": 60,
+        "speaker_embedding_dim": VECTOR, "max_text_positions": 120, "max_speech_positions": 24,
         "encoder_max_relative_position": 6,
     }  # fmt: skip
     heard = {
@@ -67,9 +67,9 @@ def speecht5(folder: Path, *, full: bool = False, seed: int = 7, **tokenizer: An
     model = SpeechT5ForTextToSpeech(SpeechT5Config(vocab_size=81, **({} if full else small))).eval()
     vocoder = SpeechT5HifiGan(SpeechT5HifiGanConfig(**({} if full else heard))).eval()
     with torch.no_grad():
-        # Of random weights some steps are to end a sentence and most are not, and what is said is to be heard.
-        model.speech_decoder_postnet.prob_out.weight.normal_(std=0.2)
-        model.speech_decoder_postnet.prob_out.bias.fill_(-1.5)
+        # Some step of random weights is to end a sentence, and not the first; and what is said is to be heard.
+        model.speech_decoder_postnet.prob_out.weight.normal_(std=0.2 if full else 0.8)
+        model.speech_decoder_postnet.prob_out.bias.fill_(-1.5 if full else -1.2)
         model.speech_decoder_postnet.feat_out.weight.normal_(std=0.5)
         for one in (*vocoder.upsampler, vocoder.conv_pre):
             one.weight.normal_(std=0.05 if full else 0.3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import tiny_transformers_voices as voices
 pytest.importorskip("torch")
 pytest.importorskip("sentencepiece")
 
+import torch
+
 import sanderling
 from sanderling import Phonemes, Voice, open_bundle, verify
 from sanderling.errors import CheckpointError, ExportError, InputError
@@ -22,6 +25,15 @@ from sanderling_export import checkpoint, pipeline
 from sanderling_export.voices import character_tokens, speecht5
 
 TEXTS = ("a", "Hello,  my dog's cute", "  blanks   at both ends ", "ﬁve ü (é) é!", "no\u00a0break")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Steps of a tiny model are too short to be shared by threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +48,9 @@ def source(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> speecht5.S
 
 @pytest.fixture(scope="module")
 def bundle(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pipeline.export(folder, tmp_path_factory.mktemp("bundles") / "speecht5")
+    texts = tmp_path_factory.mktemp("texts") / "texts.txt"
+    texts.write_text("unused, as nothing is rounded\nhello there\n", "utf-8")
+    return pipeline.export(folder, tmp_path_factory.mktemp("bundles") / "speecht5", data=texts)
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -79,7 +93,6 @@ def test_a_speecht5_becomes_a_bundle(bundle: Path) -> None:
 def test_the_runtime_says_what_transformers_says(
     source: speecht5.SpeechT5Original, bundle: Path, seed: int, noise: float
 ) -> None:
-    lengths = set()
     with sanderling.load(bundle, provider="cpu") as voice:
         assert isinstance(voice, Voice)
         for text in ("a", "hello there", "the quick brown fox jumps over the lazy dog"):
@@ -89,8 +102,8 @@ def test_the_runtime_says_what_transformers_says(
             assert found.shape == expected.shape
             assert np.abs(expected).max() > 0.01
             np.testing.assert_allclose(found, expected, atol=1e-3)
-            lengths.add(len(found))
-    assert len(lengths) > 1
+            # It ended by itself, and not with the first step.
+            assert 1 < len(found) // (2 * source.hop) < 24
 
 
 def test_who_speaks_is_a_vector(source: speecht5.SpeechT5Original, bundle: Path) -> None:
@@ -142,7 +155,6 @@ def test_a_sentence_that_never_ends_is_ended(folder: Path, tmp_path: Path) -> No
         if one.is_file():
             (tmp_path / one.relative_to(folder)).parent.mkdir(exist_ok=True)
             (tmp_path / one.relative_to(folder)).write_bytes(one.read_bytes())
-    import torch
     from transformers import SpeechT5ForTextToSpeech
 
     model = SpeechT5ForTextToSpeech.from_pretrained(folder)
@@ -151,5 +163,5 @@ def test_a_sentence_that_never_ends_is_ended(folder: Path, tmp_path: Path) -> No
     model.save_pretrained(tmp_path)
     endless = speecht5.load(checkpoint.resolve(str(tmp_path)), tmp_path)
     ids, wave = endless.waveform(("a",), None)
-    assert len(wave) == int(len(ids) * 20 / 2) * 2 * endless.hop
+    assert len(wave) == min(len(ids) * 20 // 2, 24) * 2 * endless.hop
     assert json.loads((tmp_path / "config.json").read_text("utf-8"))["reduction_factor"] == 2

@@ -190,5 +190,5 @@ def dropout(draw: np.random.RandomState | None, steps: FrameSteps, share: float)
     if draw is None or not share:
         return factors
     kept = draw.random_sample((steps.layers, steps.units)) < steps.dropout
-    drawn: NDArray[np.float32] = factors + np.float32(share) * (kept / np.float32(1 - steps.dropout) - factors)
-    return drawn.astype(np.float32)
+    drawn = np.where(kept, 1 / (1 - steps.dropout), 0.0)
+    return (factors + share * (drawn - 1)).astype(np.float32)
