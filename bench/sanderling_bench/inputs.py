@@ -87,10 +87,11 @@ def measured_component(bundle: Bundle, asked: str | None) -> str | None:
         components.choose(bundle, asked)
         return None
     answers_together = len(there) > 1 and len(components.apart(bundle)) == 1
-    if answers_together or bundle.manifest.task == "visual-question-answering":
+    hears = bundle.manifest.preprocessing.audio is not None
+    if answers_together or hears or bundle.manifest.task == "visual-question-answering":
+        what = f"{bundle.manifest.task}{' of sounds' if hears else ''}"
         raise BenchError(
-            f"bench takes models of one graph, of two towers, and those that write texts; {bundle.manifest.task} is "
-            "not measured yet."
+            f"bench takes models of one graph, of two towers, and those that write texts; {what} is not measured yet."
         )
     if asked is None and len(there) > 1:
         raise BenchError(

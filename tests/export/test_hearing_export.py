@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from msgspec.structs import replace
 
 import sanderling
 from sanderling import Audio
+from sanderling.cli import build_app
 from sanderling.codec import encode
 from sanderling.errors import AudioError, CheckpointError, EvalError, InputError, SpaceError
 from sanderling.manifest import (
@@ -175,6 +177,34 @@ def test_classes_are_the_originals(made: Made, kind: str) -> None:
 
 
 @pytest.mark.slow
+def test_the_command_line_answers_sounds(made: Made, recordings: Path, tmp_path: Path) -> None:
+    testing = pytest.importorskip("typer.testing")
+
+    def run(bundle: Path, *arguments: str) -> Any:
+        return testing.CliRunner().invoke(build_app(), ["run", str(bundle), *arguments])
+
+    _, recognizer = made("ctc")
+    paths = [str(path) for path in sorted(recordings.glob("*.wav"))]
+    with sanderling.load(recognizer, threads=1) as model:
+        assert isinstance(model, sanderling.CtcRecognizer)
+        said = [model.transcribe(path) for path in paths]
+    found = run(recognizer, *paths, "--json")
+    assert found.exit_code == 0
+    told = [json.loads(line) for line in found.stdout.splitlines()]
+    assert [one["text"] for one in told] == [one.text for one in said]
+    assert run(recognizer, paths[0], "--subtitles", "srt").stdout.strip() == said[0].srt().strip()
+    assert "the one language" in str(run(recognizer, paths[0], "--language", "en").exception)
+    _, bands = made("bands")
+    found = run(bands, str(recordings), str(tmp_path / "nowhere.wav"), "--json")
+    assert found.exit_code == 1
+    *answers, missing = [json.loads(line) for line in found.stdout.splitlines()]
+    assert [one["labels"][0] in tiny_sounds.LABELS for one in answers] == [True] * len(paths)
+    assert all(one["lost"]["unheard"] > 0 for one in answers)  # 64 frames are 0.65 s
+    assert "does not exist" in missing["error"]
+    assert "seconds at its end not heard" in run(bands, paths[0]).stdout
+
+
+@pytest.mark.slow
 def test_classes_are_evaluated(made: Made, recordings: Path, tmp_path: Path) -> None:
     _, bundle = made("classifier")
     shutil.copytree(recordings, tmp_path / "sounds")
@@ -221,6 +251,22 @@ def test_vectors_of_speakers_are_the_originals(made: Made, tmp_path: Path) -> No
     with sanderling.Index.create(tmp_path / "voices", space=found.space, dimension=found.embeddings.shape[1]) as index:
         index.add(["first", "second"], found)
         assert [hit.id for hit in index.search(found[1], 1)] == ["second"]
+
+
+@pytest.mark.slow
+def test_a_folder_of_sounds_is_indexed(made: Made, recordings: Path, tmp_path: Path) -> None:
+    testing = pytest.importorskip("typer.testing")
+    _, bundle = made("vectors")
+    folder = tmp_path / "sounds"
+    shutil.copytree(recordings, folder)
+    (folder / "notes.txt").write_text("no sound")
+    made_index = testing.CliRunner().invoke(build_app(), ["index", str(folder), "-m", str(bundle)])
+    assert made_index.exit_code == 0, made_index.output
+    done = testing.CliRunner().invoke(
+        build_app(), ["search", str(tmp_path / "sounds.index"), str(folder / "1.wav"), "--top-k", "1", "--json"]
+    )
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout.splitlines()[0])["path"].endswith("1.wav")
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ def search(
         Path | None, typer.Option("--bundle", "-m", help="The bundle that embeds the query. Default: the index's own.")
     ] = None,
     kind: Annotated[
-        str | None, typer.Option(help="Only files of this kind: text, html, pdf or image.", show_default=False)
+        str | None, typer.Option(help="Only files of this kind: text, html, pdf, image or audio.", show_default=False)
     ] = None,
     modality: Annotated[
         str | None,
@@ -57,10 +57,10 @@ def search(
             if modality is not None and modality != model.modality:
                 raise InputError(f"--as is {modality}; {model.name} takes {model.modality}s.")
             answer = model(query, prompt=prompt_for(model, "query"))
-        # What was indexed without words, images, is found by meaning alone; so is the file of an image.
+        # What was indexed without words, images and sounds, is found by meaning alone; so is the file of an image.
         words = query if by_words and opened.worded and model.modality == "text" else None
         hits = finding.find(opened, answer, top_k, None if kind is None else {"kind": kind}, words)
-    if by_words and words is None and hits and hits[0].metadata.get("kind") not in ("image", None):
+    if by_words and words is None and hits and hits[0].metadata.get("kind") not in ("image", "audio", None):
         stderr().print("note: this index has no words, so files were found by meaning alone; index them anew for both.")
     if not hits:
         stderr().print("note: nothing was found.")

@@ -106,12 +106,13 @@ def update(
 ) -> Iterator[Progress]:
     """Bring `index` up to date with the files of `folder`; after each step what was done is on the disk.
 
-    A text gives a piece of at most `tokens` tokens, or several that share `overlap`; an image one item. `report` is
-    filled on the way. Raises InputError where there is nothing to index at all; the index then stays as it is.
+    A text gives a piece of at most `tokens` tokens, or several that share `overlap`; an image or a sound one item.
+    `report` is filled on the way. Raises InputError where there is nothing to index at all; the index then stays as it
+    is.
     """
     incoming.check_space(model.space, index.space)
     sources = scan(folder, report)
-    takes = {"text": ("text", "html", "pdf"), "image": ("image",)}[model.modality]
+    takes = {"text": ("text", "html", "pdf"), "image": ("image",), "audio": ("audio",)}[model.modality]
     suitable = [source for source in sources if source.kind in takes]
     report.other += len(sources) - len(suitable)
     if not suitable:
@@ -238,7 +239,7 @@ def _items(
         "modified": source.modified,
         "sha256": digest,
     }
-    if source.kind == "image":
+    if source.kind in ("image", "audio"):
         yield _Item(source.path, data, file)
         return
     front = model.front

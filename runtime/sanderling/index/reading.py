@@ -12,12 +12,13 @@ from typing import ClassVar, Literal
 
 from sanderling.errors import InputError, MissingExtraError, SanderlingError, TextError
 
-Kind = Literal["text", "html", "pdf", "image"]
+Kind = Literal["text", "html", "pdf", "image", "audio"]
 
 MAX_BYTES = 64 * 2**20
 _MAX_PAGES = 5000
 _HTML = {".html", ".htm", ".xhtml"}
 _IMAGES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif"}
+_SOUNDS = {".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif"}
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
@@ -26,8 +27,10 @@ class NotTextError(SanderlingError):
 
 
 def kind(path: Path) -> Kind:
-    """What a file is, by its name: all that is no image, HTML or PDF may be a text."""
+    """What a file is, by its name: all that is no image, sound, HTML or PDF may be a text."""
     suffix = path.suffix.lower()
+    if suffix in _SOUNDS:
+        return "audio"
     if suffix in _IMAGES:
         return "image"
     return "html" if suffix in _HTML else "pdf" if suffix == ".pdf" else "text"
