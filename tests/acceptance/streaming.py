@@ -1,8 +1,9 @@
 """A model that hears a stream in a process of its own: run as a script with a bundle, seconds, seed and a mode.
 
-The stream is made of the recorded clips, in an order drawn by the seed, with pauses of a quiet room between them. It is
-handed over in chunks of mixed lengths, `fast` (as it is taken) or `paced` (as a microphone gives it). The mode
-`leaking` is `fast` and keeps every chunk eight times as large, as a bug would: whoever measures growth has to find it.
+The stream is made of the recorded clips again and again, with pauses of a quiet room between them as the seed draws
+them, some of which are too short to be any. It is handed over in chunks of mixed lengths, `fast` (as it is taken) or
+`paced` (as a microphone gives it). The mode `leaking` is `fast` and keeps every chunk many times, as a bug would:
+whoever measures growth has to find it.
 Prints one JSON object: the text, what was said, the report, bytes resident along the stream, and when updates came.
 """
 
@@ -14,7 +15,7 @@ import random
 import sys
 import time
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -29,27 +30,38 @@ from sanderling.preprocess.audio import decoded
 from sanderling_bench.child import peak_memory
 
 RATE = 16_000
-PAUSES = (0.7, 2.5)
+# Seconds of a pause, and of one behind which somebody goes on; how often there is such a one.
+PAUSES, SHORT_PAUSES, SHORT = (0.7, 2.5), (0.1, 0.3), 0.5
 # The quiet room: white noise of so many decibels of full scale.
 _ROOM = -70.0
+# What is louder is speech, and samples that are kept around it.
+_SOUNDING, _EDGE = 0.01, 800
 # Parts of the stream whose memory is compared, and looks at it in each.
 _PARTS = 12
 
 
 def clips() -> list[tuple[NDArray[np.float32], str]]:
-    """The recorded clips, and what is said in each."""
+    """The recorded clips without the silence around them, and what is said in each."""
     folder = DATA / "speech"
     with (folder / "transcripts.tsv").open(encoding="utf-8") as file:
-        return [(decoded(folder / row["file"], RATE)[0], row["text"]) for row in csv.DictReader(file, delimiter="\t")]
+        found = [(decoded(folder / row["file"], RATE)[0], row["text"]) for row in csv.DictReader(file, delimiter="\t")]
+    return [(_sounding(clip), text) for clip, text in found]
+
+
+def _sounding(clip: NDArray[np.float32]) -> NDArray[np.float32]:
+    loud = np.flatnonzero(np.abs(clip) > _SOUNDING)
+    return clip[max(0, loud[0] - _EDGE) : loud[-1] + _EDGE]
 
 
 def stream(seconds: float, seed: int) -> Iterator[tuple[NDArray[np.float32], str]]:
     """Parts of a sound that lasts so long or a little longer, and what is said in each ("" in a pause)."""
-    draw, noise, known = random.Random(seed), np.random.default_rng(seed), clips()
-    given = 0
-    while given < seconds * RATE:
-        clip, text = draw.choice(known)
-        pause = noise.normal(0, 10 ** (_ROOM / 20), int(draw.uniform(*PAUSES) * RATE)).astype(np.float32)
+    draw, noise, given = random.Random(seed), np.random.default_rng(seed), 0
+    # In order: one sentence again and again is what a model that hears takes for its own stammering.
+    for clip, text in cycle(clips()):
+        if given >= seconds * RATE:
+            return
+        length = draw.uniform(*(SHORT_PAUSES if draw.random() < SHORT else PAUSES))
+        pause = noise.normal(0, 10 ** (_ROOM / 20), int(length * RATE)).astype(np.float32)
         given += len(clip) + len(pause)
         yield clip, text
         yield pause, ""
@@ -75,7 +87,7 @@ class Source:
                 if self._mode == "paced":
                     time.sleep(max(0.0, begun + given / RATE - time.perf_counter()))
                 if self._mode == "leaking":
-                    self._kept.append(chunk.astype(np.complex128))
+                    self._kept.append(np.repeat(chunk, 4).astype(np.complex128))
                 yield chunk.tobytes()
             if text:
                 self.said.append(text)
