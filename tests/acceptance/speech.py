@@ -157,12 +157,11 @@ def _told_tokens(theirs: Any, model: SpeechRecognizer) -> None:
     assert isinstance(head, GenerationOutput)
     assert head.speech is not None
     tokens = head.speech
-    theirs.generation_config.update(
-        lang_to_id={f"<|{code}|>": number for code, number in tokens.languages.items()},
-        task_to_id={"transcribe": tokens.transcribe, "translate": tokens.translate},
-        no_timestamps_token_id=tokens.no_timestamps,
-        prev_sot_token_id=tokens.previous,
-    )
+    config = theirs.generation_config
+    config.lang_to_id = {f"<|{code}|>": number for code, number in tokens.languages.items()}
+    config.task_to_id = {"transcribe": tokens.transcribe, "translate": tokens.translate}
+    config.no_timestamps_token_id = tokens.no_timestamps
+    config.prev_sot_token_id = tokens.previous
 
 
 @registry.check(8, "speech small shapes")
