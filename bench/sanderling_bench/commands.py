@@ -80,7 +80,7 @@ def bench(
     from sanderling.bundle import open_bundle
     from sanderling.commands.console import stderr, stdout
     from sanderling.storage import write_atomic
-    from sanderling_bench import hearing, record
+    from sanderling_bench import hearing, record, speaking
     from sanderling_bench.inputs import inputs_for, measured_apart
     from sanderling_bench.measure import SCENARIOS, Plan, measure
     from sanderling_bench.table import show
@@ -106,7 +106,8 @@ def bench(
         raise BenchError(
             f"--language goes with models that hear; {opened.manifest.name} is for {opened.manifest.task}."
         )
-    names = (component,) if hears else measured_apart(opened, component)
+    speaks = opened.manifest.task == speaking.TASK
+    names = (component,) if hears or speaks else measured_apart(opened, component)
     given = {name: inputs_for(opened, inputs or (), name) for name in names}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = stderr()
@@ -123,6 +124,9 @@ def bench(
                 said = hearing.transcripts_of(inputs or (), len(given[name].items))
                 heard = hearing.measure(opened, given[name], plan, language=language, said=said, progress=progress)
                 raw, display = hearing.ENVELOPE.encode(heard), partial(hearing.show, heard)
+            elif speaks:
+                said_by = speaking.measure(opened, given[name], plan, progress)
+                raw, display = speaking.ENVELOPE.encode(said_by), partial(speaking.show, said_by)
             else:
                 measured = measure(opened, given[name], replace(plan, component=name), progress)
                 raw, display = record.encode(measured), partial(show, measured)

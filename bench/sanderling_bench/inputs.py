@@ -63,6 +63,8 @@ def inputs_for(bundle: Bundle, given: Sequence[Path] = (), component: str | None
         return _numbers_for(bundle, given)
     if bundle.manifest.preprocessing.audio is not None:
         return _sounds_for(bundle, given)
+    if bundle.manifest.preprocessing.phonemes is not None:
+        return _said_by(bundle, given)
     name = measured_component(bundle, component) or VISION_ENCODER
     modality: Modality = "text" if components.modality(bundle.manifest, name) == "text" else "image"
     if given:
@@ -135,6 +137,16 @@ def _as_bytes(item: Any) -> bytes:
     if isinstance(item, bytes):
         return item
     return item.encode() if isinstance(item, str) else json.dumps(item).encode()
+
+
+def _said_by(bundle: Bundle, given: Sequence[Path]) -> Inputs:
+    """The lines of the files given; else the golden sentences, and all of them in a row."""
+    if given:
+        return Inputs("text", _texts_of(given), ", ".join(map(str, given)))
+    found = tuple(dict.fromkeys(one.text for one in read_golden(bundle).samples if one.text is not None))
+    if not found:
+        raise BenchError("The bundle has no golden sentences to measure it on. Name a file of texts with: --input FILE")
+    return Inputs("text", (*found, " ".join(found)), "the bundle's golden samples, and all of them in a row")
 
 
 def _sounds_for(bundle: Bundle, given: Sequence[Path]) -> Inputs:
