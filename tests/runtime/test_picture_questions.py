@@ -201,6 +201,12 @@ def test_the_command_line_asks(answerer_bundle: Path, tmp_path: Path) -> None:
     shown = CliRunner().invoke(build_app(), [*base, picture, "--question", "dark?"])
     assert shown.exit_code == 0
     assert "dark?" in shown.stdout
+    glass = Image.fromarray(PICTURE)
+    glass.putalpha(90)
+    glass.save(tmp_path / "clear.png")
+    clear = [*base, str(tmp_path / "clear.png"), "--question", "dark?"]
+    assert "transparency laid on white" in CliRunner().invoke(build_app(), clear).stderr
+    assert json.loads(CliRunner().invoke(build_app(), [*clear, "--json"]).stdout)["lost"] == {"alpha_composited": True}
     none = CliRunner().invoke(build_app(), [*base, picture])
     assert none.exit_code != 0
     labels = CliRunner().invoke(build_app(), [*base, picture, "--question", "dark?", "--labels", "a,b"])

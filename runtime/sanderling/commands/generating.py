@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sanderling.commands import losses
 from sanderling.commands.console import clean, plain, print_json, stderr, stdout, visible
 from sanderling.counts import counted
 from sanderling.errors import InputError, SanderlingError
@@ -101,7 +102,11 @@ def _record(found: Generation) -> dict[str, Any]:
         "first_token": round(found.timing.first_token, 6),
         "tokens_per_second": round(found.tokens_per_second, 3),
     }
-    return record if found.score is None else record | {"score": found.score}
+    if found.score is not None:
+        record["score"] = found.score
+    if lost := losses.lost(found.report):
+        record["lost"] = lost
+    return record
 
 
 def _show(model: Any, item: Item, settings: dict[str, Any], beams: bool) -> None:
@@ -131,6 +136,8 @@ def _show(model: Any, item: Item, settings: dict[str, Any], beams: bool) -> None
         f"[dim]{counted(len(found.tokens), 'token')}, {reasons[found.finish_reason]}; first after "
         f"{found.timing.first_token:.2f} s, then {found.tokens_per_second:.1f} a second[/]"
     )
+    if lost := losses.lost(found.report):
+        stderr().print("[yellow]" + ", ".join(losses.in_words(name, value) for name, value in lost.items()) + "[/]")
 
 
 def _harmless(text: str) -> str:

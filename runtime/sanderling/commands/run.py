@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from sanderling.bundle import open_bundle
-from sanderling.commands import generating, hearing, numbers, pictures, questions, speaking
+from sanderling.commands import generating, hearing, losses, numbers, pictures, questions, speaking
 from sanderling.commands.asking import Ask, VectorOptions
 from sanderling.commands.console import clean, plain, print_json, stderr, stdout
 from sanderling.commands.generating import GenerationAsk
@@ -27,14 +27,8 @@ from sanderling.faces import Faces
 from sanderling.loading import load
 from sanderling.manifest import GenerationOutput
 from sanderling.results import (
-    AudioReport,
     Classification,
     Embedding,
-    ImageReport,
-    InputReport,
-    QuestionReport,
-    RowReport,
-    SeriesReport,
     TextReport,
 )
 from sanderling.tasks.late_interaction import TokenEmbedding
@@ -368,29 +362,9 @@ def _record(item: Item, result: Result | str) -> dict[str, Any]:
         record |= numbers.record(result)
     if isinstance(result.report, TextReport) and result.report.windows > 1:
         record["windows"] = result.report.windows
-    if lost := _lost(result.report):
+    if lost := losses.lost(result.report):
         record["lost"] = lost
     return record
-
-
-def _lost(report: InputReport) -> dict[str, Any]:
-    """What the model did not see of its input, or saw changed; empty if nothing."""
-    if isinstance(report, TextReport):
-        names: tuple[str, ...] = ("tokens_lost", "characters_unread", "tokens_unknown")
-    elif isinstance(report, AudioReport):
-        told = {"missing": report.missing, "clipped": report.clipped, "unheard": report.unheard}
-        told |= {"mixed": report.channels if report.mixed else 0, "resampled": report.rate if report.resampled else 0}
-        return {name: value for name, value in told.items() if value}
-    elif isinstance(report, RowReport | SeriesReport):
-        names = ("missing", "unseen") if isinstance(report, RowReport) else ("missing",)
-    else:
-        names = ("rotated", "alpha_composited", "frames_dropped", "depth_reduced", "cropped")
-    found = {name: getattr(report, name) for name in names}
-    if isinstance(report, ImageReport) and report.reduced > 1:
-        found["reduced"] = report.reduced
-    if isinstance(report, QuestionReport):
-        found["tokens_unknown"] = report.question.tokens_unknown
-    return {name: round(value, 4) if isinstance(value, float) else value for name, value in found.items() if value}
 
 
 class _Table:
@@ -437,7 +411,7 @@ class _Table:
         if "windows" in record:
             self._below(f"[dim]in {record['windows']:,} windows[/]")
         if lost := record.get("lost"):
-            words = hearing.in_words if self._hears else _in_words
+            words = hearing.in_words if self._hears else losses.in_words
             self._below("[yellow]" + ", ".join(words(name, value) for name, value in lost.items()) + "[/]")
 
     def _below(self, line: str) -> None:
@@ -448,20 +422,3 @@ class _Table:
             self._console.print(Padding(line, (0, 0, 0, 2), expand=False))
         else:
             self._console.print(f"  {line}", soft_wrap=True)
-
-
-def _in_words(name: str, value: Any) -> str:
-    if name in ("missing", "unseen"):
-        return numbers.in_words(name, value)
-    words = {
-        "tokens_lost": f"{value:,} tokens cut off, more than the model takes",
-        "characters_unread": f"{value:,} characters not read",
-        "tokens_unknown": f"{counted(value, 'word')} (or sign) not in the model's vocabulary",
-        "rotated": "rotated as its EXIF orientation says",
-        "alpha_composited": "transparency laid on white",
-        "frames_dropped": "only the first frame seen",
-        "depth_reduced": "brought to 8 bits a channel",
-        "cropped": f"{value:.0%} of the area cropped away",
-        "reduced": f"decoded at 1/{value} of its size",
-    }
-    return words[name]
