@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeAlias
 
 from msgspec import Meta, Struct
 from rich.console import Console
@@ -19,7 +19,10 @@ from rich.table import Table
 from sanderling.bundle import Bundle
 from sanderling.errors import BenchError
 from sanderling.loading import choose_variant, load
+from sanderling.tasks.ctc_recognition import CtcRecognizer
 from sanderling.tasks.speech_recognition import SpeechRecognizer
+from sanderling.tasks.wave_recognition import WaveRecognizer
+from sanderling.transcripts import Transcript
 from sanderling_bench import record
 from sanderling_bench.envelope import Envelope
 from sanderling_bench.inputs import Inputs
@@ -31,6 +34,7 @@ from sanderling_bench.statistics import median, percentile
 from sanderling_bench.words import word_errors
 
 TASK = "automatic-speech-recognition"
+Recognizer: TypeAlias = SpeechRecognizer | CtcRecognizer | WaveRecognizer
 FORMAT, VERSION = "sanderling-bench-speech", 1
 # Beside the sounds of a folder: what is said in each, by the columns `file` and `text`.
 TRANSCRIPTS = "transcripts.tsv"
@@ -131,14 +135,13 @@ def measure(
         raise BenchError(f"rounds is {plan.rounds}; a whole number of at least 1 was expected.")
     names = tuple(dict.fromkeys(choose_variant(bundle, name) for name in plan.variants)) or bundle.manifest.variants
     with ExitStack() as stack:
-        models: dict[str, SpeechRecognizer] = {}
+        models: dict[str, Recognizer] = {}
         for name in names:
             model = stack.enter_context(load(bundle.path, variant=name, provider=plan.provider, threads=plan.threads))
-            assert isinstance(model, SpeechRecognizer)  # of this task there are no others
+            assert isinstance(model, Recognizer)  # of this task there are no others
             models[name] = model
         texts = {
-            name: tuple(model.transcribe(item, language=language).text for item in sounds.items)
-            for name, model in models.items()
+            name: tuple(_heard(model, item, language).text for item in sounds.items) for name, model in models.items()
         }
         wrong = {name: None if said is None else word_errors(texts[name], said).rate for name in names}
         samples: dict[str, list[Heard]] = {name: [] for name in names}
@@ -146,7 +149,7 @@ def measure(
             if progress is not None:
                 progress(f"{name}: round {number + 1}", done, plan.rounds * len(names))
             for place, item in enumerate(sounds.items):
-                found = models[name].transcribe(item, language=language)
+                found = _heard(models[name], item, language)
                 timing = found.timing
                 samples[name].append(Heard(number, place, timing.total, timing.first_token, found.report.seconds))
         used = models[names[0]].threads
@@ -165,6 +168,15 @@ def measure(
         transcripts=texts,
         summary={name: summarized(samples[name], wrong[name]) for name in names},
     )
+
+
+def _heard(model: Recognizer, item: Any, language: str | None) -> Transcript:
+    """What a model writes of a sound. Raises BenchError for a language where there is none to choose."""
+    if isinstance(model, SpeechRecognizer):
+        return model.transcribe(item, language=language)
+    if language is not None:
+        raise BenchError(f"{model.name} writes the one language that it learned; leave --language out.")
+    return model.transcribe(item)
 
 
 def summarized(taken: Sequence[Heard], wrong: float | None) -> SpeechSummary:

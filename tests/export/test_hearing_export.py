@@ -19,7 +19,7 @@ import sanderling
 from sanderling import Audio
 from sanderling.cli import build_app
 from sanderling.codec import encode
-from sanderling.errors import AudioError, CheckpointError, EvalError, InputError, SpaceError
+from sanderling.errors import AudioError, BenchError, CheckpointError, EvalError, InputError, SpaceError
 from sanderling.manifest import (
     AudioPreprocessing,
     ClassificationOutput,
@@ -29,7 +29,10 @@ from sanderling.manifest import (
     Waveform,
 )
 from sanderling.sound_front import SoundFront
+from sanderling_bench import hearing as bench_hearing
 from sanderling_bench.evaluation import EvalPlan, evaluate
+from sanderling_bench.inputs import inputs_for, measured_apart
+from sanderling_bench.measure import Plan
 from sanderling_export.checkpoint import resolve
 from sanderling_export.description import Options
 from sanderling_export.pipeline import export
@@ -251,6 +254,20 @@ def test_vectors_of_speakers_are_the_originals(made: Made, tmp_path: Path) -> No
     with sanderling.Index.create(tmp_path / "voices", space=found.space, dimension=found.embeddings.shape[1]) as index:
         index.add(["first", "second"], found)
         assert [hit.id for hit in index.search(found[1], 1)] == ["second"]
+
+
+@pytest.mark.slow
+def test_a_recognizer_is_measured_and_a_classifier_not_yet(made: Made, recordings: Path) -> None:
+    recognizer, classifier = (sanderling.open_bundle(made(kind)[1]) for kind in ("ctc", "classifier"))
+    given = inputs_for(recognizer, (recordings,))
+    plan = Plan(provider="cpu", threads=1, variants=("fp32",), rounds=1)
+    found = bench_hearing.measure(recognizer, given, plan)
+    assert len(found.samples["fp32"]) == len(given.items) == 3
+    assert found.summary["fp32"].real_time_factor > 0
+    with pytest.raises(BenchError, match="the one language"):
+        bench_hearing.measure(recognizer, given, plan, language="en")
+    with pytest.raises(BenchError, match="audio-classification of sounds is not measured yet"):
+        measured_apart(classifier, None)
 
 
 @pytest.mark.slow
