@@ -173,10 +173,12 @@ def measure(
 def _heard(model: Recognizer, item: Any, language: str | None) -> Transcript:
     """What a model writes of a sound. Raises BenchError for a language where there is none to choose."""
     if isinstance(model, SpeechRecognizer):
-        return model.transcribe(item, language=language)
+        whole: Transcript = model.transcribe(item, language=language)
+        return whole
     if language is not None:
         raise BenchError(f"{model.name} writes the one language that it learned; leave --language out.")
-    return model.transcribe(item)
+    found: Transcript = model.transcribe(item)
+    return found
 
 
 def summarized(taken: Sequence[Heard], wrong: float | None) -> SpeechSummary:
