@@ -100,6 +100,7 @@ def quantize(
             _quantize_product(changed, name, node, seen[tensor].moments, rounder)
     if _DOMAIN not in {opset.domain for opset in changed.opset_import}:
         changed.opset_import.append(helper.make_opsetid(_DOMAIN, 1))
+    _join_gates(changed)
     looked_up = tables.quantize_tables(changed)
     graphs.prune(changed)
     return Made(changed, sum(map(len, products.values())), len(scales), columns, looked_up)
@@ -111,6 +112,41 @@ def _approximate(model: onnx.ModelProto) -> None:
     for node in model.graph.node:
         if node.op_type == "Gelu" and node.domain == "" and not node.attribute:
             node.attribute.append(helper.make_attribute("approximate", "tanh"))
+
+
+def _join_gates(model: onnx.ModelProto) -> None:
+    """x * Sigmoid(a * x), CLIP's activation, as one node. ONNX Runtime would join it, too, but graphs in integers are
+    loaded as they are."""
+    constants = graphs.weights(model)
+    makers = {name: node for node in model.graph.node for name in node.output}
+    for place, node in enumerate(list(model.graph.node)):
+        if node.op_type != "Mul":
+            continue
+        for x, gate in (node.input, reversed(node.input)):
+            sigmoid = makers.get(gate)
+            scaled = makers.get(sigmoid.input[0]) if sigmoid is not None and sigmoid.op_type == "Sigmoid" else None
+            if scaled is None or scaled.op_type != "Mul" or x not in scaled.input:
+                continue
+            factor = next((constants[name] for name in scaled.input if name in constants), None)
+            if factor is None or graphs.array(factor).size != 1:
+                continue
+            made = helper.make_node(
+                "QuickGelu", [x], list(node.output), node.name, domain=_DOMAIN, alpha=float(graphs.array(factor).item())
+            )
+            model.graph.node[place].CopyFrom(made)
+            break
+    _drop_unread(model)
+
+
+def _drop_unread(model: onnx.ModelProto) -> None:
+    """Take out the nodes whose values nothing reads."""
+    while True:
+        read = {name for node in model.graph.node for name in node.input} | {v.name for v in model.graph.output}
+        idle = [node for node in model.graph.node if not read & set(node.output)]
+        if not idle:
+            return
+        for node in idle:
+            model.graph.node.remove(node)
 
 
 def _scale(seen: _Seen) -> NDArray[np.float64]:

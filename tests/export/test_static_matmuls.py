@@ -153,3 +153,23 @@ def test_neither_batch_mates_nor_padding_move_an_answer(draw: np.random.Generato
     longer = np.concatenate([mine, 9 * inputs(draw, 1, 3)[0]["x"]], axis=1)
     np.testing.assert_allclose(answer(model, {"x": mates})[:1], alone, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(answer(model, {"x": longer})[:, :8], alone, rtol=1e-5, atol=1e-5)
+
+
+def test_a_gate_of_its_own_value_is_one_node(draw: np.random.Generator) -> None:
+    model = block(draw)
+    place = next(i for i, node in enumerate(model.graph.node) if node.op_type == "Gelu")
+    model.graph.node.remove(model.graph.node[place])
+    made = [
+        helper.make_node("Mul", ["factor", "sum"], ["scaled"]),
+        helper.make_node("Sigmoid", ["scaled"], ["gate"]),
+        helper.make_node("Mul", ["sum", "gate"], ["hidden"], "gated"),
+    ]
+    for node in reversed(made):
+        model.graph.node.insert(place, node)
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(1.702), "factor"))
+    feeds = inputs(draw, 64)
+    found = matmuls.quantize(model, feeds).model
+    operators = [node.op_type for node in found.graph.node]
+    assert operators.count("QuickGelu") == 1
+    assert "Sigmoid" not in operators
+    assert relative(answer(found, feeds[0]), answer(model, feeds[0])) < 0.03
