@@ -90,6 +90,7 @@ def killed(context: Context, moments: int = _MOMENTS) -> list[Row]:
     draw = random.Random(6)
     wrong, ended, kills, acknowledged = [], 0, 0, set[str]()
     while kills < moments and ended < 3 * moments:
+        begun = time.monotonic()
         process = subprocess.Popen(
             _faulty("none", -1, folder, bundle, index),
             stdout=subprocess.DEVNULL,
@@ -114,6 +115,8 @@ def killed(context: Context, moments: int = _MOMENTS) -> list[Row]:
         elif process.returncode == 0:
             # All is done: begin anew, so that every moment of an indexing is met.
             ended += 1
+            # However busy the machine is by now: later moments than this would kill nothing.
+            seconds = time.monotonic() - begun
             failure = failure or _missing(index, folder)
             _remove(index)
             acknowledged = set()
