@@ -90,6 +90,29 @@ def wave_header(stream: IO[bytes], size: int, where: str) -> WaveHeader | None:
     raise AudioError(f"{where} is a WAV file without samples (no 'data' chunk). Fetch it again.")
 
 
+def coded_bytes(stream: IO[bytes], size: int) -> tuple[int, int]:
+    """Of a WAV file of `size` bytes with coded samples: the bytes of them that its header states, and those there.
+
+    (0, 0) of other files, and where the header states none, as of a file that was written while it was recorded.
+    """
+    stream.seek(0)
+    head = stream.read(12)
+    if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
+        return 0, 0
+    place = 12
+    for _ in range(_MOST_CHUNKS):
+        stream.seek(place)
+        chunk = stream.read(8)
+        length = int.from_bytes(chunk[4:], "little")
+        place += 8
+        if chunk[:4] == b"data":
+            return (0, 0) if length in _UNKNOWN else (length, min(length, max(0, size - place)))
+        if len(chunk) < 8:
+            break
+        place += length + length % 2
+    return 0, 0
+
+
 def _format(chunk: bytes, where: str) -> tuple[int, int, int, int] | None:
     """Format, channels, rate and bits; None for a coded format."""
     if len(chunk) < 16:

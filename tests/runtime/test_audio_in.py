@@ -163,6 +163,19 @@ def test_extensible_files_are_read() -> None:
     assert report.encoding == "float 32 bit"
 
 
+def test_of_truncated_coded_samples_it_is_told_how_many_are_missing() -> None:
+    soundfile = pytest.importorskip("soundfile")
+    stored = io.BytesIO()
+    sound = np.sin(np.arange(64_000) * 0.05).astype(np.float32) * 0.5
+    soundfile.write(stored, sound, 16_000, format="WAV", subtype="IMA_ADPCM")
+    _, whole = decoded(stored.getvalue(), 16_000)
+    assert whole.missing == 0
+    samples, report = decoded(stored.getvalue()[: len(stored.getvalue()) // 2], 16_000)
+    assert len(samples) == report.frames
+    assert 28_000 < report.missing < 36_000
+    assert 28_000 < report.frames < 36_000
+
+
 def test_coded_samples_are_read_by_soundfile(tmp_path: Path) -> None:
     soundfile = pytest.importorskip("soundfile")
     for name, kind in (("a.wav", {"subtype": "MS_ADPCM"}), ("u.wav", {"subtype": "ULAW"}), ("f.flac", {})):

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from sanderling.audio import Audio, AudioInput
-from sanderling.audio_wave import MOST_CHANNELS, check_rate, wave_blocks, wave_header
+from sanderling.audio_wave import MOST_CHANNELS, check_rate, coded_bytes, wave_blocks, wave_header
 from sanderling.errors import AudioError, InputError, MissingExtraError
 from sanderling.reasons import first_line
 from sanderling.results import AudioReport
@@ -102,7 +102,11 @@ def _by_soundfile(stream: IO[bytes], where: str, rate: int) -> tuple[NDArray[np.
             samples, report = _joined(found, report, int(bits[1]) if bits else 0, rate, where)
             # What a damaged file still holds ends before what its header says.
             missing = max(0, opened.frames - report.frames) if 0 <= opened.frames < 2**53 else 0
-            return samples, replace(report, missing=missing)
+        # soundfile counts what is there; of a coded WAV file the header tells how much there was.
+        stated, there = coded_bytes(stream, stream.seek(0, os.SEEK_END))
+        if there < stated:
+            missing = max(missing, round(report.frames * (stated / max(1, there) - 1)), 1)
+        return samples, replace(report, missing=missing)
     except InputError:
         raise
     except (soundfile.SoundFileError, RuntimeError, ValueError, TypeError) as error:
