@@ -11,11 +11,11 @@ READY := $(VENV)/.ready
 .PHONY: demo test lint acceptance models bench peers clean
 
 # The CPU build of torch where the index has one; it is needed to export and to compare, never to run.
-$(READY): pyproject.toml export/pyproject.toml
+$(READY): pyproject.toml export/pyproject.toml bench/pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet "torch==2.13.0"
-	$(BIN)/python -m pip install --quiet -e export -e ".[dev]"
+	$(BIN)/python -m pip install --quiet -e export -e bench -e ".[dev]"
 	$(BIN)/python -m compileall -q runtime export bench
 	$(BIN)/python -c "import pathlib; pathlib.Path('$(READY)').touch()"
 

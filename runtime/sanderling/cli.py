@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 _COMMAND_GROUP = "sanderling.commands"
 # Commands of distributions of their own: their extra, and what it installs.
-_ELSEWHERE = {"export": ("export", "sanderling-export")}
+_ELSEWHERE = {
+    "export": ("export", "sanderling-export"),
+    "bench": ("bench", "sanderling-bench"),
+    "eval": ("eval", "sanderling-bench"),
+}
 
 
 def main() -> None:
@@ -97,7 +101,7 @@ def build_app() -> typer.Typer:
     for module in (run, index, search, similar, embed, watch, live, inspect, verify, tune, trim, devices, doctor):
         module.register(app)
     entries = sorted(entry_points(group=_COMMAND_GROUP), key=lambda entry: entry.name)
-    for name in _ELSEWHERE.keys() - {entry.name for entry in entries}:
+    for name in sorted(_ELSEWHERE.keys() - {entry.name for entry in entries}):
         _register_missing(app, name)
     for entry in entries:
         try:

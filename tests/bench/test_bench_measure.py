@@ -172,7 +172,7 @@ def test_a_child_imports_sanderling_and_nothing_of_the_bench(embedding_bundle: P
     done = subprocess.run(
         [
             *(sys.executable, "-P", "-c", watch, str(script)),
-            *("cold", str(embedding_bundle), "fp32", "cpu", "1", "text", "model"),
+            *("cold", str(embedding_bundle), "fp32", "cpu", "1", "text", "model", "0"),
         ],
         input=len(text).to_bytes(8, "little") + text,
         capture_output=True,
@@ -248,10 +248,10 @@ def test_where_the_record_cannot_go_is_said_before_measuring_and_what_was_measur
     assert isinstance(refused.exception, BenchError)
     assert refused.output == ""
 
-    def full(measured: record.Record, path: Path) -> None:
+    def full(path: Path, content: bytes) -> None:
         raise StorageError(f"Could not write {path}")
 
-    monkeypatch.setattr(record, "write", full)
+    monkeypatch.setattr("sanderling.storage.write_atomic", full)
     failed = _run([*quick, "-o", str(tmp_path / "record.json")])
     assert isinstance(failed.exception, StorageError)
     assert json.loads(failed.stdout)["bundle"]["name"] == "tiny-embedding"

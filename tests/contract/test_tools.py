@@ -13,7 +13,6 @@ import pytest
 pytestmark = pytest.mark.slow
 
 MAX_UNPACKED_BYTES = 1_500_000
-PACKAGES = {"sanderling", "sanderling_bench"}
 
 
 def check(root: Path, *command: str) -> None:
@@ -54,27 +53,30 @@ def written(source: Path, package: str) -> set[str]:
     return {path.relative_to(source).as_posix() for path in (source / package).rglob("*.py")}
 
 
-def test_the_wheel_has_runtime_and_bench_and_nothing_else(root: Path, wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_has_the_runtime_and_nothing_else(root: Path, wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
-    assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == PACKAGES
-    assert written(root / "runtime", "sanderling") | written(root / "bench", "sanderling_bench") <= names
+    assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"sanderling"}
+    assert written(root / "runtime", "sanderling") <= names
     assert "sanderling/py.typed" in names
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     unwanted = (".onnx", ".bin", ".safetensors", ".pth", ".pyc", "bundle.json")
     assert [name for name in names if name.endswith(unwanted) or "test" in name] == []
 
 
-def test_the_export_is_a_distribution_of_its_own(root: Path, tmp_path: Path) -> None:
-    wheel = built(root / "export", tmp_path)
+@pytest.mark.parametrize("room", ["export", "bench"])
+def test_export_and_bench_are_distributions_of_their_own(room: str, root: Path, tmp_path: Path) -> None:
+    wheel = built(root / room, tmp_path)
     names = set(wheel.namelist())
-    assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"sanderling_export"}
-    assert written(root / "export", "sanderling_export") <= names
+    assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {f"sanderling_{room}"}
+    assert written(root / room, f"sanderling_{room}") <= names
     (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
     lines = wheel.read(metadata).decode().splitlines()
     stated = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
     assert f"Version: {stated['version']}" in lines
     assert f"Requires-Dist: sanderling[cli]=={stated['version']}" in lines
-    assert stated["optional-dependencies"]["export"] == [f"sanderling-export=={stated['version']}"]
+    assert stated["optional-dependencies"][room] == [f"sanderling-{room}=={stated['version']}"]
+    (name,) = (name for name in names if name.endswith("entry_points.txt"))
+    assert f"\n{room} = sanderling_{room}.commands:register" in wheel.read(name).decode()
 
 
 def test_the_wheel_is_small(wheel: zipfile.ZipFile) -> None:
@@ -90,4 +92,3 @@ def test_the_wheel_declares_five_dependencies_and_its_commands(wheel: zipfile.Zi
     (name,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
     points = wheel.read(name).decode()
     assert "sanderling = sanderling.cli:main" in points
-    assert "[sanderling.commands]" in points

@@ -218,6 +218,9 @@ def test_a_command_that_is_not_installed_says_how_it_is(call: Call, monkeypatch:
         "error: The command export needs the package 'sanderling-export', which is not installed. "
         'Install it with: pip install "sanderling[export]"\n'
     )
+    _, _, err = call("eval", "a-bundle")
+    assert "needs the package 'sanderling-bench', which is not installed" in err
+    assert 'pip install "sanderling[eval]"' in err
 
 
 def test_an_error_in_a_process_of_its_own_shows_no_traceback(tmp_path: Path) -> None:
