@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from pathlib import Path
 from typing import Any
@@ -100,11 +99,9 @@ def test_examples_of_the_docs_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     tiny_language.language_bundle(tmp_path / "models" / "bundles" / "my-writer")
-    tiny_language.captioner_bundle(tmp_path / "models" / "bundles" / "my-captioner")
-    tiny_language.answerer_bundle(tmp_path / "models" / "bundles" / "my-answerer")
-    data = io.BytesIO()
-    Image.fromarray(PICTURES["photo-1"]).save(data, "JPEG")
-    (tmp_path / "photo.jpg").write_bytes(data.getvalue())
+    tiny_language.captioner_bundle(tmp_path / "models" / "bundles" / "world-captions")
+    tiny_language.answerer_bundle(tmp_path / "models" / "bundles" / "world-answers")
+    Image.fromarray(PICTURES["photo-1"]).save(tmp_path / "picture.png")
     text = (root / "docs" / "generation.md").read_text("utf-8")
     found = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     assert len(found) >= 2

@@ -325,12 +325,14 @@ def test_the_examples_of_the_docs_run(
     bundle: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = (root / "docs" / "multimodal.md").read_text("utf-8")
-    shutil.copytree(bundle, tmp_path / "models" / "bundles" / "clip")
-    Image.fromarray(PICTURE).save(tmp_path / "photo.jpg")
+    shutil.copytree(bundle, tmp_path / "models" / "bundles" / "world-clip")
+    Image.fromarray(PICTURE).save(tmp_path / "picture.png")
     monkeypatch.chdir(tmp_path)
+    # Of a tokenizer that knows none of its words, a label has a token for each letter, and this model few for all.
+    text = text.replace("two blue squares", "blue squares")
     examples = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     assert len(examples) == 5
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for example in examples:
         exec(compile(example, "multimodal.md", "exec"), namespace)
-    assert "photo.jpg" in capsys.readouterr().out
+    assert "picture.png" in capsys.readouterr().out

@@ -290,7 +290,7 @@ def test_for_memory_each_plan_is_measured_in_a_process_of_its_own(
 ) -> None:
     asked: list[Plan] = []
 
-    def measured(path: Path, plan: Plan, timeout: float) -> Footprint:
+    def measured(path: Path, plan: Plan, timeout: float, component: str | None) -> Footprint:
         asked.append(plan)
         return Footprint(200_000_000 - 1_000_000 * len(asked), 0.001)
 
@@ -308,7 +308,7 @@ def test_a_real_process_is_measured(embedding_bundle: Path) -> None:
 
 
 def test_more_memory_than_allowed_never_wins(embedding_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def measured(path: Path, plan: Plan, timeout: float) -> Footprint:
+    def measured(path: Path, plan: Plan, timeout: float, component: str | None) -> Footprint:
         return Footprint(400_000_000 if plan.variant == "fp32" else 200_000_000, 0.001)
 
     monkeypatch.setattr(tuning.footprint, "footprint", measured)

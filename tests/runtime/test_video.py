@@ -317,8 +317,8 @@ def test_examples_of_the_docs_run(
     root: Path, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    tiny_language.captioner_bundle(tmp_path / "models" / "bundles" / "my-captioner")
-    tiny_towers.dual_bundle(tmp_path / "models" / "bundles" / "clip")
+    tiny_language.captioner_bundle(tmp_path / "models" / "bundles" / "world-captions")
+    tiny_towers.dual_bundle(tmp_path / "models" / "bundles" / "world-clip")
     (tmp_path / "clip.mp4").write_bytes(film.read_bytes())
     text = (root / "docs" / "video.md").read_text("utf-8")
     found = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
