@@ -80,7 +80,7 @@ def bench(
     from sanderling.bundle import open_bundle
     from sanderling.commands.console import stderr, stdout
     from sanderling.storage import write_atomic
-    from sanderling_bench import hearing, record, speaking
+    from sanderling_bench import hearing, recognizing, record, speaking
     from sanderling_bench.inputs import inputs_for, measured_apart
     from sanderling_bench.measure import SCENARIOS, Plan, measure
     from sanderling_bench.table import show
@@ -101,7 +101,7 @@ def bench(
         cold_starts=cold_starts,
         new_tokens=tokens,
     )
-    hears = opened.manifest.task == hearing.TASK
+    hears = opened.manifest.task == recognizing.TASK
     if language is not None and not hears:
         raise BenchError(
             f"--language goes with models that hear; {opened.manifest.name} is for {opened.manifest.task}."

@@ -34,6 +34,7 @@ from sanderling_bench.rolling import Rolling
 from sanderling_bench.shapes import Shape
 from sanderling_bench.statistics import SEED
 from sanderling_bench.tables import LabelledTable
+from sanderling_bench.transcribed import Transcribed
 from sanderling_bench.written import Written
 
 RESAMPLES = 1000
@@ -50,6 +51,7 @@ class EvalPlan:
     Each variant of an embedding model is also measured with vectors of each of `dimensions`, in each of `precisions`.
     `columns` maps roles of the data ("text", "label" ...) to the names of its columns. `prompt` and `query_prompt` name
     prompts of an embedding model; for retrieval they are those of queries and documents where the model has them.
+    `language` is what is spoken, where a model that hears is not to recognize it.
     """
 
     data: Path
@@ -61,6 +63,7 @@ class EvalPlan:
     resamples: int = RESAMPLES
     prompt: str | None = None
     query_prompt: str | None = None
+    language: str | None = None
     dimensions: tuple[int, ...] = ()
     precisions: tuple[str, ...] = ()
     provider: str = "cpu"
@@ -84,6 +87,8 @@ def evaluate(bundle: Bundle, plan: EvalPlan, progress: Progress | None = None) -
     watch = progress or _unwatched
     kind = kind_of(bundle, plan.data)
     metrics = metrics_for(kind, plan.metrics)
+    if plan.language is not None and kind != "transcripts":
+        raise EvalError(f"--language goes with models that hear; {bundle.manifest.name} is for {bundle.manifest.task}.")
     prompts = _prompts(bundle, kind, plan)
     shaped = shapes.shapes(bundle.manifest, plan.dimensions, plan.precisions)
     names = [choose_variant(bundle, name) for name in plan.variants] or list(bundle.manifest.variants)
@@ -91,7 +96,7 @@ def evaluate(bundle: Bundle, plan: EvalPlan, progress: Progress | None = None) -
     watch(f"checking {plan.data.name}", 0, 1)
     retrieval = Retrieval(bundle, plan.data, plan.columns) if kind == "retrieval" else None
     rolling = Rolling(bundle, plan.data, plan.columns) if kind == "forecast" else None
-    written = Written(bundle, kind, plan.data, plan.columns) if kind in _WRITTEN else None
+    written = _written(bundle, kind, plan)
     labelled = None if retrieval or rolling or written else _labelled(bundle, kind, plan)
     checked = labelled or rolling or written
     rows = checked.check() if checked else 0
@@ -140,6 +145,7 @@ def evaluate(bundle: Bundle, plan: EvalPlan, progress: Progress | None = None) -
             query_prompt=prompts[0],
             dimensions=plan.dimensions,
             precisions=plan.precisions,
+            language=plan.language,
         ),
         data=answered.data,
         truth=answered.truth,
@@ -152,6 +158,12 @@ def _labelled(bundle: Bundle, kind: Kind, plan: EvalPlan) -> Labelled | Labelled
     if bundle.manifest.preprocessing.tabular is not None:
         return LabelledTable(bundle, plan.data, plan.columns)
     return Labelled(bundle, kind, plan.data, plan.columns)
+
+
+def _written(bundle: Bundle, kind: Kind, plan: EvalPlan) -> Written | Transcribed | None:
+    if kind == "transcripts":
+        return Transcribed(bundle, plan.data, plan.columns, plan.language)
+    return Written(bundle, kind, plan.data, plan.columns) if kind in _WRITTEN else None
 
 
 def _answer(
@@ -240,12 +252,12 @@ def _forecast(data: Rolling, rows: int, models: Mapping[str, Model], plan: EvalP
 
 
 def _tell(
-    kind: Kind, data: Written, rows: int, models: Mapping[str, Model], plan: EvalPlan, watch: Progress
+    kind: Kind, data: Written | Transcribed, rows: int, models: Mapping[str, Model], plan: EvalPlan, watch: Progress
 ) -> _Answered:
     file = DataFile(str(data.path), file_sha256(data.path), rows)
     told = data.tell(models, rows, plan.limit, plan.seed, watch)
     described = Data(kind, (file,), data.columns(), len(told.lines), told.lines, told.cut)
-    return _Answered(described, {"references": told.truth}, told.answers)
+    return _Answered(described, told.truth, told.answers)
 
 
 def _arrays(columns: Mapping[str, Column]) -> dict[str, NDArray[np.float64]]:

@@ -44,6 +44,10 @@ def evaluate_bundle(
     resamples: Annotated[int, typer.Option(help="Bootstrap draws that make the intervals.")] = 1000,
     prompt: Annotated[str | None, typer.Option(help="The name of one of the model's prompts.")] = None,
     query_prompt: Annotated[str | None, typer.Option(help="The same for the queries of retrieval.")] = None,
+    language: Annotated[
+        str | None,
+        typer.Option(help="What is spoken, for models that hear several languages.", show_default="recognized"),
+    ] = None,
     dimensions: Annotated[
         list[int] | None,
         typer.Option("--dimensions", help="Also with vectors cut to so many numbers; again for more."),
@@ -60,9 +64,9 @@ def evaluate_bundle(
     ] = None,
 ) -> None:
     """Evaluate every variant of a bundle on labelled data: task metrics with 95% intervals, and differences to fp32."""
-    for module, package in (("sklearn", "scikit-learn"), ("scipy", "scipy"), ("sacrebleu", "sacrebleu")):
+    for module in ("sklearn", "scipy", "sacrebleu", "jiwer"):
         if importlib.util.find_spec(module) is None:
-            raise MissingExtraError("sanderling eval", "eval", package)
+            raise MissingExtraError("sanderling eval", "eval", {"sklearn": "scikit-learn"}.get(module, module))
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as ProgressBar
@@ -85,6 +89,7 @@ def evaluate_bundle(
         resamples=resamples,
         prompt=prompt,
         query_prompt=query_prompt,
+        language=language,
         dimensions=tuple(dimensions or ()),
         precisions=tuple(precision or ()),
         provider=provider,

@@ -31,11 +31,11 @@ class DataFile(Struct, frozen=True):
 
 
 class Data(Struct, frozen=True):
-    """What was evaluated on. `kind` is classification, pairs, retrieval, regression, forecast, captions, answers or
-    continuation; `cases` were answered.
+    """What was evaluated on. `kind` is classification, pairs, retrieval, regression, forecast, captions, answers,
+    continuation or transcripts; `cases` were answered.
 
     `lines` has the line of each case (of each query) in the first file. `cut` counts the texts of which the models
-    saw only a part.
+    saw only a part, and the sounds whose files have less than they promise.
     """
 
     kind: str
@@ -49,7 +49,8 @@ class Data(Struct, frozen=True):
 class EvalSettings(Struct, frozen=True):
     """What was asked for. `prompt` and `query_prompt` are the names of the prompts that were used.
 
-    Of `dimensions` and `precisions` a variant has entries of its own, as "fp32:192:int8".
+    Of `dimensions` and `precisions` a variant has entries of its own, as "fp32:192:int8". `language` is what is spoken,
+    as models that hear were told; null where they recognize it, or know one alone.
     """
 
     variants: tuple[str, ...]
@@ -64,6 +65,7 @@ class EvalSettings(Struct, frozen=True):
     query_prompt: str | None
     dimensions: tuple[int, ...] = ()
     precisions: tuple[str, ...] = ()
+    language: str | None = None
 
 
 class Interval(Struct, frozen=True):
@@ -105,4 +107,6 @@ encode, decode, read, write = ENVELOPE.encode, ENVELOPE.decode, ENVELOPE.read, E
 
 def versions() -> dict[str, str]:
     """Versions of Python, of what decides an answer, and of what the metrics are from."""
-    return record.versions() | {name: metadata.version(name) for name in ("scikit-learn", "scipy", "sacrebleu")}
+    return record.versions() | {
+        name: metadata.version(name) for name in ("scikit-learn", "scipy", "sacrebleu", "jiwer")
+    }

@@ -20,6 +20,7 @@ _WHAT = {
     "captions": "captioned pictures",
     "answers": "answered questions",
     "continuation": "texts",
+    "transcripts": "sounds with what is said",
 }
 
 
@@ -75,6 +76,8 @@ def _head(record: EvalRecord) -> Text:
     if settings.query_prompt or settings.prompt:
         of_queries = f"{settings.query_prompt or 'none'} for queries, " if data.kind == "retrieval" else ""
         lines.append(visible(f"prompts: {of_queries}{settings.prompt or 'none'} for the texts"))
+    if settings.language:
+        lines.append(visible(f"language: {settings.language}"))
     text.append("\n".join(lines) + "\n", style="dim")
     return text
 
@@ -113,7 +116,11 @@ def _notes(record: EvalRecord) -> list[Text]:
     if any(score.value is None for score in scores):
         notes.append(f"{_NONE}: not defined, since all scores or all answers are the same.")
     if record.data.cut:
-        notes.append(f"The models saw only the beginning of {record.data.cut:,} texts: they take no more tokens.")
+        notes.append(
+            f"Of {record.data.cut:,} sounds a part is missing in their files: it was not heard."
+            if record.data.kind == "transcripts"
+            else f"The models saw only the beginning of {record.data.cut:,} texts: they take no more tokens."
+        )
     if record.data.cases < 100:
         notes.append("Fewer than 100 cases: intervals of so few are too narrow rather than too wide.")
     return [Text("\n" + "\n".join(notes), style="dim")]

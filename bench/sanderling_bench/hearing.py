@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated
 
 from msgspec import Meta, Struct
 from rich.console import Console
@@ -19,22 +19,17 @@ from rich.table import Table
 from sanderling.bundle import Bundle
 from sanderling.errors import BenchError
 from sanderling.loading import choose_variant, load
-from sanderling.tasks.ctc_recognition import CtcRecognizer
-from sanderling.tasks.speech_recognition import SpeechRecognizer
-from sanderling.tasks.wave_recognition import WaveRecognizer
-from sanderling.transcripts import Transcript
 from sanderling_bench import record
 from sanderling_bench.envelope import Envelope
 from sanderling_bench.inputs import Inputs
 from sanderling_bench.machine import Machine, this_machine
 from sanderling_bench.measure import Plan
+from sanderling_bench.recognizing import Recognizer, transcript
 from sanderling_bench.record import BundleId
 from sanderling_bench.scenario import alternate
 from sanderling_bench.statistics import median, percentile
 from sanderling_bench.words import word_errors
 
-TASK = "automatic-speech-recognition"
-Recognizer: TypeAlias = SpeechRecognizer | CtcRecognizer | WaveRecognizer
 FORMAT, VERSION = "sanderling-bench-speech", 1
 # Beside the sounds of a folder: what is said in each, by the columns `file` and `text`.
 TRANSCRIPTS = "transcripts.tsv"
@@ -129,7 +124,8 @@ def measure(
     """Let each of the plan's variants hear all sounds once a round, one after the other, and once before uncounted.
 
     Of the plan, variants, provider, threads and rounds are meant; `said` is what is said in each sound. Raises
-    BenchError: rounds below 1; MissingExtraError; and what loading and hearing raise.
+    BenchError: rounds below 1, a language where there is none to choose; MissingExtraError; and what loading and
+    hearing raise.
     """
     if plan.rounds < 1:
         raise BenchError(f"rounds is {plan.rounds}; a whole number of at least 1 was expected.")
@@ -141,7 +137,8 @@ def measure(
             assert isinstance(model, Recognizer)  # of this task there are no others
             models[name] = model
         texts = {
-            name: tuple(_heard(model, item, language).text for item in sounds.items) for name, model in models.items()
+            name: tuple(transcript(model, item, language).text for item in sounds.items)
+            for name, model in models.items()
         }
         wrong = {name: None if said is None else word_errors(texts[name], said).rate for name in names}
         samples: dict[str, list[Heard]] = {name: [] for name in names}
@@ -149,7 +146,7 @@ def measure(
             if progress is not None:
                 progress(f"{name}: round {number + 1}", done, plan.rounds * len(names))
             for place, item in enumerate(sounds.items):
-                found = _heard(models[name], item, language)
+                found = transcript(models[name], item, language)
                 timing = found.timing
                 samples[name].append(Heard(number, place, timing.total, timing.first_token, found.report.seconds))
         used = models[names[0]].threads
@@ -168,17 +165,6 @@ def measure(
         transcripts=texts,
         summary={name: summarized(samples[name], wrong[name]) for name in names},
     )
-
-
-def _heard(model: Recognizer, item: Any, language: str | None) -> Transcript:
-    """What a model writes of a sound. Raises BenchError for a language where there is none to choose."""
-    if isinstance(model, SpeechRecognizer):
-        whole: Transcript = model.transcribe(item, language=language)
-        return whole
-    if language is not None:
-        raise BenchError(f"{model.name} writes the one language that it learned; leave --language out.")
-    found: Transcript = model.transcribe(item)
-    return found
 
 
 def summarized(taken: Sequence[Heard], wrong: float | None) -> SpeechSummary:

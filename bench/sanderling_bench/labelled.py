@@ -39,11 +39,12 @@ _TRUTH: dict[Kind, tuple[str, tuple[str, ...]]] = {
 }
 
 
-# What data for models that write is of.
+# What data for models that write is of, be it what they see, what they are told, or what they hear.
 _WRITTEN: dict[str, Kind] = {
     "image-to-text": "captions",
     "visual-question-answering": "answers",
     "text-generation": "continuation",
+    "automatic-speech-recognition": "transcripts",
 }
 
 

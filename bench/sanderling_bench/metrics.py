@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 from sanderling.errors import EvalError
 from sanderling_bench import wording
 
-Kind = Literal["classification", "pairs", "retrieval", "regression", "forecast", "captions", "answers", "continuation"]
+Kind = Literal[
+    "classification", "pairs", "retrieval", "regression", "forecast", "captions", "answers", "continuation",
+    "transcripts",
+]  # fmt: skip
 Cases = Mapping[str, NDArray[Any]]
 
 # How deep a ranking is looked at.
@@ -125,6 +128,12 @@ def _share_of(part: str, whole: str) -> Callable[[Cases], float]:
 _BOTH = ("truth", "answer")
 # What ranking measures of one query; the metric is the mean over the queries.
 RANKING = (*(f"recall@{depth}" for depth in RECALL_DEPTHS), "mrr", f"ndcg@{NDCG_DEPTH}")
+# What is measured of sounds: a sum over them, and the sum that it is a share of.
+HEARD = {
+    "wer": ("word-errors", "words"),
+    "cer": ("character-errors", "characters"),
+    "real-time-factor": ("seconds", "lasts"),
+}
 
 METRICS: tuple[Metric, ...] = (
     Metric("accuracy", "classification", _BOTH, True, _accuracy),
@@ -147,4 +156,5 @@ METRICS: tuple[Metric, ...] = (
         for n, names in ((n, (f"distinct-{n}-new", f"distinct-{n}-all")) for n in wording.DISTINCT_ORDERS)
     ),
     Metric("self-bleu", "continuation", ("self-bleu",), False, _mean_of("self-bleu")),
+    *(Metric(name, "transcripts", parts, False, _share_of(*parts)) for name, parts in HEARD.items()),
 )

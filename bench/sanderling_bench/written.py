@@ -34,10 +34,11 @@ _ROLES: dict[Kind, dict[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What was written: the line of each case, how many references each has, and by variant its columns."""
+    """What was written: the line of each case, what is known of it by column, by variant its columns, and of how many
+    cases the models had only a part."""
 
     lines: tuple[int, ...]
-    truth: Column
+    truth: dict[str, Column]
     answers: dict[str, dict[str, Column]]
     cut: int = 0
 
@@ -99,9 +100,8 @@ class Written:
             assert isinstance(model, TextGenerator)  # as above
             cut = sum(model.tokens(case.given) > model.context for case in cases)
         found = {name: self._measured(texts, cases, likely[name], seed) for name, texts in written.items()}
-        return Told(
-            tuple(case.line for case in cases), tuple(len(case.references) for case in cases), found, cut
-        )  # fmt: skip
+        references = tuple(len(case.references) for case in cases)
+        return Told(tuple(case.line for case in cases), {"references": references}, found, cut)
 
     def _measured(
         self, texts: Sequence[str], cases: Sequence[_Case], likely: Sequence[tuple[float, int]], seed: int

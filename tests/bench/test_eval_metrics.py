@@ -99,6 +99,10 @@ def test_the_registry_is_consistent() -> None:
         if metric.kind in ("captions", "answers", "continuation"):
             assert metric.higher_is_better != (metric.name in ("perplexity", "self-bleu"))
             continue
+        if metric.kind == "transcripts":
+            assert not metric.higher_is_better
+            assert len(metric.needs) == 2
+            continue
         an_error = metric.name in ("rmse", "mae")
         needs = others.get(metric.kind)
         assert metric.needs == (("truth", "answer") if needs is None or an_error else needs(metric.name))
