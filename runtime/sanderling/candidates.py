@@ -10,15 +10,27 @@ from msgspec.structs import replace
 
 from sanderling import cores
 from sanderling.bundle import Bundle
-from sanderling.components import forms, modality
+from sanderling.components import apart, forms, modality
 from sanderling.plan import DISABLED_FUSIONS, FORMS, IMAGE_BUDGET, PADDED, ROW_BUDGET, TOKEN_BUDGET, Plan
 from sanderling.providers import CPU, available
+from sanderling.whole_answers import writes
 
 Purpose = Literal["latency", "throughput", "memory"]
 
 _TOKEN_BUDGETS = (TOKEN_BUDGET, 512, 1024, 128, 1)
 _IMAGE_BUDGETS = (IMAGE_BUDGET, 16, 1)
 _ROW_BUDGETS = (ROW_BUDGET, 64, 1)
+# Pictures whose answers are written side by side.
+_SEEN_BUDGETS = (IMAGE_BUDGET, 8, 1)
+# By what they are of. What is written side by side is as many answers as there are, or one.
+_BUDGETS: dict[str, Sequence[int]] = {
+    "text": _TOKEN_BUDGETS,
+    "image": _IMAGE_BUDGETS,
+    "rows": _ROW_BUDGETS,
+    "seen": _SEEN_BUDGETS,
+    "written": (TOKEN_BUDGET, 1),
+    "nothing": (ROW_BUDGET,),
+}
 # Providers that compile for each shape are given few of them.
 _ROUNDINGS = (16, 32, 1)
 # Fusions of ONNX Runtime to leave out, beside the default: none, and one more that is slower on some processors.
@@ -39,9 +51,11 @@ def graphs(bundle: Bundle, purpose: Purpose, batch_invariant: bool, component: s
         for variant in variants:
             known = _known_forms(bundle, variant, component)
             if place < len(known):
-                threads, workers = _shapes(purpose, provider)[0]
+                threads, workers = _shapes(bundle, purpose, provider)[0]
                 plan = Plan(variant, provider, threads, workers, form=known[place])
-                found.append(_with_budget(bundle, replace(plan, rounding=_roundings(plan)[0]), budget, component))
+                found.append(
+                    _with_budget(bundle, replace(plan, rounding=_roundings(bundle, plan)[0]), budget, component)
+                )
     return found
 
 
@@ -61,8 +75,9 @@ def _size(bundle: Bundle, variant: str, component: str | None) -> int:
 
 def fusions(bundle: Bundle, plan: Plan, component: str | None = None) -> list[Plan]:
     """The same plan with other fusions left out, where ONNX Runtime optimizes a transformer's graph for the CPU."""
-    name = component or next(iter(bundle.manifest.components))
-    optimized = bundle.manifest.components[name].variants[plan.variant].forms[plan.form].optimized
+    names = (component,) if component is not None else tuple(bundle.manifest.components)
+    parts = [bundle.manifest.components[name].variants[plan.variant].forms[plan.form] for name in names]
+    optimized = all(form.optimized for form in parts)
     transformer = component is not None or bundle.manifest.preprocessing.text is not None  # towers are all of them
     if not transformer or plan.provider != CPU or optimized:
         return []
@@ -76,7 +91,9 @@ def batchings(
     budgets = (1,) if batch_invariant else _budgets(bundle, purpose, component)
     return [
         _with_budget(bundle, replace(plan, threads=threads, workers=workers, rounding=rounding), budget, component)
-        for budget, (threads, workers), rounding in product(budgets, _shapes(purpose, plan.provider), _roundings(plan))
+        for budget, (threads, workers), rounding in product(
+            budgets, _shapes(bundle, purpose, plan.provider), _roundings(bundle, plan)
+        )
     ]
 
 
@@ -90,15 +107,20 @@ def everything(bundle: Bundle, purpose: Purpose, batch_invariant: bool, componen
 
 
 def _takes(bundle: Bundle, component: str | None) -> str:
-    """What budgets are of: "text", "image", or rows of numbers."""
+    """What budgets are of: "text", "image", or rows of numbers; "seen" of pictures that are answered in words, and
+    "nothing" of models whose inputs share no runs."""
     if component is not None:
         return modality(bundle.manifest, component)
     preprocessing = bundle.manifest.preprocessing
+    if writes(bundle):
+        return "seen" if preprocessing.image is not None else "written"
+    if len(bundle.manifest.components) > 1:
+        return "nothing"
     return "text" if preprocessing.text is not None else "image" if preprocessing.image is not None else "rows"
 
 
 def _budgets(bundle: Bundle, purpose: Purpose, component: str | None) -> Sequence[int]:
-    known = {"text": _TOKEN_BUDGETS, "image": _IMAGE_BUDGETS}.get(_takes(bundle, component), _ROW_BUDGETS)
+    known = _BUDGETS[_takes(bundle, component)]
     # One input at a time is batched the same by all; little memory is taken by small batches.
     return {"throughput": known, "latency": known[:1], "memory": known[-2:]}[purpose]
 
@@ -110,23 +132,33 @@ def _with_budget(bundle: Bundle, plan: Plan, budget: int, component: str | None)
     taken = _takes(bundle, component)
     if taken == "text":
         return replace(plan, token_budget=budget, image_budget=IMAGE_BUDGET, row_budget=ROW_BUDGET)
-    if taken == "image":
+    if taken in ("image", "seen"):
         return replace(plan, token_budget=TOKEN_BUDGET, image_budget=budget, row_budget=ROW_BUDGET)
+    if taken in ("written", "nothing"):
+        return replace(plan, token_budget=TOKEN_BUDGET, image_budget=IMAGE_BUDGET, row_budget=ROW_BUDGET)
     return replace(plan, token_budget=TOKEN_BUDGET, image_budget=IMAGE_BUDGET, row_budget=budget)
 
 
-def _shapes(purpose: Purpose, provider: str) -> list[tuple[int, int]]:
-    """Threads of a single run, and workers: one run a core, all cores in one run, and what lies between."""
+def _shapes(bundle: Bundle, purpose: Purpose, provider: str) -> list[tuple[int, int]]:
+    """Threads of a single run, and workers: one run a core, all cores in one run, and what lies between.
+
+    Of several graphs that answer together, runs follow each other, or are parts of one answer, also of a single input.
+    """
     if purpose == "memory":
         return [(1, 1)]
     if provider != CPU:
         return [(1, 1), (1, 2)] if purpose == "throughput" else [(1, 1)]
     granted = cores.granted()
     counts = sorted({1, max(1, granted // 2), granted}, reverse=True)
+    if writes(bundle):
+        return [(threads, 1) for threads in counts]
+    if len(bundle.manifest.components) > 1 and len(apart(bundle)) == 1:
+        return [*dict.fromkeys([(granted, granted), *((threads, 1) for threads in counts)])]
     if purpose == "latency":
         return [(threads, 1) for threads in counts]
     return [(granted, granted), *((threads, 1) for threads in counts if threads > 1)]
 
 
-def _roundings(plan: Plan) -> Sequence[int]:
-    return _ROUNDINGS if plan.provider != CPU and plan.form == PADDED else (1,)
+def _roundings(bundle: Bundle, plan: Plan) -> Sequence[int]:
+    rounds = plan.provider != CPU and plan.form == PADDED and len(apart(bundle)) == len(bundle.manifest.components)
+    return _ROUNDINGS if rounds and not writes(bundle) else (1,)

@@ -20,6 +20,8 @@ from sanderling.plan import Plan
 
 # Inputs of the child: enough for batches of all shapes that the plan makes.
 _ALONE, _BULK = 8, 128
+# Of models that write, whose answers take long: enough for a batch of answers that are written side by side.
+_ALONE_WRITTEN, _BULK_WRITTEN = 2, 8
 
 
 class Footprint(Struct, frozen=True):
@@ -56,18 +58,20 @@ def main() -> None:
     from sanderling.bundle import open_bundle
     from sanderling.golden import read_golden
     from sanderling.loading import assemble
+    from sanderling.whole_answers import ask, writes
     from sanderling.workload import workload
 
     path, raw, name = sys.argv[1:]
     component = name or None
     bundle = open_bundle(path)
-    items = workload(bundle, read_golden(bundle), _BULK, component)
+    few, many = (_ALONE_WRITTEN, _BULK_WRITTEN) if writes(bundle) else (_ALONE, _BULK)
+    items = workload(bundle, read_golden(bundle), many, component)
     with assemble(bundle, msgspec.json.decode(raw, type=Plan), components=component) as model:
-        for item in items[:_ALONE]:
-            model.answer([item])
-        model.answer(items)
+        for item in items[:few]:
+            ask(model, [item])
+        ask(model, items)
         started = time.perf_counter()
-        model.answer(items)
+        ask(model, items)
         seconds = (time.perf_counter() - started) / len(items)
     sys.stdout.buffer.write(msgspec.json.encode(Footprint(peak_memory(), seconds)))
 

@@ -77,9 +77,10 @@ def _steps(model: Generator, golden: Golden, sample: GoldenSample, limits: Toler
     found = model.forced(tokens, start, fixed)
     where = (model.variant, model.provider, sample.id, "steps", 0.0)
     if found.shape != expected.shape:
-        return Check(*where, -1.0, float("inf"), False, model.plan.form)
+        return Check(*where, -1.0, float("inf"), False, model.plan.form, agreement=0.0)
     cosine = float(cosines(found, expected).min())
     apart = np.abs(found.astype(np.float64) - expected)
     max_abs = float(apart.max(initial=0.0)) if np.isfinite(apart).all() else float("inf")
     held = cosine >= limits.min_cosine and (limits.max_abs is None or max_abs <= limits.max_abs)
-    return Check(*where, cosine, max_abs, held, model.plan.form)
+    same = float((found.argmax(axis=-1) == expected.argmax(axis=-1)).mean())
+    return Check(*where, cosine, max_abs, held, model.plan.form, agreement=same)

@@ -54,18 +54,15 @@ def generator(
     if manifest.task == "text-generation":
         from sanderling.tasks.text_generation import TextGenerator
 
-        def lent(threads: int) -> Engine:
-            build = _builder(bundle, plan, DECODER)
-            return shared.engine(plan, threads, lambda: build(threads)) if shared is not None else build(threads)
-
+        lent = _lent(bundle, plan, DECODER, shared)
         front = PromptFront(encoder, decoder, plan.token_budget, head.context)
         return TextGenerator(bundle, plan, front, Engines(lent(plan.threads), plan.workers, lambda: lent(1)), head)
     if manifest.task == "automatic-speech-recognition":
-        return _speech_recognizer(bundle, plan, head, encoder)
+        return _speech_recognizer(bundle, plan, head, encoder, shared)
     image, vision = manifest.preprocessing.image, manifest.components[VISION_ENCODER]
     assert image is not None  # as above
     pictures = ImageFront(image, vision.inputs[0].name, plan.image_budget, plan.decode)
-    parts = _all(bundle, plan)
+    parts = _all(bundle, plan, shared)
     if manifest.task == ANSWERING:
         from sanderling.question_front import QuestionFront
         from sanderling.tasks.visual_questions import QuestionAnswerer
@@ -80,14 +77,14 @@ def generator(
 
 
 def _speech_recognizer(
-    bundle: Bundle, plan: Plan, head: GenerationOutput, encoder: TextEncoder
+    bundle: Bundle, plan: Plan, head: GenerationOutput, encoder: TextEncoder, shared: Shared | None
 ) -> SpeechRecognizer | WaveRecognizer:
     from sanderling.audio_front import AudioFront
     from sanderling.tasks.speech_recognition import SpeechRecognizer
 
     audio = bundle.manifest.preprocessing.audio
     assert audio is not None  # as above
-    parts = _all(bundle, plan)
+    parts = _all(bundle, plan, shared)
     if isinstance(audio.features, Waveform):
         from sanderling.sound_front import SoundFront
         from sanderling.tasks.wave_recognition import WaveRecognizer
@@ -100,12 +97,12 @@ def _speech_recognizer(
     )
 
 
-def _all(bundle: Bundle, plan: Plan) -> dict[str, Engines]:
+def _all(bundle: Bundle, plan: Plan, shared: Shared | None) -> dict[str, Engines]:
     """Every graph of a bundle, one after the other."""
     found: dict[str, Engines] = {}
     for name in bundle.manifest.components:
         try:
-            build = _builder(bundle, plan, name)
+            build = _lent(bundle, plan, name, shared)
             # Inputs of a call are one batch of the decoder: there is nothing for workers to share.
             found[name] = Engines(build(plan.threads), 1, partial(build, plan.threads))
         except BaseException:
@@ -113,6 +110,14 @@ def _all(bundle: Bundle, plan: Plan) -> dict[str, Engines]:
                 built.close()
             raise
     return found
+
+
+def _lent(bundle: Bundle, plan: Plan, name: str, shared: Shared | None) -> Callable[[int], Engine]:
+    """How a graph's session with so many threads is come by."""
+    build = _builder(bundle, plan, name)
+    if shared is None:
+        return build
+    return lambda threads: shared.engine(plan, threads, partial(build, threads), name)
 
 
 def _builder(bundle: Bundle, plan: Plan, name: str) -> Callable[[int], Session]:

@@ -60,9 +60,10 @@ class Shared:
         self._things: dict[str, Any] = {}
         self._lock = threading.Lock()
 
-    def engine(self, plan: Plan, threads: int, build: Callable[[], Engine]) -> Engine:
-        """The session of the plan's graph with so many threads, built if there is none yet."""
-        key = (*graph_of(plan), threads)
+    def engine(self, plan: Plan, threads: int, build: Callable[[], Engine], component: str = "") -> Engine:
+        """The session of the plan's graph with so many threads, built if there is none yet; of a model of several
+        graphs that answer together, of one of them."""
+        key = (*graph_of(plan), component, threads)
         with self._lock:
             if key not in self._engines:
                 self._engines[key] = build()
@@ -80,7 +81,7 @@ class Shared:
         """Close the sessions that none of these plans needs."""
         needed = {graph_of(plan) for plan in plans}
         with self._lock:
-            for key in [key for key in self._engines if key[:-1] not in needed]:
+            for key in [key for key in self._engines if key[:-2] not in needed]:
                 self._engines.pop(key).close()
 
     def close(self) -> None:

@@ -3,7 +3,8 @@
 First each graph of the bundle is measured in one likely batching; the fastest few go on, and the fusions that ONNX
 Runtime is to leave out are tried on them; then they are measured in all batchings, and the fastest of those in
 alternating rounds, after each of which the slower half is dropped. A plan is only measured once it answered the golden
-samples under its own batching, and one that fails is out, however fast it is.
+samples under its own batching, and one that fails is out, however fast it is. A model whose graphs answer together is
+measured by whole answers, and judged by each step of those that it writes.
 """
 
 from __future__ import annotations
@@ -29,12 +30,15 @@ from sanderling.plan import PADDED, Plan, remember_plan
 from sanderling.providers import RUNTIME_VERSION
 from sanderling.shared import Shared, graph_of
 from sanderling.verification import replay, tolerance
+from sanderling.whole_answers import ask, writes
 from sanderling.workload import workload
 
 Progress = Callable[[str], None]
 
 # Inputs of one throughput measurement, calls of one latency measurement: as many as take this share of the time.
 _BULK, _CALLS, _FEWEST = 96, 24, 12
+# The fewest of a model that writes: many written side by side, calls of one.
+_FEWEST_WRITTEN, _FEWEST_CALLS = 8, 3
 _SHARE = 1 / 60
 # Graphs that go on to all batchings, if none is this many times slower than the fastest; plans that go into the rounds.
 _GRAPHS, _FAR = 3, 1.5
@@ -48,7 +52,9 @@ class Trial(Struct):
 
     `seconds` is the median of the measured rounds: of one call for latency, of one input otherwise; None where the plan
     failed its floor, could not be loaded (`reason` says why), or was not reached in time. `memory` is the most that a
-    process with this plan had resident, in bytes, where it was measured.
+    process with this plan had resident, in bytes, where it was measured. Of models that write, `tokens` are those of a
+    second, `agreement` is the share of the original's tokens that the plan would have taken as well, each behind those
+    before it, and `equal` the share of golden samples whose whole answer is the original's, token for token.
     """
 
     plan: Plan
@@ -57,6 +63,9 @@ class Trial(Struct):
     seconds: float | None = None
     rounds: int = 0
     memory: int | None = None
+    tokens: float | None = None
+    agreement: float | None = None
+    equal: float | None = None
 
 
 class Tuned(Struct, frozen=True):
@@ -73,6 +82,7 @@ def tune(
     purpose: Purpose = "throughput",
     *,
     min_cosine: float | None = None,
+    min_agreement: float | None = None,
     batch_invariant: bool = False,
     max_memory: int | None = None,
     time_limit: float = 60.0,
@@ -83,11 +93,14 @@ def tune(
     """Find the fastest plan for `purpose` on this device, or for "memory" the smallest, and keep it for `load`.
 
     A plan counts only if each golden sample's answer has at least the cosine `min_cosine` to the original's (default:
-    the variant's own tolerance), alone and in batches as the plan makes them. With `batch_invariant` only plans that
-    answer every input alone are tried, with `max_memory` only those whose process stays within so many bytes. `inputs`
-    are what to measure speed on (default: texts of all lengths made of the golden samples, or those themselves),
-    `time_limit` the seconds to spend; interrupted, or out of time, the best so far is kept. Of a model of two towers
-    each has a plan of its own: `component` says which is looked for, and `load` uses it for that tower.
+    the variant's own tolerance), alone and in batches as the plan makes them. Of a model that writes, the scores of
+    each token of the original's count as well, behind those before it, and `min_agreement` is the least share of these
+    tokens that a plan has to take, too (default: any); its speed is that of whole answers. With `batch_invariant` only
+    plans that answer every input alone are tried, with `max_memory` only those whose process stays within so many
+    bytes. `inputs` are what to measure speed on (default: texts of all lengths made of the golden samples, or those
+    themselves), `time_limit` the seconds to spend; interrupted, or out of time, the best so far is kept. Of a model of
+    two towers each has a plan of its own: `component` says which is looked for, and `load` uses it for that tower.
+    Other models of several graphs have one plan for all of them.
 
     Raises TuneError if no plan holds the floor (with the best cosine reached), InputError for wrong arguments,
     BundleError for a damaged bundle.
@@ -98,9 +111,16 @@ def tune(
         raise InputError(f"time_limit is {time_limit!r}; a number of seconds above 0 was expected.")
     if min_cosine is not None and not -1 <= min_cosine <= 1:
         raise InputError(f"min_cosine is {min_cosine!r}; a number from -1 to 1 was expected.")
+    if min_agreement is not None and not 0 <= min_agreement <= 1:
+        raise InputError(f"min_agreement is {min_agreement!r}; a number from 0 to 1 was expected.")
     if max_memory is not None and not max_memory > 0:
         raise InputError(f"max_memory is {max_memory!r}; a number of bytes above 0 was expected.")
     bundle = open_bundle(path)
+    if min_agreement is not None and not writes(bundle):
+        raise InputError(
+            f"min_agreement is of the tokens that a model writes; {bundle.path} is for {bundle.manifest.task}. Use "
+            "min_cosine."
+        )
     tuned = tunable(bundle, component)
     if len(tuned) != 1:
         raise TuneError(
@@ -108,7 +128,8 @@ def tune(
             f"to be tuned: component={tuned[0]!r} (--component {tuned[0]})."
         )
     (part,) = tuned
-    search = _Search(bundle, part, purpose, min_cosine, max_memory, inputs, time_limit, progress or _silent)
+    floor = _Floor(min_cosine, min_agreement)
+    search = _Search(bundle, part, purpose, floor, max_memory, inputs, time_limit, progress or _silent)
     complete = True
     try:
         search.run(batch_invariant)
@@ -126,20 +147,21 @@ def tune(
 
 
 def tunable(bundle: Bundle, component: str | None = None) -> tuple[str | None, ...]:
-    """The components that have plans of their own, or the one asked for; (None,) for a bundle of one graph.
+    """The components that have plans of their own, or the one asked for; (None,) for a bundle of one graph, or of
+    several that answer together.
 
-    Raises TuneError for a model of several graphs that answer together, BundleError for a component that is not there.
+    Raises BundleError for a component that is not there, or does not answer by itself.
     """
-    there = tuple(bundle.manifest.components)
-    if len(there) == 1:
-        components.choose(bundle, component)
-        return (None,)
-    if len(components.apart(bundle)) != len(there):
-        raise TuneError(
-            f"{bundle.path} has {len(there)} graphs ({', '.join(there)}) that answer together; plans are searched for "
-            "models of one graph, and for towers. Choose variant, provider and threads when it is loaded."
-        )
-    return components.choose(bundle, component)
+    chosen = components.choose(bundle, component)
+    there = bundle.manifest.components
+    return chosen if 1 < len(there) == len(components.apart(bundle)) else (None,)
+
+
+class _Floor(Struct, frozen=True):
+    """What every plan has to hold."""
+
+    cosine: float | None
+    agreement: float | None
 
 
 class _Racer:
@@ -154,9 +176,11 @@ class _Racer:
     def seconds(self) -> float:
         return median(self.samples) if self.samples else float("inf")
 
-    def add(self, seconds: float) -> None:
+    def add(self, seconds: float, tokens: float) -> None:
+        """Another round: the seconds of an input, and the tokens written for it."""
         self.samples.append(seconds)
         self.trial.seconds = self.seconds
+        self.trial.tokens = tokens / self.seconds if tokens else None
         self.trial.rounds = len(self.samples)
 
 
@@ -168,7 +192,7 @@ class _Search:
         bundle: Bundle,
         component: str | None,
         purpose: Purpose,
-        min_cosine: float | None,
+        floor: _Floor,
         max_memory: int | None,
         inputs: Sequence[Any] | None,
         time_limit: float,
@@ -177,12 +201,13 @@ class _Search:
         self._bundle = bundle
         self._component = component
         self._purpose = purpose
-        self._min_cosine = min_cosine
+        self._floor = floor
         self._max_memory = max_memory
         self._deadline = time.monotonic() + time_limit
         self._step = time_limit * _SHARE
         self._progress = progress
         self._golden: Golden = read_golden(bundle)
+        self._writes = writes(bundle)
         count = _CALLS if purpose == "latency" else _BULK
         given = list(inputs) if inputs else workload(bundle, self._golden, count, component)
         self._items = [given[i % len(given)] for i in range(count)]
@@ -257,7 +282,14 @@ class _Search:
         if not reached:
             reasons = "; ".join(dict.fromkeys(trial.reason for trial in trials if trial.reason))
             return f"No plan could be measured for {self._bundle.path}: {reasons or 'there was no time'}."
-        floor = "its variant's tolerance" if self._min_cosine is None else f"a cosine of {self._min_cosine}"
+        share = self._floor.agreement
+        agreed = [trial.agreement for trial in trials if trial.agreement is not None]
+        if share is not None and agreed and max(agreed) < share:
+            return (
+                f"No plan for {self._bundle.path} takes {share:.1%} of the original's tokens; the best took "
+                f"{max(agreed):.1%}. Lower the floor, or export a more precise variant."
+            )
+        floor = "its variant's tolerance" if self._floor.cosine is None else f"a cosine of {self._floor.cosine}"
         return (
             f"No plan for {self._bundle.path} reaches {floor} on every golden sample; the best lowest cosine was "
             f"{max(reached):.6f}. Lower the floor, or export a more precise variant."
@@ -304,15 +336,22 @@ class _Search:
             return f"partial placement: {racer.model.placement}"
         names = (self._component,) if self._component else None
         limits = tolerance(self._bundle, racer.trial.plan.variant, names)
-        if self._min_cosine is not None:
-            limits = Tolerance(self._min_cosine)
+        if self._floor.cosine is not None:
+            limits = Tolerance(self._floor.cosine)
         try:
             checks = replay(racer.model, self._golden, limits)
         except SanderlingError as error:
             return str(error)
         racer.trial.cosine = min(check.cosine for check in checks)
+        agreed = [check.agreement for check in checks if check.agreement is not None]
+        if agreed:
+            racer.trial.agreement = sum(agreed) / len(agreed)
+            racer.trial.equal = sum(share == 1 for share in agreed) / len(agreed)
         if not all(check.held for check in checks):
             return f"below its floor: cosine {racer.trial.cosine:.6f}, {limits.min_cosine:.6f} was asked for"
+        least = self._floor.agreement
+        if least is not None and (racer.trial.agreement is None or racer.trial.agreement < least):
+            return f"below its floor: {racer.trial.agreement or 0:.1%} of the original's tokens, {least:.1%} asked for"
         known = graph_of(racer.trial.plan)
         measured = any(t.memory and not t.reason and graph_of(t.plan) == known for t in self._trials.values())
         if self._purpose == "memory" or (self._max_memory is not None and not measured):
@@ -336,24 +375,25 @@ class _Search:
 
     def _fit(self, model: Model) -> None:
         """Measure on no more inputs than there is time for, as the first plan takes them; the same for all plans."""
-        few = self._items[:_FEWEST]
+        calls = _FEWEST_CALLS if self._purpose == "latency" else _FEWEST_WRITTEN
+        few = self._items[: calls if self._writes else _FEWEST]
         started = time.perf_counter()
-        model.answer(few)
+        ask(model, few)
         each = max(1e-9, (time.perf_counter() - started) / len(few))
-        del self._items[max(_FEWEST, int(min(self._step / each, len(self._items)))) :]
+        del self._items[max(len(few), int(min(self._step / each, len(self._items)))) :]
 
     def _measure(self, racer: _Racer) -> None:
         if self._purpose == "throughput":
             started = time.perf_counter()
-            racer.model.answer(self._items)
-            racer.add((time.perf_counter() - started) / len(self._items))
+            tokens = ask(racer.model, self._items)
+            racer.add((time.perf_counter() - started) / len(self._items), tokens / len(self._items))
             return
-        calls = []
+        calls, tokens = [], 0
         for item in self._items:
             started = time.perf_counter()
-            racer.model.answer([item])
+            tokens += ask(racer.model, [item])
             calls.append(time.perf_counter() - started)
-        racer.add(median(calls))
+        racer.add(median(calls), tokens / len(self._items))
 
     def _rounds(self) -> None:
         """Alternating measurements; after each few, the slower half is dropped."""

@@ -43,7 +43,8 @@ class Check:
     them). `input_difference` is the largest absolute difference of any preprocessed tensor from the original's
     (infinite where the shapes differ), `cosine` and `max_abs` compare the answers. `form` is the graph that ran.
     `tolerance` is what the answer was held against, where it is not that of all answers of the variant, `input_limit`
-    what the preprocessed tensors were.
+    what the preprocessed tensors were. `agreement`, of the steps of a model that writes, is the share of the original's
+    tokens that it would have taken as well, each behind those before it: 1 says that the whole answer is the same.
     """
 
     variant: str
@@ -57,6 +58,7 @@ class Check:
     form: str = PADDED
     tolerance: Tolerance | None = None
     input_limit: float = MAX_INPUT_DIFFERENCE
+    agreement: float | None = None
 
     @property
     def way(self) -> str:

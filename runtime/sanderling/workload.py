@@ -9,6 +9,7 @@ import numpy as np
 from sanderling.bundle import Bundle
 from sanderling.components import modality
 from sanderling.golden import Golden, sample_input, samples_of
+from sanderling.whole_answers import writes
 
 # Words of a text: median 24 and 95th percentile 84, as sentences and paragraphs have them.
 _MEDIAN_WORDS, _SPREAD = 24, 0.76
@@ -21,12 +22,13 @@ def workload(bundle: Bundle, golden: Golden, count: int, component: str | None =
     """`count` inputs, the same in each call: golden samples in turn, or texts of all lengths made of their words; of a
     bundle whose components answer by themselves those of one.
 
-    Few golden texts in turn would have few lengths, and make batches of equal ones that nobody's texts make.
+    Few golden texts in turn would have few lengths, and make batches of equal ones that nobody's texts make. Prompts
+    are the golden ones, which leave room for what is written behind them.
     """
     takes = (modality(bundle.manifest, component),) if component is not None else ()
     samples = [sample_input(bundle, sample) for sample in samples_of(golden, takes)]
     words = [word for text in samples if isinstance(text, str) for word in text.split() if len(word) <= _LONGEST_WORD]
-    if len(words) < _FEWEST_WORDS or any(not isinstance(sample, str) for sample in samples):
+    if writes(bundle) or len(words) < _FEWEST_WORDS or any(not isinstance(sample, str) for sample in samples):
         return [samples[i % len(samples)] for i in range(count)]
     random = np.random.default_rng(_SEED)
     sizes = np.maximum(1, np.rint(_MEDIAN_WORDS * np.exp(_SPREAD * random.standard_normal(count)))).astype(int)

@@ -71,9 +71,9 @@ def test_memory_is_measured_of_one_tower(towers: Path) -> None:
     assert found.trials[0].memory is not None
 
 
-def test_graphs_that_answer_together_are_not_tuned(towers: Path, tmp_path: Path) -> None:
-    with pytest.raises(TuneError, match="that answer together"):
-        tune(tiny_language.captioner_bundle(tmp_path / "captioner"))
+def test_a_component_that_does_not_answer_by_itself_has_no_plan(towers: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="answer only together"):
+        tune(tiny_language.captioner_bundle(tmp_path / "captioner"), component="decoder")
     with pytest.raises(BundleError, match="no component 'decoder'"):
         tune(towers, component="decoder")
 

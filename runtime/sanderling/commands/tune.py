@@ -14,7 +14,7 @@ from sanderling.commands.console import print_json, stderr, stdout, table
 from sanderling.counts import counted, megabytes
 from sanderling.errors import InputError
 from sanderling.plan import Plan
-from sanderling.tuning import Tuned, tunable
+from sanderling.tuning import Trial, Tuned, tunable
 from sanderling.tuning import tune as tune_bundle
 
 if TYPE_CHECKING:
@@ -40,6 +40,10 @@ def tune(
     min_cosine: Annotated[
         float | None, typer.Option(help="The floor for every golden sample. Default: each variant's own tolerance.")
     ] = None,
+    min_agreement: Annotated[
+        float | None,
+        typer.Option(help="The least share of the original's tokens, of a model that writes, that a plan has to take."),
+    ] = None,
     batch_invariant: Annotated[
         bool, typer.Option("--batch-invariant", help="Only plans that answer every input alone.")
     ] = False,
@@ -62,6 +66,7 @@ def tune(
                 bundle,
                 purpose.value,
                 min_cosine=min_cosine,
+                min_agreement=min_agreement,
                 batch_invariant=batch_invariant,
                 max_memory=_bytes(max_memory) if max_memory is not None else None,
                 time_limit=_seconds(time),
@@ -95,7 +100,9 @@ def _table(tuned: Tuned) -> Table:
 
     unit = "ms a call" if tuned.purpose == "latency" else "inputs/s"
     columns = ("provider", "form", "without fusions", "threads", "workers", "budget", unit, "rounds", "memory")
-    made = table(None, "variant", *columns, "lowest cosine", "why not")
+    writes = any(trial.agreement is not None for trial in tuned.trials)
+    written = ("tokens/s", "tokens as the original's", "answers as the original's") if writes else ()
+    made = table(None, "variant", *columns, "lowest cosine", *written, "why not")
     for trial in tuned.trials:
         speed = ""
         if trial.seconds is not None:
@@ -113,9 +120,19 @@ def _table(tuned: Tuned) -> Table:
             str(trial.rounds),
             megabytes(trial.memory) if trial.memory is not None else "",
             f"{trial.cosine:.6f}" if trial.cosine is not None else "",
+            *(_written(trial) if writes else ()),
             escape(trial.reason),
         )
     return made
+
+
+def _written(trial: Trial) -> tuple[str, str, str]:
+    """The speed of what was written, and how much of it is the original's."""
+    return (
+        f"{trial.tokens:.1f}" if trial.tokens is not None else "",
+        f"{trial.agreement:.1%}" if trial.agreement is not None else "",
+        f"{trial.equal:.1%}" if trial.equal is not None else "",
+    )
 
 
 def _budget(plan: Plan) -> str:
