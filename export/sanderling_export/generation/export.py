@@ -86,7 +86,9 @@ def export_generator(plan: Plan, tell: Progress) -> Path:
     """
     if plan.search is not None:
         raise ExportError(
-            "Variants of models that generate are not searched; name them: --variants fp32,int8-weight-only."
+            "Variants of models that generate are not searched when they are exported. Name some, as --variants "
+            "fp32,int8-weight-only,int8-dynamic; `sanderling tune` then finds the fastest of them on each machine, "
+            "and --min-agreement bounds how many of the original's tokens it may miss."
         )
     sealing.check_target(plan.output)
     try:
