@@ -15,7 +15,7 @@ from sanderling_export import graphs, rounding
 from sanderling_export.graphs import Feed
 from sanderling_export.quantize import quantize
 from sanderling_export.recipe import Precision
-from sanderling_export.settings import Settings
+from sanderling_export.settings import Settings, of_graph
 
 WIDTH = 32
 QUANTIZED: list[Precision] = ["int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only"]
@@ -98,6 +98,16 @@ def test_all_layers_kept_is_the_graph_itself() -> None:
 def test_a_layer_that_is_not_there_is_named(precision: Precision) -> None:
     with pytest.raises(ExportError, match=r"keep 'first_product', but this graph has no such node.*last_product"):
         quantize(network(), precision, inputs(), Settings(keep=("first_product",)))
+
+
+def test_of_a_model_of_several_graphs_a_node_is_named_with_its_graph() -> None:
+    asked = Settings(keep=("encoder:/layers.0/MatMul", "decoder:product"), block=64)
+    assert of_graph(asked, "encoder", ("encoder", "decoder")) == Settings(keep=("/layers.0/MatMul",), block=64)
+    assert of_graph(asked, "decoder", ("encoder", "decoder")).keep == ("product",)
+    assert of_graph(Settings(), "encoder", ("encoder", "decoder")) == Settings()
+    for wrong in ("/layers.0/MatMul", "tower:product"):
+        with pytest.raises(ExportError, match=f"keep has '{wrong}'.*one of decoder:, encoder:"):
+            of_graph(Settings(keep=(wrong,)), "encoder", ("encoder", "decoder"))
 
 
 def test_smaller_blocks_are_nearer() -> None:

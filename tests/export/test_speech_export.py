@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import tiny_speech
 import torch
@@ -328,3 +329,19 @@ def test_short_windows_are_measured_or_refused(exported: Exported, tmp_path: Pat
         sanderling.load(copied, window="short")
     with pytest.raises(InputError, match="'full' or 'short' was expected"):
         sanderling.load(copied, window="wide")  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_a_layer_of_one_graph_is_kept_in_float(exported: Exported, recordings: Path, tmp_path: Path) -> None:
+    checkpoint, _ = exported("tiny")
+    shutil.copytree(checkpoint, tmp_path / "checkpoint")
+    (tmp_path / "r.toml").write_text(
+        'name = "listener"\ncheckpoint = "checkpoint"\n[variants.fp32]\n[variants.int8-dynamic.settings]\n'
+        'keep = ["audio_encoder:/out_proj/MatMul"]\n',
+        encoding="utf-8",
+    )
+    bundle = export(tmp_path / "r.toml", tmp_path / "b", data=recordings, keep_failing=True)
+    graph = next(bundle.glob("build-*/audio_encoder/int8-dynamic/model.onnx"))
+    kept = [node.name for node in onnx.load(graph, load_external_data=False).graph.node if node.op_type == "MatMul"]
+    assert "/out_proj/MatMul" in kept
+    assert "/q_proj/MatMul" not in kept

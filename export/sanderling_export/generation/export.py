@@ -49,6 +49,7 @@ from sanderling_export.generation import golden, originals, questions
 from sanderling_export.generation.originals import CausalLM, Original
 from sanderling_export.plan import Making, Plan
 from sanderling_export.quiet import quiet
+from sanderling_export.settings import of_graph
 from sanderling_export.speech import sounds, voice
 from sanderling_export.tokens import TOKENIZER_NAME
 
@@ -129,7 +130,7 @@ def _build(plan: Plan, tell: Progress) -> Path:
         notes = [*plan.notes, *source.description.notes, *rewritten]
         for name, net in nets.items():
             making = _light(plan, chosen) if _is_told(name, net) else plan
-            components[name], said = _component(making, name, net, chosen, feeds.get(name, ()), build, staging, tell)
+            components[name], said = _component(making, name, nets, chosen, feeds.get(name, ()), build, staging, tell)
             notes += said
         heard: dict[str, NDArray[np.float32]] = {}
         known = source.description
@@ -211,22 +212,22 @@ def _rewritten(nets: Mapping[str, onnx.ModelProto]) -> tuple[dict[str, onnx.Mode
 def _component(
     plan: Plan,
     name: str,
-    net: onnx.ModelProto,
+    nets: Mapping[str, onnx.ModelProto],
     chosen: Sequence[str],
     feeds: Sequence[dict[str, NDArray[Any]]],
     build: Path,
     staging: Path,
     tell: Progress,
 ) -> tuple[Component, list[str]]:
-    """One graph in all variants, and notes on how they were made."""
+    """One graph of `nets` in all variants, and notes on how they were made."""
     variants: dict[str, Variant] = {}
     notes: list[str] = []
-    made = net
+    net = made = nets[name]
     for variant in dict.fromkeys(chosen):
         making = plan.making(variant)
         tell(f"{name}: {variant}")
         with quiet():
-            made, said = quantize.quantize(net, making.precision, feeds, making.settings)
+            made, said = quantize.quantize(net, making.precision, feeds, of_graph(making.settings, name, nets))
         notes += [f"{name}, {one}" for one in said]
         folder = build / name / variant
         graphs.save(made, folder)
