@@ -67,7 +67,7 @@ def start(program: str, inputs: PeerInputs, tmp_path: Path) -> Iterator[Callable
 
     def run(**settings: object) -> Running:
         command = [sys.executable, "-P", str(PROGRAMS / "serve.py"), f"{program}.py", str(tmp_path)]
-        running = Running("fake", [*command, json.dumps(settings), str(inputs.path)], tmp_path / "log")
+        running = Running("fake", [*command, json.dumps(settings), str(inputs.path)], tmp_path / f"log-{len(started)}")
         started.append(running)
         return running
 
