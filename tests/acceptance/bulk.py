@@ -29,11 +29,11 @@ _ROWS = 256
 _ONE = """
 import json, os, sys, time
 if hasattr(os, "sched_setaffinity"):
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[int(sys.argv[3])]})
 import numpy as np
 import pyarrow.parquet as pq
 import sanderling
-found = [text for path in sys.argv[3:] for text in pq.read_table(path).column("text").to_pylist()]
+found = [text for path in sys.argv[4:] for text in pq.read_table(path).column("text").to_pylist()]
 with sanderling.load(sys.argv[1], threads=1) as model:
     model(found[:64])
     begun = time.perf_counter()
@@ -65,6 +65,8 @@ def ray(context: Context, count: int = _TEXTS) -> list[Row]:
         seconds = time.perf_counter() - begun
     context.say("one process, the second half")
     second, second_seconds = _one_process(context.folder, bundle, files[half:])
+    context.say("two processes without Ray, which is what these cores give")
+    beside = _side_by_side(context.folder, bundle, files[half:]) * second_seconds / len(second)
     expected = np.concatenate([first, second])
     found = _vectors(target, count)
     alone = count / (first_seconds + second_seconds)
@@ -82,7 +84,8 @@ def ray(context: Context, count: int = _TEXTS) -> list[Row]:
             1.7,
             digits=2,
             spread=f"{count / seconds:,.0f}/s, read and written; {alone:,.0f}/s, embedded alone: its halves, before "
-            f"and after, {len(first) / first_seconds:,.0f} and {len(second) / second_seconds:,.0f}/s",
+            f"and after, {len(first) / first_seconds:,.0f} and {len(second) / second_seconds:,.0f}/s; "
+            f"two processes without Ray {beside:.2f} times one",
         ),
     ]
     if found is not None:
@@ -184,12 +187,24 @@ def _parquet(folder: Path, count: int, files: int) -> Path:
     return folder
 
 
+def _started(place: Path, bundle: Path, files: list[Path], core: int = 0) -> subprocess.Popen[str]:
+    """A process on one core that embeds all texts of these files, writes their vectors and prints the seconds."""
+    asked = [sys.executable, "-c", _ONE, str(bundle), str(place), str(core), *map(str, files)]
+    return subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment())
+
+
 def _one_process(folder: Path, bundle: Path, files: list[Path]) -> tuple[NDArray[np.float32], float]:
     """The vectors of all texts of these files, and the seconds that embedding them took."""
     place = folder / "one.npy"
-    asked = [sys.executable, "-c", _ONE, str(bundle), str(place), *map(str, files)]
-    done = subprocess.run(asked, capture_output=True, text=True, check=True, env=environment())
-    return np.load(place), float(json.loads(done.stdout))
+    said, _ = _started(place, bundle, files).communicate()
+    return np.load(place), float(json.loads(said))
+
+
+def _side_by_side(folder: Path, bundle: Path, files: list[Path]) -> float:
+    """Texts a second of two processes without Ray, each on a core of its own with half of the files."""
+    begun = [_started(folder / f"beside-{core}.npy", bundle, files[core::2], core) for core in range(2)]
+    seconds = [float(json.loads(process.communicate()[0])) for process in begun]
+    return sum(len(np.load(folder / f"beside-{core}.npy")) / one for core, one in enumerate(seconds))
 
 
 def _vectors(folder: Path, count: int) -> NDArray[np.float32] | None:
