@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from sanderling import cores, prompt_front, sealing, verification
+from sanderling.audio_front import FEATURES
 from sanderling.bundle import open_bundle
 from sanderling.codec import encode
 from sanderling.decode.names import CROSS
@@ -251,7 +252,10 @@ def _recorded(
     if not isinstance(source, CausalLM):  # whose prompts are words already
         pairs = zip(begun, items, strict=True)
         begun = [np.append(start, source.greedy(item, _STEPS)[:-1]).astype(np.int64) for start, item in pairs]
-    given = [{key: np.asarray(value)[None] for key, value in source.inputs(item).items()} for item in items]
+    given = [
+        {key: np.asarray(value)[None] for key, value in _windowed(source, source.inputs(item), place).items()}
+        for place, item in enumerate(items)
+    ]
     for name, net in nets.items():
         specs = graphs.specs(net.graph.input)
         later = name != _last(nets)
@@ -265,6 +269,15 @@ def _recorded(
                 names = [one.name for one in session.get_outputs()]
                 known |= dict(zip(names, session.run(names, feeds), strict=True))
     return found
+
+
+def _windowed(source: Original, inputs: dict[str, NDArray[Any]], place: int) -> dict[str, NDArray[Any]]:
+    """Inputs as they are; of a model that also hears short windows every other one's spectrogram (bands, frames) is cut
+    to one: ranges are those of both, for the silence behind a sound moves them."""
+    audio = source.description.audio
+    if audio is None or audio.short is None or place % 2 == 0:
+        return inputs
+    return inputs | {FEATURES: inputs[FEATURES][:, : audio.short]}
 
 
 def _is_told(name: str, net: onnx.ModelProto) -> bool:
