@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -13,12 +13,14 @@ class Placement(Struct, frozen=True):
     """Where the nodes of a loaded graph run. `operators` counts them by provider and operator type.
 
     `seconds` is the time that each provider's nodes took in the runs that were measured; empty until
-    `Model.measure_placement`.
+    `Model.measure_placement`. Of a model of several graphs that answer together `graphs` has each one's placement, by
+    the component's name.
     """
 
     asked: str
     operators: dict[str, dict[str, int]]
     seconds: dict[str, float] = {}
+    graphs: dict[str, Placement] = {}
 
     @property
     def nodes(self) -> dict[str, int]:
@@ -54,18 +56,25 @@ class Placement(Struct, frozen=True):
         return ", ".join([here, *others])
 
 
-def together(asked: str, placements: Iterable[Placement]) -> Placement:
-    """The placement of several graphs of one model as if they were one; their measured seconds add up."""
+def together(asked: str, placements: Iterable[Placement] | Mapping[str, Placement]) -> Placement:
+    """The placement of several graphs of one model as if they were one; their measured seconds add up. Those given by
+    name are in `graphs`."""
+    named = dict(placements) if isinstance(placements, Mapping) else {}
     operators: dict[str, dict[str, int]] = {}
     seconds: dict[str, float] = {}
-    for part in placements:
+    for part in named.values() if isinstance(placements, Mapping) else placements:
         for provider, found in part.operators.items():
             there = operators.setdefault(provider, {})
             for name, count in found.items():
                 there[name] = there.get(name, 0) + count
         for provider, spent in part.seconds.items():
             seconds[provider] = seconds.get(provider, 0.0) + spent
-    return Placement(asked, operators, seconds)
+    return Placement(asked, operators, seconds, named)
+
+
+def run_count(events: Iterable[dict[str, Any]]) -> int:
+    """How many runs the events of ONNX Runtime's profiler are of."""
+    return sum(event.get("cat") == "Session" and event.get("name") == "model_run" for event in events)
 
 
 def node_seconds(events: Iterable[dict[str, Any]], skip: int = 0) -> dict[str, float]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from sanderling import cores, forked, providers
 from sanderling.errors import GraphError, InferenceError, ModelClosedError, ProviderError, SanderlingError
 from sanderling.manifest import Component
-from sanderling.placement import Placement, node_seconds
+from sanderling.placement import Placement, node_seconds, run_count
 from sanderling.plan import DISABLED_FUSIONS
 from sanderling.reasons import first_line
 from sanderling.single_node import Rows
@@ -53,6 +55,8 @@ class Engine(Protocol):
     def run(self, feeds: Arrays, cancellation: Cancellation | None = None) -> dict[str, NDArray[Any]]: ...
 
     def measure_placement(self, feeds: Sequence[Arrays], runs: int) -> Placement: ...
+
+    def profiled(self, passes: int) -> AbstractContextManager[Engine]: ...
 
     def chain(self, links: Mapping[str, str], start: Mapping[str, Start], fixed: Held | None = None) -> Chain: ...
 
@@ -97,10 +101,20 @@ class Session:
         return self._placement
 
     def measure_placement(self, feeds: Sequence[Arrays], runs: int = 3) -> Placement:
-        """The placement with the seconds that each provider's nodes take, and `placement` has them from now on.
+        """The placement with the seconds that each provider's nodes take: each of the `feeds` is run `runs` times,
+        after one time that does not count."""
+        with self.profiled(runs + 1) as twin:
+            for _ in range(runs + 1):
+                for given in feeds:
+                    twin.run(given)
+        return self.placement
 
-        A second session of the same graph runs each of the `feeds` `runs` times with ONNX Runtime's profiler on, after
-        one time that does not count: providers compile for new shapes. Takes the time and memory of another load.
+    @contextmanager
+    def profiled(self, passes: int) -> Iterator[Session]:
+        """The same graph in a second session, with ONNX Runtime's profiler on; freed behind the block.
+
+        What runs in the block is the same `passes` times over. Behind it `placement` has the seconds that nodes took in
+        all passes but the first: providers compile for new shapes. Takes the time and memory of another load.
         """
         import tempfile  # only for those who measure
 
@@ -110,20 +124,18 @@ class Session:
         options.enable_profiling = True
         with tempfile.TemporaryDirectory(prefix="sanderling-") as folder:
             options.profile_file_prefix = str(Path(folder) / "profile")
-            session = _build(self._graph, self.provider, options)
+            twin = copy(self)
+            profiling = twin._session = _build(self._graph, self.provider, options)
+            forked.watch(twin)
             try:
-                with self._budget.use(self.threads):
-                    for _ in range(runs + 1):
-                        for given in feeds:
-                            session.run(self._outputs, given)
-            except Exception as error:
-                raise InferenceError(f"ONNX Runtime failed on {self.provider}: {first_line(error, _SAID)}") from error
+                yield twin
             finally:
-                written = Path(session.end_profiling())
-            spent = node_seconds(msgspec.json.decode(written.read_bytes()), skip=len(feeds))
+                written = Path(profiling.end_profiling())
+                twin.close()
+            events = msgspec.json.decode(written.read_bytes())
+        spent = node_seconds(events, skip=run_count(events) // passes)
         seconds = {providers.short_name(name): value for name, value in spent.items()}
         self._placement = msgspec.structs.replace(placement, seconds=seconds)
-        return self._placement
 
     def run(self, feeds: Arrays, cancellation: Cancellation | None = None) -> dict[str, NDArray[Any]]:
         """Run the graph once on the host arrays `feeds`; the outputs by name.
@@ -133,14 +145,25 @@ class Session:
         CancelledError or DeadlineError as `cancellation` says.
         """
         session = self._open()
+        values = self._guarded(lambda options: session.run(self._outputs, feeds, options), cancellation)
+        return dict(zip(self._outputs, values, strict=True))
+
+    def _guarded(self, work: Callable[[onnxruntime.RunOptions | None], Any], cancellation: Cancellation | None) -> Any:
+        """What `work` gives within the budget of cores. Errors as of `run`."""
+        found: Any = None
         try:
             with self._budget.use(self.threads, cancellation):
-                values = self._run(session, feeds, cancellation)
+                if cancellation is None:
+                    found = work(None)
+                else:
+                    options = onnxruntime.RunOptions()
+                    with cancellation.stopping(lambda: setattr(options, "terminate", True)):
+                        found = work(options)
         except SanderlingError:
             raise
         except Exception as error:
             raise InferenceError(f"ONNX Runtime failed on {self.provider}: {first_line(error, _SAID)}") from error
-        return dict(zip(self._outputs, values, strict=True))
+        return found
 
     def _options(self) -> onnxruntime.SessionOptions:
         return _options(self.threads, self._optimized, self._disabled_fusions)
@@ -155,18 +178,6 @@ class Session:
         if session is None:
             raise ModelClosedError("This model was closed; load it again.")
         return session
-
-    def _run(
-        self, session: onnxruntime.InferenceSession, feeds: Arrays, cancellation: Cancellation | None
-    ) -> Sequence[NDArray[Any]]:
-        values: Sequence[NDArray[Any]] = ()
-        if cancellation is None:
-            values = session.run(self._outputs, feeds)
-        else:
-            options = onnxruntime.RunOptions()
-            with cancellation.stopping(lambda: setattr(options, "terminate", True)):
-                values = session.run(self._outputs, feeds, options)
-        return values
 
     def bind(self, feeds: Arrays) -> Bound:
         """A run whose inputs are copied to the provider's memory now, and whose outputs stay there."""
@@ -200,19 +211,12 @@ class Session:
     def run_bound(self, binding: onnxruntime.IOBinding, cancellation: Cancellation | None) -> None:
         """Run the graph on what is bound, and wait until the outputs are there. Errors as of `run`."""
         session = self._open()
-        options = onnxruntime.RunOptions()
-        try:
-            with self._budget.use(self.threads, cancellation):
-                if cancellation is None:
-                    session.run_with_iobinding(binding, options)
-                else:
-                    with cancellation.stopping(lambda: setattr(options, "terminate", True)):
-                        session.run_with_iobinding(binding, options)
-                binding.synchronize_outputs()
-        except SanderlingError:
-            raise
-        except Exception as error:
-            raise InferenceError(f"ONNX Runtime failed on {self.provider}: {first_line(error, _SAID)}") from error
+
+        def work(options: onnxruntime.RunOptions | None) -> None:
+            session.run_with_iobinding(binding, options)
+            binding.synchronize_outputs()
+
+        self._guarded(work, cancellation)
 
     @property
     def outputs(self) -> tuple[str, ...]:

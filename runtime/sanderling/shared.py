@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from numpy.typing import NDArray
@@ -41,6 +42,9 @@ class Lent:
 
     def measure_placement(self, feeds: Sequence[Arrays], runs: int) -> Placement:
         return self._engine.measure_placement(feeds, runs)
+
+    def profiled(self, passes: int) -> AbstractContextManager[Engine]:
+        return self._engine.profiled(passes)
 
     def chain(self, links: Mapping[str, str], start: Mapping[str, Start], fixed: Held | None = None) -> Chain:
         return self._engine.chain(links, start, fixed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,3 +109,36 @@ def test_a_bundle_verifies_and_refuses_what_is_no_sound(made: tuple[Path, Path])
             model.transcribe(Audio(np.zeros(RATE, np.float32), RATE), max_new_tokens=0)
         quiet = model.transcribe([Audio(np.zeros(895, np.float32), RATE)], max_new_tokens=5)
         assert len(quiet[0].unfinished) + len(quiet[0].segments) <= 2
+
+
+@pytest.mark.slow
+def test_the_placement_is_measured_of_every_step(made: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    from sanderling import session
+    from sanderling.placement import run_count
+
+    _, bundle = made
+    sound = sounds.voice(RATE, 5)
+    counted: list[tuple[int, int]] = []
+    measured = session.node_seconds
+
+    def noted(events: list[dict[str, Any]], skip: int) -> dict[str, float]:
+        counted.append((run_count(events), skip))
+        return measured(events, skip)
+
+    monkeypatch.setattr(session, "node_seconds", noted)
+    with sanderling.load(bundle, variant="fp32", threads=1) as model:
+        assert isinstance(model, WaveRecognizer)
+        before = model.placement
+        heard = model.transcribe(sound)
+        steps = sum(len(one.tokens) for one in heard.segments) + (not heard.unfinished)
+        found = model.measure_placement([sound], runs=2)
+        assert model.placement == found
+        assert model.transcribe(sound).text == heard.text
+    # The decoder's profile is read first: one run a token in each of three passes, of which the first does not count.
+    assert sorted(counted) == sorted([(3, 1), (3 * steps, steps)])
+    assert list(found.graphs) == ["audio_encoder", "decoder"]
+    assert before.seconds == {}
+    assert found.nodes == before.nodes
+    assert all(part.seconds["cpu"] > 0 for part in found.graphs.values())
+    assert found.seconds["cpu"] == pytest.approx(sum(part.seconds["cpu"] for part in found.graphs.values()))
+    assert found.time_shares == {"cpu": 1.0}

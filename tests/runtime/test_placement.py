@@ -16,7 +16,7 @@ import sanderling
 from sanderling import providers
 from sanderling.cli import build_app
 from sanderling.errors import InputError, ModelClosedError, PartialPlacementWarning, ProviderError
-from sanderling.placement import Placement, node_seconds
+from sanderling.placement import Placement, node_seconds, run_count, together
 from sanderling.session import Session
 
 CPU, OTHER = "CPUExecutionProvider", "OpenVINOExecutionProvider"
@@ -47,6 +47,17 @@ def test_a_node_with_a_graph_of_its_own_counts_without_it() -> None:
     events = [run(0, 300), node(10, 100, CPU), node(20, 30, OTHER), node(60, 40, OTHER), node(120, 5, CPU)]
     assert node_seconds(events) == {CPU: 35e-6, OTHER: 70e-6}
     assert node_seconds([]) == {}
+
+
+def test_several_graphs_are_one_and_each() -> None:
+    encoder = Placement("openvino", {"openvino": {"Conv": 3}}, {"openvino": 0.5})
+    decoder = Placement("openvino", {"openvino": {"Conv": 1}, "cpu": {"Clip": 1}}, {"cpu": 0.25, "openvino": 0.25})
+    found = together("openvino", {"encoder": encoder, "decoder": decoder})
+    assert found.operators == {"openvino": {"Conv": 4}, "cpu": {"Clip": 1}}
+    assert found.seconds == {"openvino": 0.75, "cpu": 0.25}
+    assert found.graphs == {"encoder": encoder, "decoder": decoder}
+    assert together("openvino", [encoder, decoder]).graphs == {}
+    assert run_count([run(0, 3), node(1, 1, CPU), run(5, 3)]) == 2
 
 
 def test_shares_and_words() -> None:

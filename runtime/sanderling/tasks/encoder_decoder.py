@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from contextlib import ExitStack
+from copy import copy
+from functools import partial
+from typing import Any, Self
 
 import numpy as np
-from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from sanderling.bundle import Bundle
 from sanderling.cancellation import Cancellation
+from sanderling.counts import whole_number
 from sanderling.decode.names import CROSS
 from sanderling.engines import Engines
 from sanderling.fronts import Front
-from sanderling.generation_rules import AUDIO_ENCODER, VISION_ENCODER
+from sanderling.generation_rules import AUDIO_ENCODER, DECODER, VISION_ENCODER
 from sanderling.manifest import GenerationOutput
 from sanderling.model import Answers
 from sanderling.placement import Placement, together
 from sanderling.plan import Plan
 from sanderling.preprocess.text import TextEncoder
 from sanderling.results import InputReport, Timing
-from sanderling.session import Arrays, Held
+from sanderling.session import Arrays, Engine, Held
 from sanderling.tasks.generating import Clock, Generator
 
 
@@ -52,16 +55,46 @@ class EncoderDecoder(Generator):
 
     @property
     def placement(self) -> Placement:
-        """Which provider really has which nodes, of all graphs together."""
-        return together(self.provider, [part.single.placement for part in self._parts])
+        """Which provider really has which nodes, of all graphs together, and of each (`graphs`)."""
+        return together(
+            self.provider, {name: part.single.placement for name, part in zip(self._names, self._parts, strict=True)}
+        )
 
     def measure_placement(self, inputs: Sequence[Any] | None = None, runs: int = 3) -> Placement:
-        """The placement of all graphs, with each provider's share of the time that the encoder takes.
+        """The placement of all graphs, with each provider's share of the time that they take while the inputs are
+        answered in full, every step of the decoder included; `placement` has it from now on.
 
-        What the decoder takes depends on what is said; arguments are as with every model.
+        Arguments are as with every model. A second session of each graph is built for it, and freed again.
         """
-        found = super().measure_placement(inputs, runs)
-        return replace(self.placement, seconds=found.seconds)
+        from sanderling.golden import inputs_of, read_golden  # only for those who measure
+
+        items = list(inputs_of(self.bundle, read_golden(self.bundle), self.takes) if inputs is None else inputs)
+        passes = whole_number("runs", runs) + 1
+        with ExitStack() as stack:
+            engines = [stack.enter_context(part.single.profiled(passes)) for part in self._parts]
+            twin = self._twin(engines)
+            for _ in range(passes):
+                twin._answered(items)
+        return self.placement
+
+    def _twin(self, engines: Sequence[Engine]) -> Self:
+        """The same model on other engines, in the order of its parts."""
+        twin = copy(self)
+        twin._parts = tuple(Engines(engine, 1, partial(_itself, engine)) for engine in engines)
+        twin._engines, twin._decoder = twin._parts[0], engines[-1]
+        return twin
+
+    def _answered(self, items: list[Any]) -> None:
+        """Answer inputs in full, by all graphs."""
+        call: Any = self
+        call(items)
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        """The components of the parts: what encodes, others, what generates."""
+        known = self.bundle.manifest.components
+        encoder = next(name for name in (AUDIO_ENCODER, VISION_ENCODER) if name in known)
+        return encoder, *(name for name in known if name not in (encoder, DECODER)), DECODER
 
     def close(self) -> None:
         """Free the graphs. Calls under way end as they would; later ones raise ModelClosedError."""
@@ -95,7 +128,7 @@ class EncoderDecoder(Generator):
     def _encoded(self) -> str:
         """What the encoder's input is called."""
         known = self.bundle.manifest.components
-        return next(known[name] for name in (AUDIO_ENCODER, VISION_ENCODER) if name in known).inputs[0].name
+        return known[self._names[0]].inputs[0].name
 
     def _hold(self, feeds: Arrays, cancellation: Cancellation | None) -> Held:
         return self._crossed(self._engines.single.hold(feeds, cancellation))
@@ -108,3 +141,7 @@ class EncoderDecoder(Generator):
         finite = np.isfinite(rows).all(axis=1)
         if not finite.all():
             raise self._not_finite(", ".join(map(str, np.flatnonzero(~finite))))
+
+
+def _itself(engine: Engine) -> Engine:
+    return engine

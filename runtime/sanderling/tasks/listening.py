@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from msgspec import Struct
@@ -21,7 +21,7 @@ from sanderling.engines import Engines
 from sanderling.manifest import GenerationOutput, SpeechTokens
 from sanderling.plan import Plan
 from sanderling.preprocess.text import TextEncoder
-from sanderling.session import Held
+from sanderling.session import Engine, Held
 from sanderling.speech_alignment import WITHOUT_BLANKS, token_frames
 from sanderling.speech_alignment import words as words_of
 from sanderling.speech_windows import Window, unfinished
@@ -104,6 +104,11 @@ class Listener(EncoderDecoder):
         self._voice = None if voice is None else voice.single
         self._sounds = front
         self._tokens: SpeechTokens = head.speech
+
+    def _twin(self, engines: Sequence[Engine]) -> Self:
+        twin = super()._twin(engines)
+        twin._voice = None if self._voice is None else engines[1]
+        return twin
 
     @property
     def start(self) -> NDArray[np.int64]:

@@ -127,6 +127,11 @@ class SpeechRecognizer(LiveListener):
         feeds, _ = self.front.feeds(items)
         return self._languages(self._start_logits(self._hold(feeds, cancellation), 1, cancellation)[0])
 
+    def _answered(self, items: list[Any]) -> None:
+        self.transcribe(items)
+        for item in items:  # a sound as short as one window is not looked through for speech unless a call asks
+            self.voice_chances(decoded(item, self._sounds.rate)[0])
+
     def _call(
         self,
         language: str | None,
