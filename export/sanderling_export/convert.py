@@ -15,11 +15,12 @@ from sanderling.manifest import ContrastiveOutput, SparseOutput
 from sanderling_export import graphs
 from sanderling_export.checkpoint import Checkpoint
 from sanderling_export.features import ImageEmbedder
-from sanderling_export.original import ImageClassifier, Original, TorchModule, final_size
+from sanderling_export.original import ImageClassifier, Original
 from sanderling_export.pace import compare
 from sanderling_export.simplify import simplify
 from sanderling_export.speech.hearing import SoundOriginal
 from sanderling_export.timm_models import TimmClassifier
+from sanderling_export.torch_modules import TorchModule, final_size
 from sanderling_export.towers import TextTower, VisionTower
 
 OPSET = 18

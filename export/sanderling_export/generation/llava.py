@@ -22,7 +22,7 @@ from sanderling_export.description import Description, Options
 from sanderling_export.generation import settings, vision
 from sanderling_export.generation.decoders import LOGITS, PIXELS, PrefixDecoder, Shape, linear, to_onnx
 from sanderling_export.generation.originals import LOCAL, Array, pad_token, refuse_windows, until
-from sanderling_export.original import final_size
+from sanderling_export.torch_modules import final_size
 
 
 class LlavaAnswerer:

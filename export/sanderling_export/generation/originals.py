@@ -21,7 +21,7 @@ from sanderling_export.checkpoint import Checkpoint
 from sanderling_export.description import Description, Options
 from sanderling_export.generation import settings, vision
 from sanderling_export.generation.decoders import LOGITS, PIXELS, BlipDecoder, CausalDecoder, Shape, linear, to_onnx
-from sanderling_export.original import final_size
+from sanderling_export.torch_modules import final_size
 
 Array = NDArray[Any]
 LOCAL = {"local_files_only": True, "trust_remote_code": False}

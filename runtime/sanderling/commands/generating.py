@@ -15,7 +15,7 @@ from sanderling.generations import Generation
 from sanderling.manifest import GenerationOutput
 
 if TYPE_CHECKING:
-    from sanderling.commands.run import Item
+    from sanderling.commands.items import Item
     from sanderling.model import Model
 
 # Characters that lay text out, and order a terminal nothing else.

@@ -15,7 +15,7 @@ from sanderling.manifest import GenerationOutput
 from sanderling.transcripts import Transcript
 
 if TYPE_CHECKING:
-    from sanderling.commands.run import Item
+    from sanderling.commands.items import Item
     from sanderling.model import Model
 
 TASK = "automatic-speech-recognition"

@@ -11,7 +11,7 @@ from sanderling.generation_rules import ANSWERING
 from sanderling.questions import PictureQuestion
 
 if TYPE_CHECKING:
-    from sanderling.commands.run import Item
+    from sanderling.commands.items import Item
     from sanderling.model import Model
 
 

@@ -13,7 +13,7 @@ from sanderling.errors import InputError, SanderlingError
 from sanderling.voice_rules import TASK
 
 if TYPE_CHECKING:
-    from sanderling.commands.run import Item
+    from sanderling.commands.items import Item
     from sanderling.model import Model
     from sanderling.speech import Speech
 
