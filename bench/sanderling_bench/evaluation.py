@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from sanderling import heads
 from sanderling.bundle import Bundle, file_sha256
+from sanderling.choices import choose_variant
 from sanderling.errors import EvalError
-from sanderling.loading import choose_variant, load
+from sanderling.loading import load
 from sanderling.manifest import ClassificationOutput
 from sanderling.model import Model
 from sanderling.prompts import choose

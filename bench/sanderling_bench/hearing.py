@@ -17,8 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from sanderling.bundle import Bundle
+from sanderling.choices import choose_variant
 from sanderling.errors import BenchError
-from sanderling.loading import choose_variant, load
+from sanderling.loading import load
 from sanderling_bench import record
 from sanderling_bench.envelope import Envelope
 from sanderling_bench.inputs import Inputs

@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sanderling.bundle import Bundle
+from sanderling.choices import choose_variant
 from sanderling.commands.drift import variant_size
 from sanderling.errors import BenchError
-from sanderling.loading import choose_variant, load
+from sanderling.loading import load
 from sanderling.manifest import ClassificationOutput
 from sanderling.model import Answers, Model
 from sanderling.providers import CPU

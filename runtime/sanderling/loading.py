@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -14,13 +13,14 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np  # noqa: F401
 from msgspec.structs import replace
 
+from sanderling import choices, memory, verdicts
 from sanderling import components as parts
-from sanderling import cores, memory, verdicts
+from sanderling.background import Background
 from sanderling.bundle import Bundle, Integrity, open_bundle
 from sanderling.counts import whole_number
 from sanderling.engines import Engines
-from sanderling.errors import BundleError, InputError, PartialPlacementWarning, ProviderError, StalePlanWarning
-from sanderling.fronts import Front, ImageFront, TextFront
+from sanderling.errors import BundleError, InputError, PartialPlacementWarning, ProviderError
+from sanderling.fronts import TextFront
 from sanderling.generation_rules import ANSWERING
 from sanderling.manifest import (
     ClassificationOutput,
@@ -36,17 +36,16 @@ from sanderling.manifest import (
     RegressionOutput,
     SparseOutput,
     SpeechOutput,
-    TextPreprocessing,
     TokenOutput,
     Window,
 )
-from sanderling.plan import EXACT, MAX_THREADS, PACKED, Plan, default_form, default_plan, tuned_plan
-from sanderling.providers import CPU, RUNTIME_VERSION, available
+from sanderling.plan import Plan, default_form
+from sanderling.providers import CPU
+from sanderling.reading import check_inputs, front_of
 from sanderling.session import Engine, Session
 
 if TYPE_CHECKING:
     from sanderling.heads import Layer
-    from sanderling.preprocess.text import TextEncoder
     from sanderling.shared import Shared
     from sanderling.tasks.classification import Classifier
     from sanderling.tasks.ctc_recognition import CtcRecognizer
@@ -84,10 +83,6 @@ if TYPE_CHECKING:
         | CtcRecognizer
         | WaveRecognizer
     )
-
-
-# The provider of the tuned plan, or the default where there is none.
-AUTO = "auto"
 
 
 def load(
@@ -159,16 +154,16 @@ def load(
         if not isinstance(head, EmbeddingOutput) or len(names) > 1:
             raise InputError(f"dimensions goes with embedding models; {bundle.path} is for {bundle.manifest.task}.")
         whole_number("dimensions", dimensions, head.dimension)
-    plan = choose_plan(bundle, variant, provider, threads, batch_invariant, names)
+    plan = choices.choose_plan(bundle, variant, provider, threads, batch_invariant, names)
     permitted = verdicts.permitted(
-        bundle, plan, variant_asked=variant is not None, provider_asked=provider not in (None, AUTO)
+        bundle, plan, variant_asked=variant is not None, provider_asked=provider not in (None, choices.AUTO)
     )
     if permitted != plan:  # another variant, or another provider, has forms of its own
         plan = replace(permitted, form=default_form(parts.forms(bundle, permitted.variant, names), permitted.provider))
-    plan = replace(plan, decode=choose_decode(bundle, plan.variant, decode))
-    plan = replace(plan, window=choose_window(bundle, plan, window))
-    untold = variant is None and threads is None and provider in (None, AUTO) and cap is None
-    towers = _tuned_towers(bundle, names, batch_invariant, decode) if untold else {}
+    plan = replace(plan, decode=choices.choose_decode(bundle, plan.variant, decode))
+    plan = replace(plan, window=choices.choose_window(bundle, plan, window))
+    untold = variant is None and threads is None and provider in (None, choices.AUTO) and cap is None
+    towers = choices.tuned_towers(bundle, names, batch_invariant, decode) if untold else {}
     build = partial(assemble, components=names, towers=towers)
     model = build(bundle, plan) if cap is None else memory.fitted(bundle, plan, cap, build, names)
     # On the CPU alone every node is where it was asked for.
@@ -183,115 +178,6 @@ def load(
         assert isinstance(model, EmbeddingModel)  # its head has said so
         return model.reshaped(dimensions)
     return model
-
-
-def choose_plan(
-    bundle: Bundle,
-    variant: str | None,
-    provider: str | None,
-    threads: int | None,
-    batch_invariant: bool,
-    names: Sequence[str] | None = None,
-) -> Plan:
-    """What was asked for; where nothing was, the plan tuned on this device; else a plan that is good without tuning.
-
-    It is for all components, or for those named.
-    """
-    if variant is None and threads is None and provider in (None, AUTO):
-        # Of components that answer by themselves each has a plan of its own.
-        own = names[0] if names is not None and len(names) == 1 < len(bundle.manifest.components) else ""
-        tuned = tuned_plan(bundle.digest, RUNTIME_VERSION, own)
-        usable = (
-            tuned is not None
-            and tuned.variant in bundle.manifest.variants
-            and tuned.form in parts.forms(bundle, tuned.variant, names)
-        )
-        if tuned is not None and usable and (tuned.batch_invariant or not batch_invariant):
-            if tuned.provider == CPU or tuned.provider in available():
-                return tuned
-            warnings.warn(
-                f"The plan tuned for {bundle.path} is for the provider {tuned.provider!r}, which is no longer usable "
-                f"here; the default plan is used. Tune again with: sanderling tune {bundle.path}",
-                StalePlanWarning,
-                stacklevel=3,
-            )
-    chosen = choose_provider(None if provider == AUTO else provider)
-    name = choose_variant(bundle, variant)
-    form = default_form(parts.forms(bundle, name, names), chosen)
-    return default_plan(name, chosen, choose_threads(threads), form=form, batch_invariant=batch_invariant)
-
-
-def _tuned_towers(
-    bundle: Bundle, names: Sequence[str], batch_invariant: bool, decode: Decode | None
-) -> dict[str, Plan]:
-    """Of two towers that are loaded together, the plans that were tuned for them."""
-    found: dict[str, Plan] = {}
-    for name in names if len(names) > 1 and parts.joins(bundle.manifest) else ():
-        if tuned_plan(bundle.digest, RUNTIME_VERSION, name) is None:
-            continue
-        plan = choose_plan(bundle, None, None, None, batch_invariant, (name,))
-        permitted = verdicts.permitted(bundle, plan, variant_asked=False, provider_asked=False)
-        if permitted != plan:
-            form = default_form(parts.forms(bundle, permitted.variant, (name,)), permitted.provider)
-            permitted = replace(permitted, form=form)
-        found[name] = replace(permitted, decode=choose_decode(bundle, permitted.variant, decode))
-    return found
-
-
-def choose_variant(bundle: Bundle, variant: str | None) -> str:
-    """The variant asked for, or the manifest's default. Raises BundleError if the bundle has no such variant."""
-    manifest = bundle.manifest
-    if variant is None:
-        return manifest.default_variant
-    if variant not in manifest.variants:
-        raise BundleError(f"{bundle.path} has no variant {variant!r}; it has {', '.join(manifest.variants)}.")
-    return variant
-
-
-def choose_provider(provider: str | None) -> str:
-    """The provider asked for, or "cpu"."""
-    return "cpu" if provider is None else provider
-
-
-def choose_decode(bundle: Bundle, variant: str, decode: str | None) -> Decode:
-    """How a variant decodes large JPEG files: as asked for, or as its manifest says. Raises BundleError, InputError."""
-    found = [bundle.manifest.components[name].variants[variant] for name in parts.seeing(bundle.manifest)]
-    if decode is None:
-        return "fast" if all(part.decode == "fast" for part in found) else "exact"
-    if decode == "exact":
-        return "exact"
-    if decode != "fast":
-        raise InputError(f"decode is {decode!r}; 'exact' or 'fast' was expected.")
-    if any(part.fast_decode is None for part in found):
-        raise BundleError(
-            f"{bundle.path}: how far {variant} drifts if JPEG files are decoded at reduced scale was not measured, so "
-            "that decode='fast' is refused. Leave it out, or export the bundle again with this Sanderling."
-        )
-    return "fast"
-
-
-def choose_window(bundle: Bundle, plan: Plan, window: str | None) -> Window:
-    """How long the windows are that a model hears: as asked for, or as planned. Raises BundleError, InputError."""
-    if window is None:
-        window = plan.window
-    if window == "full":
-        return "full"
-    if window != "short":
-        raise InputError(f"window is {window!r}; 'full' or 'short' was expected.")
-    if all(component.variants[plan.variant].short_window is None for component in bundle.manifest.components.values()):
-        raise BundleError(
-            f"{bundle.path}: how far {plan.variant} drifts if sounds are heard in short windows was not measured, so "
-            "that window='short' is refused. Leave it out, or export the bundle of a model that hears again with this "
-            "Sanderling."
-        )
-    return "short"
-
-
-def choose_threads(threads: int | None) -> int:
-    """The threads asked for, or as many as the process was granted cores. Raises InputError."""
-    if threads is None:
-        return cores.granted()
-    return whole_number("threads", threads, MAX_THREADS)
 
 
 def assemble(
@@ -334,9 +220,9 @@ def assemble(
         return _session(graph, component, form, plan, threads)
 
     # ONNX Runtime builds a session without the interpreter's lock: the tokenizer is read meanwhile.
-    session = _Background(lambda: build(plan.threads))
+    session = Background(lambda: build(plan.threads))
     try:
-        front = _front(bundle, name, component, plan, shared)
+        front = front_of(bundle, name, component, plan, shared)
     finally:
         # A thread inside ONNX Runtime must not outlive the call: the interpreter may be about to end.
         session.wait()
@@ -407,7 +293,7 @@ def _face_recognizer(bundle: Bundle, plan: Plan, head: FaceOutput) -> FaceRecogn
     assert space is not None
     engines: dict[str, Engines] = {}
     for name, component in bundle.manifest.components.items():
-        _check_inputs(bundle, component, ("pixel_values",), "float32")
+        check_inputs(bundle, component, ("pixel_values",), "float32")
         form = _form(bundle, component, plan)
         graph, *_ = bundle.require([form.graph, *form.data])
         build = partial(_session, graph, component, form, plan)
@@ -464,120 +350,3 @@ def _form(bundle: Bundle, component: Component, plan: Plan) -> Form:
             f"{bundle.path}: the variant {plan.variant!r} has no form {plan.form!r}; it has {', '.join(found)}."
         )
     return found[plan.form]
-
-
-def _front(bundle: Bundle, name: str, component: Component, plan: Plan, shared: Shared | None) -> Front:
-    preprocessing, modality = bundle.manifest.preprocessing, parts.modality(bundle.manifest, name)
-    if bundle.manifest.task == ANSWERING:
-        return _question_front(bundle, component, plan, shared)
-    if modality == "text":
-        from sanderling.preprocess.blocks import EXACT_INPUTS, PACKED_INPUTS
-        from sanderling.preprocess.text import TEXT_INPUTS, TextEncoder
-
-        settings = preprocessing.text
-        assert settings is not None  # or the modality were another
-        known = {EXACT: EXACT_INPUTS, PACKED: PACKED_INPUTS}.get(plan.form, TEXT_INPUTS)
-        _check_inputs(bundle, component, known, "int64")
-
-        def read() -> TextEncoder:
-            return TextEncoder(bundle.read(settings.tokenizer), settings, str(bundle.path / settings.tokenizer))
-
-        names = [spec.name for spec in component.inputs]
-        head = parts.head(bundle.manifest, name)
-        if isinstance(head, TokenOutput):
-            return _token_front(bundle, settings, head, names, plan, shared)
-        encoder = shared.thing("encoder", read) if shared is not None else read()
-        return TextFront(encoder, names, plan.token_budget, plan.form, plan.rounding)
-    if modality in ("tabular", "series"):
-        return _number_front(bundle, component, plan)
-    if modality == "audio":
-        from sanderling.sound_front import VALUES, SoundFront
-
-        assert preprocessing.audio is not None  # or the modality were another
-        _check_inputs(bundle, component, (VALUES,), "float32")
-        return SoundFront(preprocessing.audio, plan.image_budget)
-    assert preprocessing.image is not None  # decode() refuses a manifest without any
-    _check_inputs(bundle, component, (component.inputs[0].name,), "float32")
-    return ImageFront(preprocessing.image, component.inputs[0].name, plan.image_budget, plan.decode)
-
-
-def _question_front(bundle: Bundle, component: Component, plan: Plan, shared: Shared | None) -> Front:
-    from sanderling.preprocess.text import TextEncoder
-    from sanderling.question_front import QuestionFront
-
-    image, settings = bundle.manifest.preprocessing.image, bundle.manifest.preprocessing.text
-    assert image is not None  # decode() refuses such a manifest without either
-    assert settings is not None
-
-    def read() -> TextEncoder:
-        return TextEncoder(bundle.read(settings.tokenizer), settings, str(bundle.path / settings.tokenizer))
-
-    encoder = shared.thing("encoder", read) if shared is not None else read()
-    pictures = ImageFront(image, next(s.name for s in component.inputs if s.dtype == "float32"), 1, plan.decode)
-    # Pictures keep their aspect, so that any two may be of two sizes: each is run by itself.
-    return QuestionFront(pictures, encoder, 1)
-
-
-def _token_front(
-    bundle: Bundle,
-    settings: TextPreprocessing,
-    head: TokenOutput,
-    names: list[str],
-    plan: Plan,
-    shared: Shared | None,
-) -> Front:
-    from sanderling.token_front import TokenFront, read_encoders
-
-    def read() -> dict[str, TextEncoder]:
-        where = str(bundle.path / settings.tokenizer)
-        return read_encoders(bundle.read(settings.tokenizer), settings, head, where)
-
-    encoders = shared.thing("encoders", read) if shared is not None else read()
-    return TokenFront(encoders, settings, head, names, plan.token_budget, plan.rounding)
-
-
-def _number_front(bundle: Bundle, component: Component, plan: Plan) -> Front:
-    from sanderling.number_fronts import SeriesFront, TableFront
-
-    preprocessing = bundle.manifest.preprocessing
-    name = component.inputs[0].name
-    _check_inputs(bundle, component, (name,), "float64")
-    if preprocessing.tabular is not None:
-        return TableFront(preprocessing.tabular, name, plan.row_budget)
-    assert preprocessing.series is not None
-    return SeriesFront(preprocessing.series, name, plan.row_budget)
-
-
-def _check_inputs(bundle: Bundle, component: Component, names: tuple[str, ...], dtype: str) -> None:
-    for spec in component.inputs:
-        if spec.name not in names or spec.dtype != dtype:
-            raise BundleError(
-                f"{bundle.path}: the graph takes {spec.name!r} of {spec.dtype}; this Sanderling can give "
-                f"{', '.join(names)}, of {dtype}. Update it: pip install -U sanderling"
-            )
-
-
-class _Background:
-    """A session that is built in a thread of its own while the caller goes on."""
-
-    def __init__(self, build: Callable[[], Engine]) -> None:
-        self._built: Engine | BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(build,), daemon=True)
-        self._thread.start()
-
-    def _run(self, build: Callable[[], Engine]) -> None:
-        try:
-            self._built = build()
-        except BaseException as error:  # raised in the caller's thread by result()
-            self._built = error
-
-    def wait(self) -> None:
-        """Until the thread has ended, well or not."""
-        self._thread.join()
-
-    def result(self) -> Engine:
-        """The session, or its error raised here; after `wait`."""
-        assert self._built is not None
-        if isinstance(self._built, BaseException):
-            raise self._built
-        return self._built

@@ -11,9 +11,9 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from sanderling.bundle import open_bundle
+from sanderling.choices import choose_variant
 from sanderling.components import choose
 from sanderling.errors import StorageError
-from sanderling.loading import choose_variant
 from sanderling.manifest import Manifest
 from sanderling.sealing import commit_bundle, replace_manifest
 from sanderling.storage import staging_folder

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from sanderling import components, providers, verdicts
 from sanderling.bundle import Bundle, open_bundle
+from sanderling.choices import choose_threads, choose_variant
 from sanderling.errors import GraphError, InferenceError, InputError, ProviderError
 from sanderling.golden import Golden, GoldenSample, inputs_of, read_golden, samples_of
-from sanderling.loading import assemble, choose_threads, choose_variant
+from sanderling.loading import assemble
 from sanderling.manifest import FaceOutput, GenerationOutput, SpeechOutput, Tolerance
 from sanderling.model import Model
 from sanderling.plan import EXACT, PADDED, default_plan

@@ -165,7 +165,7 @@ def test_wrong_arguments(embedding_bundle: Path, options: dict[str, Any], messag
 def test_a_plan_of_a_variant_that_was_trimmed_away_is_not_used(
     embedding_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sanderling.loading.tuned_plan", lambda *_: Plan("gone", "cpu", 1, 1))
+    monkeypatch.setattr("sanderling.choices.tuned_plan", lambda *_: Plan("gone", "cpu", 1, 1))
     with sanderling.load(embedding_bundle) as model:
         assert model.variant == sanderling.open_bundle(embedding_bundle).manifest.default_variant
 
@@ -185,8 +185,8 @@ def test_the_command_explains(image_bundle: Path) -> None:
 def test_a_plan_whose_provider_is_gone_is_said_to_be_stale(
     embedding_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sanderling.loading.tuned_plan", lambda *_: Plan("fp32", "openvino", 1, 1))
-    monkeypatch.setattr("sanderling.loading.available", lambda: ("cpu",))
+    monkeypatch.setattr("sanderling.choices.tuned_plan", lambda *_: Plan("fp32", "openvino", 1, 1))
+    monkeypatch.setattr("sanderling.choices.available", lambda: ("cpu",))
     with pytest.warns(sanderling.StalePlanWarning, match="'openvino', which is no longer usable here"):
         model = sanderling.load(embedding_bundle)
     with model:
@@ -280,7 +280,7 @@ def test_an_old_plan_is_still_one() -> None:
 def test_a_plan_of_a_form_that_is_not_there_is_not_used(
     embedding_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sanderling.loading.tuned_plan", lambda *_: Plan("fp32", "cpu", 1, 1, form="packed"))
+    monkeypatch.setattr("sanderling.choices.tuned_plan", lambda *_: Plan("fp32", "cpu", 1, 1, form="packed"))
     with sanderling.load(embedding_bundle) as model:
         assert model.plan.form == "padded"
 
