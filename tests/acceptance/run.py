@@ -46,6 +46,7 @@ import memory  # isort: skip
 import placement  # isort: skip
 import storm  # isort: skip
 import tuner  # isort: skip
+import tuner_writers  # isort: skip
 import quota  # isort: skip
 import passes  # isort: skip
 import overhead  # isort: skip
@@ -98,6 +99,7 @@ THEMES = (
     speaking_checkpoints,
     seen_and_said,
     tuner,
+    tuner_writers,
     quota,
     passes,
     overhead,
