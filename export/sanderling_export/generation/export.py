@@ -12,41 +12,33 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from sanderling import cores, prompt_front, sealing, verification
-from sanderling.audio_front import FEATURES
-from sanderling.bundle import open_bundle
+from sanderling import sealing, verification
 from sanderling.codec import encode
 from sanderling.decode.names import CROSS
 from sanderling.errors import ExportError, SanderlingError, StorageError
 from sanderling.generation_rules import ANSWERING, DECODER, TASKS, VOICE_ACTIVITY
-from sanderling.golden import Golden, read_golden
-from sanderling.loading import assemble, load
 from sanderling.manifest import (
     FORMAT,
     MAJOR_VERSION,
     MANIFEST_NAME,
     MINOR_VERSION,
     Component,
-    Drift,
     Form,
     GoldenFiles,
-    Invariance,
     Manifest,
     Preprocessing,
     Provenance,
     Tolerance,
     Variant,
 )
-from sanderling.plan import PADDED, default_plan
+from sanderling.plan import PADDED
 from sanderling.reasons import first_line
 from sanderling.storage import staging_folder
-from sanderling.verification import cosines
-from sanderling_export import assembly, convert, drift, graphs, quantize, samples, speed
-from sanderling_export.generation import golden, originals, questions
+from sanderling_export import assembly, convert, graphs, quantize, samples
+from sanderling_export.generation import golden, measures, originals, questions, ranges
 from sanderling_export.generation.originals import CausalLM, Original
 from sanderling_export.plan import Making, Plan
 from sanderling_export.quiet import quiet
@@ -63,12 +55,8 @@ VARIANTS_OF_SPEECH = ("fp32", "int8-dynamic")
 _CHECK, _CALIBRATION, _GOLDEN = 48, 48, 5
 # New tokens of each golden sample, and the tokens that a text of the samples has at most.
 _STEPS, _LONGEST = 6, 96
-# fp32 differs from the original, and from processor to processor, in the last digits only.
-_FP32_COSINE, _FP32_MAX_ABS = 0.9999, 1e-3
 # Precisions that need samples of a graph's inputs.
 _CALIBRATED = ("int8-dynamic", "int8-static")
-# A quantized golden answer may be this many times as far as it was at export, and a little more.
-_MARGIN, _SLACK = 2.0, 2e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +112,7 @@ def _build(plan: Plan, tell: Progress) -> Path:
     if any(plan.making(variant).precision in _CALIBRATED for variant in chosen):
         tell(f"record what {len(picked.calibration)} samples give each graph")
         with quiet(), tempfile.TemporaryDirectory() as scratch:
-            feeds = _recorded(source, nets, picked.calibration, Path(scratch))
+            feeds = ranges.recorded(source, nets, picked.calibration, _STEPS, Path(scratch))
     with staging_folder(plan.output) as staging:
         build = sealing.build_folder(staging)
         components: dict[str, Component] = {}
@@ -143,7 +131,7 @@ def _build(plan: Plan, tell: Progress) -> Path:
         with quiet():
             files = golden.write(staging, build, source, picked.golden, _STEPS, heard)
         draft = _manifest(plan, source, components, files, build, staging, notes)
-        sealed = _measured(plan, draft, staging, picked.check, expected, tell)
+        sealed = measures.measured(plan, draft, staging, picked.check, expected, tell)
         tell("verify")
         (staging / MANIFEST_NAME).write_bytes(encode(sealed))
         report = verification.verify(staging, provider="cpu")
@@ -239,47 +227,6 @@ def _component(
     return Component(graphs.specs(net.graph.input), graphs.specs(net.graph.output), variants), notes
 
 
-def _recorded(
-    source: Original, nets: Mapping[str, onnx.ModelProto], items: Sequence[Any], scratch: Path
-) -> dict[str, list[dict[str, NDArray[Any]]]]:
-    """Single inputs of each graph, to find ranges with: what the library's preprocessing and the graphs before it give.
-
-    A decoder reads what a sequence begins with and the original's first tokens behind it, so that ranges are those of
-    words and not of a beginning alone.
-    """
-    found: dict[str, list[dict[str, NDArray[Any]]]] = {name: [] for name in nets}
-    begun = [source.start(item) for item in items]
-    if not isinstance(source, CausalLM):  # whose prompts are words already
-        pairs = zip(begun, items, strict=True)
-        begun = [np.append(start, source.greedy(item, _STEPS)[:-1]).astype(np.int64) for start, item in pairs]
-    given = [
-        {key: np.asarray(value)[None] for key, value in _windowed(source, source.inputs(item), place).items()}
-        for place, item in enumerate(items)
-    ]
-    for name, net in nets.items():
-        specs = graphs.specs(net.graph.input)
-        later = name != _last(nets)
-        session = _session(net, scratch / name) if later else None
-        for known, tokens in zip(given, begun, strict=True):
-            if name == DECODER:
-                known |= prompt_front.first_step([tokens], Component(specs, specs, {}), 0)
-            feeds = {spec.name: known[spec.name] for spec in specs}
-            found[name].append(feeds)
-            if session is not None:
-                names = [one.name for one in session.get_outputs()]
-                known |= dict(zip(names, session.run(names, feeds), strict=True))
-    return found
-
-
-def _windowed(source: Original, inputs: dict[str, NDArray[Any]], place: int) -> dict[str, NDArray[Any]]:
-    """Inputs as they are; of a model that also hears short windows every other one's spectrogram (bands, frames) is cut
-    to one: ranges are those of both, for the silence behind a sound moves them."""
-    audio = source.description.audio
-    if audio is None or audio.short is None or place % 2 == 0:
-        return inputs
-    return inputs | {FEATURES: inputs[FEATURES][:, : audio.short]}
-
-
 def _is_told(name: str, net: onnx.ModelProto) -> bool:
     """Whether a graph is a decoder that is told what was heard or seen by keys and values, and not by tokens."""
     return name == DECODER and any(value.name.startswith(CROSS) for value in net.graph.input)
@@ -312,18 +259,6 @@ def _voice(
     return made, {f"sound-{place}.{VOICE_ACTIVITY}.output": chances for place, chances in enumerate(found, 1)}
 
 
-def _session(net: onnx.ModelProto, folder: Path) -> onnxruntime.InferenceSession:
-    graphs.save(net, folder)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(folder / graphs.GRAPH_NAME), options, providers=["CPUExecutionProvider"])
-
-
-def _last(components: Mapping[str, object]) -> str:
-    """The graph that answers, which has what was measured of all of them together."""
-    return list(components)[-1]
-
-
 def _manifest(
     plan: Plan,
     source: Original,
@@ -341,7 +276,7 @@ def _manifest(
     if plan.license_file is not None:
         shutil.copyfile(plan.license_file, build / assembly.LICENSE_NAME)
         license_file = f"{prefix}/{assembly.LICENSE_NAME}"
-    made = tuple(components[_last(components)].variants)
+    made = tuple(components[measures.last(components)].variants)
     return Manifest(
         format=FORMAT,
         version=f"{MAJOR_VERSION}.{MINOR_VERSION}",
@@ -368,77 +303,3 @@ def _manifest(
         ),
         files=sealing.list_files(staging),
     )
-
-
-def _measured(
-    plan: Plan, draft: Manifest, staging: Path, check: Sequence[Any], expected: NDArray[np.float32], tell: Progress
-) -> Manifest:
-    """The manifest with each variant's drift, invariance, tolerance and speed, measured through the runtime."""
-    last = _last(draft.components)
-    (staging / MANIFEST_NAME).write_bytes(encode(draft))
-    stored = read_golden(open_bundle(staging, integrity="full"))
-    names = drift.name_inputs(check, quoted=plan.own_data is None)
-    parts = {name: dict(component.variants) for name, component in draft.components.items()}
-    failing: dict[str, str] = {}
-    for variant in draft.variants:
-        tell(f"measure {variant}")
-        with load(staging, variant=variant, integrity="full") as model:
-            rows = model.answer(list(check)).rows
-            replayed = verification.replay(model, stored, Tolerance(-1.0))
-        found = drift.measure(rows, expected, labels=True, names=names)
-        short = drift.shortfalls(found, plan.floors[variant])
-        if short and not plan.keep_failing:
-            raise drift.refuse(variant, short, len(expected))
-        if short:
-            failing[variant] = f"{variant} is below its floor: {'; '.join(short)}"
-        limits = _tolerance(variant, replayed, stored)
-        moved = _invariance(staging, variant, check)
-        heard_short = _heard_short(staging, variant, check, expected, names)
-        for name, variants in parts.items():
-            whole = {"drift": found, "invariance": moved, "short_window": heard_short} if name == last else {}
-            variants[variant] = replace(variants[variant], tolerance=limits, **whole)
-    tell("measure speed")
-    speeds = speed.beside_fp32(staging, list(draft.variants), check)
-    for variant, ratio in speeds.items():
-        parts[last][variant] = replace(parts[last][variant], speed=round(ratio.value, 3))
-    what = ", up to the first token" if last == DECODER else ""
-    timed = [f"{variant}: {ratio}{what}" for variant, ratio in speeds.items()]
-    sound = [variant for variant in draft.variants if variant not in failing]
-    return replace(
-        draft,
-        components={name: replace(part, variants=parts[name]) for name, part in draft.components.items()},
-        default_variant=assembly.default_variant(plan, sound or draft.variants),
-        provenance=replace(draft.provenance, notes=(*draft.provenance.notes, *timed, *failing.values())),
-    )
-
-
-def _invariance(staging: Path, variant: str, items: Sequence[Any]) -> Invariance:
-    """How far the next token's logits move with batch mates, and the padding that they bring."""
-    bundle = open_bundle(staging, integrity="full")
-    plan = default_plan(variant, "cpu", cores.granted(), batch_invariant=True)
-    with assemble(bundle, plan) as model:
-        alone = model.answer(list(items)).rows
-    with assemble(bundle, replace(plan, token_budget=512, image_budget=4)) as model:
-        mixed = model.answer(list(items)).rows
-    return Invariance(float(cosines(mixed, alone).min()))
-
-
-def _heard_short(
-    staging: Path, variant: str, items: Sequence[Any], expected: NDArray[np.float32], names: Sequence[str]
-) -> Drift | None:
-    """The drift of a model that hears sounds in short windows, beside the original in full ones; None of others."""
-    bundle = open_bundle(staging, integrity="full")
-    audio = bundle.manifest.preprocessing.audio
-    if audio is None or audio.short is None:
-        return None
-    with assemble(bundle, replace(default_plan(variant, "cpu", cores.granted()), window="short")) as model:
-        return drift.measure(model.answer(list(items)).rows, expected, labels=True, names=names)
-
-
-def _tolerance(variant: str, replayed: Sequence[verification.Check], stored: Golden) -> Tolerance:
-    """What `verify` will demand of the golden samples wherever the bundle runs."""
-    peak = max(float(np.abs(stored.output(sample)).max(initial=0.0)) for sample in stored.samples)
-    if variant == "fp32":
-        return Tolerance(_FP32_COSINE, _FP32_MAX_ABS * max(1.0, peak))
-    farthest = 1.0 - min(check.cosine for check in replayed)
-    return Tolerance(max(-1.0, round(1.0 - _MARGIN * farthest - _SLACK, 6)))
