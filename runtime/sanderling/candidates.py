@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from sanderling import cores
 from sanderling.bundle import Bundle
 from sanderling.components import apart, forms, modality
+from sanderling.manifest import Filterbank, Waveform
 from sanderling.plan import DISABLED_FUSIONS, FORMS, IMAGE_BUDGET, PADDED, ROW_BUDGET, TOKEN_BUDGET, Plan
 from sanderling.providers import CPU, available
 from sanderling.whole_answers import writes
@@ -45,7 +46,7 @@ def graphs(bundle: Bundle, purpose: Purpose, batch_invariant: bool, component: s
     variants = sorted(
         manifest.variants, key=lambda name: (name != manifest.default_variant, _size(bundle, name, component))
     )
-    budget = 1 if batch_invariant else _budgets(bundle, purpose, component)[0]
+    budget = 1 if batch_invariant or _apart(bundle) else _budgets(bundle, purpose, component)[0]
     found = []
     for provider, place in product(available(), range(len(FORMS))):
         for variant in variants:
@@ -88,7 +89,7 @@ def batchings(
     bundle: Bundle, purpose: Purpose, plan: Plan, batch_invariant: bool, component: str | None = None
 ) -> list[Plan]:
     """The same graph in all ways of threads, workers, budget and rounding."""
-    budgets = (1,) if batch_invariant else _budgets(bundle, purpose, component)
+    budgets = (1,) if batch_invariant or _apart(bundle) else _budgets(bundle, purpose, component)
     return [
         _with_budget(bundle, replace(plan, threads=threads, workers=workers, rounding=rounding), budget, component)
         for budget, (threads, workers), rounding in product(
@@ -111,12 +112,27 @@ def _takes(bundle: Bundle, component: str | None) -> str:
     "nothing" of models whose inputs share no runs."""
     if component is not None:
         return modality(bundle.manifest, component)
+    if _features(bundle) is not None:
+        return "image"  # sounds of one length share a run as images do
     preprocessing = bundle.manifest.preprocessing
     if writes(bundle):
         return "seen" if preprocessing.image is not None else "written"
     if len(bundle.manifest.components) > 1:
         return "nothing"
     return "text" if preprocessing.text is not None else "image" if preprocessing.image is not None else "rows"
+
+
+def _features(bundle: Bundle) -> Filterbank | Waveform | None:
+    """What a model of one graph hears; None of any other model."""
+    audio = bundle.manifest.preprocessing.audio
+    if audio is None or len(bundle.manifest.components) > 1:
+        return None
+    return audio.features if isinstance(audio.features, Filterbank | Waveform) else None
+
+
+def _apart(bundle: Bundle) -> bool:
+    """Whether each input has a run of its own, whatever the plan: sounds of any length are never padded."""
+    return isinstance(_features(bundle), Waveform)
 
 
 def _budgets(bundle: Bundle, purpose: Purpose, component: str | None) -> Sequence[int]:

@@ -111,6 +111,7 @@ def load(
     A variant that `verify` failed on this machine is not used: the next one is, with a VerdictWarning.
     `max_memory`, as "300MB" or bytes, bounds what the model adds to the process's resident memory while it answers its
     largest inputs: batches and workers are made as few as it takes, by measuring here, which takes another load or two.
+    Of models that hear, these are as much sound as is heard at once, and as many tokens as the bundle's settings allow.
     With `decode` "fast" large JPEG files are decoded at reduced scale, which the report of each tells (`reduced`), and
     only what a crop keeps of a JPEG is resized; with "exact" all is done in full. Default: fast, where the drift
     measured with it at export holds the variant's floor.
@@ -140,16 +141,16 @@ def load(
             f"max_memory is measured on models of one answer an input; what {bundle.path} takes grows with what it "
             "says. Leave it out, and stream long texts."
         )
-    if cap is not None and isinstance(head, GenerationOutput):
+    hears = memory.hears(bundle)
+    if cap is not None and isinstance(head, GenerationOutput) and not hears:
         raise InputError(
             f"max_memory is measured on models of one answer an input; what {bundle.path} takes grows with what it "
             "writes. Leave it out, and bound max_new_tokens and the prompts of a call."
         )
-    if cap is not None and parts.modality(bundle.manifest, names[0]) == "audio":
-        raise InputError(
-            f"max_memory is measured on texts or on images; what {bundle.path} takes grows with the length of a sound. "
-            "Leave it out."
-        )
+    if cap is not None and hears:
+        from sanderling.hearing_memory import check_bounded
+
+        check_bounded(bundle)
     if dimensions is not None:
         if not isinstance(head, EmbeddingOutput) or len(names) > 1:
             raise InputError(f"dimensions goes with embedding models; {bundle.path} is for {bundle.manifest.task}.")

@@ -28,6 +28,8 @@ _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
 # Seconds between two looks at what is resident: a run lasts for several.
 _INTERVAL = 0.001
 _ROUNDS = 3
+# These are longer: as many tokens as a transcript may have, each of a length of its own.
+_ROUNDS_OF_SOUNDS = 2
 
 
 def parse_size(given: int | str) -> int:
@@ -48,11 +50,12 @@ def fitted(
     `names` are the components that `assemble` loads (default: all).
     It is loaded in its smallest way first, one input at a time, and measured. The largest batches and the most workers
     that fit by that measure are then loaded and measured in turn, so that what is given back was seen to fit.
-    The inputs and answers that the caller holds, and the decoding of large images, come on top.
+    Of models that hear, the largest input is as much sound as is heard side by side. The inputs and answers that the
+    caller holds, the decoding of large images, and a long sound that is read come on top.
 
     Raises MemoryLimitError where even the smallest way does not fit.
     """
-    *larger, smallest = _smaller(plan)
+    *larger, smallest = _smaller(plan, hears(bundle))
     files = _file_bytes(bundle, plan.variant, names)
     if files > cap:
         raise _refused(bundle, plan, cap, names, f"its files alone have {megabytes(files)}")
@@ -112,9 +115,22 @@ class Watch:
             self.peak = max(self.peak, resident())
 
 
-def _smaller(plan: Plan) -> Iterator[Plan]:
+def hears(bundle: Bundle) -> bool:
+    """Whether a bundle's model takes sounds."""
+    return bundle.manifest.preprocessing.audio is not None
+
+
+def _smaller(plan: Plan, hears: bool) -> Iterator[Plan]:
     """The plan, then smaller ones: first in smaller batches, then with one worker; at last one input at a time."""
     for workers in dict.fromkeys((plan.workers, 1)):
+        if hears:
+            # Windows side by side, or one: nothing that is heard depends on budgets of other inputs.
+            budget = plan.image_budget
+            while budget > 1:
+                yield replace(plan, workers=workers, image_budget=budget)
+                budget //= 2
+            yield replace(plan, workers=workers, token_budget=1, image_budget=1, row_budget=1)
+            continue
         budgets = {name: getattr(plan, name) for name in ("token_budget", "image_budget", "row_budget")}
         yield replace(plan, workers=workers)
         while max(budgets.values()) > 1:
@@ -127,6 +143,8 @@ def _peak(model: Model, before: int, plan: Plan) -> int:
 
     It does so a few times, with the golden samples between: what shapes leave behind in the allocator counts, too.
     """
+    if model.modality == "audio":
+        return _peak_of_sounds(model, before, plan)
     count = plan.workers * _inputs_a_run(model, plan)
     largest, samples = _largest_inputs(model)
     with Watch() as watch:
@@ -136,7 +154,21 @@ def _peak(model: Model, before: int, plan: Plan) -> int:
     return watch.peak - before
 
 
+def _peak_of_sounds(model: Model, before: int, plan: Plan) -> int:
+    """As `_peak`, of a model that hears: nothing about it depends on the inputs, but on how long they are."""
+    from sanderling.hearing_memory import hear_most
+
+    with Watch() as watch:
+        for _ in range(_ROUNDS_OF_SOUNDS):
+            hear_most(model, plan)
+    return watch.peak - before
+
+
 def _inputs_a_run(model: Model, plan: Plan) -> int:
+    if model.modality == "audio":
+        from sanderling.hearing_memory import side_by_side
+
+        return side_by_side(model, plan)
     text = model.bundle.manifest.preprocessing.text
     if model.modality == "text" and text is not None:
         return max(1, plan.token_budget // text.max_tokens)

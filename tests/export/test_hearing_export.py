@@ -16,10 +16,19 @@ import transformers
 from msgspec.structs import replace
 
 import sanderling
-from sanderling import Audio
+from sanderling import Audio, candidates, hearing_memory
+from sanderling.bundle import Bundle
 from sanderling.cli import build_app
 from sanderling.codec import encode
-from sanderling.errors import AudioError, BenchError, CheckpointError, EvalError, InputError, SpaceError
+from sanderling.errors import (
+    AudioError,
+    BenchError,
+    CheckpointError,
+    EvalError,
+    InputError,
+    MemoryLimitError,
+    SpaceError,
+)
 from sanderling.manifest import (
     AudioPreprocessing,
     ClassificationOutput,
@@ -365,3 +374,36 @@ def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
     (bare / "preprocessor_config.json").unlink()
     with pytest.raises(CheckpointError, match=r"no preprocessor_config\.json"):
         hearing.CtcOriginal(resolve(str(bare), tmp_path), Options())
+
+
+@pytest.mark.slow
+def test_plans_are_no_more_than_there_are_ways(made: Made) -> None:
+    """Waveforms share no run, so that there is one way to batch them; bands do, as images."""
+    for kind, budgets in (("ctc", {1}), ("classifier", {1}), ("bands", {1, 4, 16})):
+        plans = candidates.everything(sanderling.open_bundle(made(kind)[1]), "throughput", False)
+        assert {plan.image_budget for plan in plans} == budgets
+        assert len({(plan.token_budget, plan.row_budget) for plan in plans if plan.image_budget > 1}) <= 1
+        assert all(plan.batch_invariant for plan in plans if plan.image_budget == 1)
+    tuned = sanderling.tune(made("ctc")[1], "latency", time_limit=5)
+    assert all(trial.plan.batch_invariant for trial in tuned.trials)
+
+
+@pytest.mark.slow
+def test_memory_is_bounded_where_what_is_heard_is(made: Made, recordings: Path) -> None:
+    for kind in ("ctc", "bands", "classifier"):
+        bundle = made(kind)[1]
+        with sanderling.load(bundle, threads=1) as free, sanderling.load(bundle, threads=1, max_memory="4GB") as model:
+            assert model.plan.image_budget == free.plan.image_budget
+            found, expected = (one.answer([recordings / "0.wav"]).rows[0] for one in (model, free))
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+        with pytest.raises(MemoryLimitError, match="its files alone have"):
+            sanderling.load(bundle, max_memory=1000)
+    opened = sanderling.open_bundle(made("classifier")[1])
+    audio = opened.manifest.preprocessing.audio
+    assert audio is not None
+    assert isinstance(audio.features, Waveform)
+    hearing_memory.check_bounded(opened)
+    endless = replace(audio, features=replace(audio.features, most=None))
+    unbounded = replace(opened.manifest, preprocessing=replace(opened.manifest.preprocessing, audio=endless))
+    with pytest.raises(InputError, match="hears sounds of any length at once"):
+        hearing_memory.check_bounded(Bundle(opened.path, unbounded, opened.digest, opened.integrity))

@@ -18,7 +18,7 @@ import transformers
 import sanderling
 from sanderling.audio import Audio
 from sanderling.codec import decode
-from sanderling.errors import BundleError, CheckpointError, InputError, ManifestError
+from sanderling.errors import BundleError, CheckpointError, InputError, ManifestError, MemoryLimitError
 from sanderling.manifest import GenerationOutput
 from sanderling.tasks.speech_recognition import SpeechRecognizer
 from sanderling_export.checkpoint import resolve
@@ -345,3 +345,35 @@ def test_a_layer_of_one_graph_is_kept_in_float(exported: Exported, recordings: P
     kept = [node.name for node in onnx.load(graph, load_external_data=False).graph.node if node.op_type == "MatMul"]
     assert "/out_proj/MatMul" in kept
     assert "/q_proj/MatMul" not in kept
+
+
+@pytest.mark.slow
+def test_memory_is_bounded_of_windows_and_tokens(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is measured on as many windows as are heard side by side, each with all the tokens that it may have."""
+    from sanderling import hearing_memory
+
+    _, bundle = exported("tiny")
+    sound = tiny_speech.sounds(1)[0]
+    with (
+        sanderling.load(bundle, variant="fp32", threads=1) as free,
+        sanderling.load(bundle, variant="fp32", threads=1, max_memory="4GB") as model,
+    ):
+        assert isinstance(model, SpeechRecognizer)
+        assert isinstance(free, SpeechRecognizer)
+        assert SpeechRecognizer.side_by_side(model.plan) == 4
+        assert model.transcribe(sound, language="en").text == free.transcribe(sound, language="en").text
+        steps: list[tuple[int, ...]] = []
+        drawn = SpeechRecognizer._drawn
+
+        def noted(self: Any, prompts: Any, *rest: Any) -> Any:
+            found = drawn(self, prompts, *rest)
+            steps.append(tuple(len(one.tokens) for one in found))
+            return found
+
+        monkeypatch.setattr(SpeechRecognizer, "_drawn", noted)
+        hearing_memory.hear_most(model, model.plan)
+    room = model.context - len(model.start)
+    # Windows are cut where it is quiet, so that a little of the sound is left behind the first ones.
+    assert steps[0] == (min(model.settings.max_new_tokens, room),) * 4
+    with pytest.raises(MemoryLimitError, match="its files alone have"):
+        sanderling.load(bundle, max_memory=1000)

@@ -14,6 +14,7 @@ from sanderling.decode.settings import GenerationOptions
 from sanderling.decode.speech import TIME_STEP
 from sanderling.errors import InputError
 from sanderling.model import in_thread
+from sanderling.plan import Plan
 from sanderling.preprocess.audio import decoded
 from sanderling.results import AudioReport
 from sanderling.speech_windows import Window, quiet_cuts
@@ -26,7 +27,6 @@ from sanderling.voice_activity import between, chances_of, spoken, voiced
 if TYPE_CHECKING:
     from sanderling.audio import AudioInput
 
-# Windows that are heard side by side: each has its own keys and values in memory.
 _SIDE_BY_SIDE = 4
 _HOTTEST = 10
 
@@ -48,6 +48,16 @@ class SpeechRecognizer(LiveListener):
     def rate(self) -> int:
         """Samples a second of the sound that it hears; another rate is resampled."""
         return self._sounds.rate
+
+    @property
+    def times_words(self) -> bool:
+        """Whether it can say when each word was said."""
+        return bool(self._tokens.alignment_heads)
+
+    @staticmethod
+    def side_by_side(plan: Plan) -> int:
+        """Windows of a sound that are heard side by side: each has its own keys and values in memory."""
+        return 1 if plan.batch_invariant else _SIDE_BY_SIDE
 
     @overload
     def transcribe(  # type: ignore[overload-overlap]
@@ -169,7 +179,7 @@ class SpeechRecognizer(LiveListener):
         before = self._encoder.bare(" " + prompt.strip()) if prompt.strip() else np.zeros(0, np.int64)
         if len(before) > self._most_before:
             raise InputError(f"prompt has {len(before)} tokens; the model can be told {self._most_before} of them.")
-        if words and not tokens.alignment_heads:
+        if words and not self.times_words:
             raise InputError(f"{self.name} has no attention that follows the words (alignment_heads); leave words out.")
         if voice and self._voice is None:
             raise InputError(f"{self.name} has no component voice_activity; leave voice_activity out.")
@@ -179,7 +189,7 @@ class SpeechRecognizer(LiveListener):
         sound, report = decoded(item, self._sounds.rate)
         planned = self._windows(sound, call, cancellation)
         clock.prepared()
-        size = 1 if call.carried or call.asked.settings.num_beams > 1 else min(self._together, _SIDE_BY_SIDE)
+        size = 1 if call.carried or call.asked.settings.num_beams > 1 else self.side_by_side(self.plan)
         # Of a sound that is one window nothing is heard twice: its transcript is the original's.
         seeks = call.timed and len(planned) > 1
         waiting, windows = list(planned), list[Window]()
