@@ -125,9 +125,8 @@ def _takes(bundle: Bundle, component: str | None) -> str:
 def _features(bundle: Bundle) -> Filterbank | Waveform | None:
     """What a model of one graph hears; None of any other model."""
     audio = bundle.manifest.preprocessing.audio
-    if audio is None or len(bundle.manifest.components) > 1:
-        return None
-    return audio.features if isinstance(audio.features, Filterbank | Waveform) else None
+    heard = None if audio is None or len(bundle.manifest.components) > 1 else audio.features
+    return heard if isinstance(heard, Filterbank | Waveform) else None
 
 
 def _apart(bundle: Bundle) -> bool:
