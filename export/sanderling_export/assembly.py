@@ -73,10 +73,6 @@ def draft(
     if isinstance(head, EmbeddingOutput | TokenOutput) and head.dense:
         save_file(dict(known.weights), build / WEIGHTS_NAME)
         head = replace(head, weights=f"{prefix}/{WEIGHTS_NAME}")
-    license_file = None
-    if plan.license_file is not None:
-        shutil.copyfile(plan.license_file, build / LICENSE_NAME)
-        license_file = f"{prefix}/{LICENSE_NAME}"
     embedding = isinstance(known.head, EmbeddingOutput | TokenOutput | SparseOutput)
     joined = isinstance(known.head, ContrastiveOutput)
     variants = tuple(next(iter(components.values())).variants)
@@ -91,14 +87,7 @@ def draft(
         preprocessing=Preprocessing(text, known.image, audio=known.audio),
         postprocessing=head,
         golden=files,
-        provenance=Provenance(
-            plan.checkpoint.source,
-            plan.checkpoint.sha256,
-            plan.license,
-            license_file,
-            versions(),
-            tuple(notes),
-        ),
+        provenance=provenance(plan, build, staging, notes),
         files=sealing.list_files(staging),
         space=space(plan.checkpoint, known) if embedding or joined else None,
     )
@@ -107,6 +96,17 @@ def draft(
 def component(bare: Component, forms: Mapping[str, Mapping[str, Form]]) -> Component:
     """A component with its variants' forms, as far as it is known before anything was measured."""
     return replace(bare, variants={name: Variant(dict(made), Tolerance(-1.0)) for name, made in forms.items()})
+
+
+def provenance(plan: Plan, build: Path, staging: Path, notes: Sequence[str]) -> Provenance:
+    """Where a bundle comes from, its licence's text copied into its folder `build`."""
+    license_file = None
+    if plan.license_file is not None:
+        shutil.copyfile(plan.license_file, build / LICENSE_NAME)
+        license_file = f"{build.relative_to(staging).as_posix()}/{LICENSE_NAME}"
+    return Provenance(
+        plan.checkpoint.source, plan.checkpoint.sha256, plan.license, license_file, versions(), tuple(notes)
+    )
 
 
 def default_variant(plan: Plan, variants: Sequence[str]) -> str:

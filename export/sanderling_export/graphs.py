@@ -11,7 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from sanderling.manifest import TensorSpec
+from sanderling.manifest import Form, TensorSpec
 from sanderling_export.errors import unsupported
 
 Array = NDArray[np.generic]
@@ -89,6 +89,14 @@ def save(model: onnx.ModelProto, folder: Path) -> None:
     if weights_file.exists():
         # onnx makes it readable by its owner alone; a bundle is read by whoever may read its graph.
         weights_file.chmod((folder / GRAPH_NAME).stat().st_mode & 0o777)
+
+
+def written(model: onnx.ModelProto, folder: Path, root: Path, *, optimized: bool = False) -> Form:
+    """As `save`, and the form of a bundle in `root` that it is; `optimized` says that optimizing it again is idle."""
+    save(model, folder)
+    prefix = folder.relative_to(root).as_posix()
+    data = (f"{prefix}/{WEIGHTS_NAME}",) if (folder / WEIGHTS_NAME).exists() else ()
+    return Form(f"{prefix}/{GRAPH_NAME}", data, optimized=optimized)
 
 
 def copied(model: onnx.ModelProto) -> onnx.ModelProto:

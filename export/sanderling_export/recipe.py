@@ -56,6 +56,7 @@ class Floor(Struct, frozen=True, forbid_unknown_fields=True):
     min_p01: Cosine = -1.0
     agreement: Share = 0.0
     max_metric_loss: Share | None = None
+    max_mel_distance: Annotated[float, Meta(ge=0.0)] | None = None
 
 
 DEFAULT_FLOORS: dict[str, Floor] = {

@@ -168,7 +168,9 @@ class SpeechReport(Struct, frozen=True):
     `skipped` are the characters that were left out, with how often each was met, the most frequent first and fifty at
     most; `characters_skipped` counts all: pictures, controls, and letters of a script that the voice does not read.
     `unknown` are phonemes that the voice never learned, with how often. `languages` are those that the phonemizer went
-    to within the text, and `parted` counts the cuts in sentences too long for one run.
+    to within the text, and `parted` counts the cuts in sentences too long for one run. `unfinished` counts the
+    sentences that a voice which makes its frames step by step had not ended where the bundle's bound on their length
+    ended them: what follows there is not heard.
     """
 
     characters: int
@@ -178,11 +180,12 @@ class SpeechReport(Struct, frozen=True):
     unknown: tuple[tuple[str, int], ...] = ()
     languages: tuple[str, ...] = ()
     parted: int = 0
+    unfinished: int = 0
 
     @property
     def complete(self) -> bool:
         """Whether all of the text is heard."""
-        return not self.characters_skipped and not self.unknown
+        return not self.characters_skipped and not self.unknown and not self.unfinished
 
 
 InputReport = TextReport | ImageReport | RowReport | SeriesReport | AudioReport | SpeechReport

@@ -1,4 +1,4 @@
-"""Voices, from a bundle: their three graphs loaded."""
+"""Voices, from a bundle: their graphs loaded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from sanderling.plan import Plan
 from sanderling.providers import CPU
 from sanderling.session import Session
 from sanderling.tasks.text_to_speech import Voice
+from sanderling.voice_frames import FlowFrames
 from sanderling.voice_front import VoiceFront
+from sanderling.voice_graphs import VoiceGraphs
 from sanderling.voice_rules import DECODER, VECTORS, VOCODER
 
 
@@ -38,12 +40,14 @@ def voice(bundle: Bundle, plan: Plan, head: SpeechOutput) -> Voice:
             part.close()
         raise
     try:
-        front = VoiceFront(sounds)
+        front, graphs = VoiceFront(sounds), VoiceGraphs(bundle, plan, engines)
         if head.steps is None:
-            return Voice(bundle, plan, front, engines, head)
-        from sanderling.tasks.stepped_voice import SteppedVoice  # for those who have one
+            name = bundle.manifest.name
+            return Voice(bundle, plan, front, graphs, head, FlowFrames(name, graphs, head), DECODER)
+        from sanderling.stepped_frames import SteppedFrames  # for those who have one
 
-        return SteppedVoice(bundle, plan, front, engines, head, _vectors(bundle, head.steps.vectors))
+        maker = SteppedFrames(bundle, graphs, head, head.steps, _vectors(bundle, head.steps.vectors))
+        return Voice(bundle, plan, front, graphs, head, maker, VOCODER)
     except BaseException:
         for part in engines.values():
             part.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ pytest.importorskip("sentencepiece")
 import torch
 
 import sanderling
-from sanderling import Phonemes, Voice, open_bundle, verify
+from sanderling import Phonemes, Voice, cli, open_bundle, verify
 from sanderling.errors import CheckpointError, ExportError, InputError
 from sanderling.manifest import SpeechOutput, VoiceSettings
 from sanderling.preprocess import phonemes
@@ -95,6 +96,7 @@ def test_the_runtime_says_what_transformers_says(
 ) -> None:
     with sanderling.load(bundle, provider="cpu") as voice:
         assert isinstance(voice, Voice)
+        assert voice("hello there").report.complete
         for text in ("a", "hello there", "the quick brown fox jumps over the lazy dog"):
             symbols = phonemes.spoken(text, source.said.phonemes).symbols
             _, expected = source.waveform(symbols, seed if noise else None, VoiceSettings(1.0, noise, 0.0))
@@ -150,7 +152,9 @@ def test_what_is_missing_is_named(folder: Path, tmp_path: Path, gone: str, said:
         pipeline.export(tmp_path, tmp_path / "out")
 
 
-def test_a_sentence_that_never_ends_is_ended(folder: Path, tmp_path: Path) -> None:
+def test_a_sentence_that_never_ends_is_ended_and_it_is_told(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for one in folder.rglob("*"):
         if one.is_file():
             (tmp_path / one.relative_to(folder)).parent.mkdir(exist_ok=True)
@@ -165,3 +169,21 @@ def test_a_sentence_that_never_ends_is_ended(folder: Path, tmp_path: Path) -> No
     ids, wave = endless.waveform(("a",), None)
     assert len(wave) == min(len(ids) * 20 // 2, 24) * 2 * endless.hop
     assert json.loads((tmp_path / "config.json").read_text("utf-8"))["reduction_factor"] == 2
+    texts = tmp_path / "texts.txt"
+    texts.write_text("hello there\nno end\n", "utf-8")
+    made = pipeline.export(tmp_path, tmp_path / "made", data=texts)
+    with sanderling.load(made, provider="cpu") as voice:
+        assert isinstance(voice, Voice)
+        found = voice("a")
+        assert len(found.audio) == len(wave)
+        assert (found.report.sentences, found.report.unfinished, found.report.complete) == (1, 1, False)
+        assert [one.report.unfinished for one in voice(["a. b.", "c"])] == [2, 1]
+        stream = voice.stream("a. b. c.")
+        assert [one.report.unfinished for one in stream] == [1, 2, 3]
+        assert stream.report.unfinished == 3
+    asked = ["sanderling", "run", str(made), "a. b.", "-o", str(tmp_path / "a.wav")]
+    for more, told in ((["--json"], '"unfinished":2'), ([], "2 sentences cut off")):
+        monkeypatch.setattr(sys, "argv", [*asked, *more])
+        with pytest.raises(SystemExit):
+            cli.main()
+        assert told in " ".join(capsys.readouterr().out.split())

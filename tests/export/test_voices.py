@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import tiny_voices
+from msgspec.structs import replace
 from onnx import numpy_helper
 from tiny_voices import HOP, IDS, levelled, reference
 
@@ -18,9 +19,10 @@ pytest.importorskip("torch")
 import sanderling
 from sanderling import Voice, open_bundle, verify
 from sanderling.errors import CheckpointError, ExportError
-from sanderling.manifest import SpeechOutput
+from sanderling.manifest import Distances, Drift, Metric, SpeechOutput
 from sanderling_export import graphs, pipeline
-from sanderling_export.voices import imported, mel, piper, planes, surgery
+from sanderling_export.recipe import Floor
+from sanderling_export.voices import imported, mel, piper, planes, quality, surgery
 
 SENTENCES = ("a bad cab.", "ha!", "each bed, dead.")
 
@@ -94,6 +96,7 @@ def test_a_voice_becomes_a_bundle(graph: Path, tmp_path: Path) -> None:
     assert fp32.drift is not None
     assert fp32.drift.cosine.min > 0.99999
     assert fp32.drift.metrics["log_mel_distance"].value < 0.01
+    assert fp32.drift.metrics["log_mel_distance"].value <= fp32.drift.metrics["log_mel_distance_max"].value < 0.02
     assert fp32.invariance is not None
     assert fp32.invariance.batch > 0.999999
     encoder = bundle.manifest.components["encoder"].variants
@@ -174,12 +177,33 @@ def test_what_voices_have_not_is_refused(graph: Path, tmp_path: Path) -> None:
         pipeline.export(graph, tmp_path / "out", task="text-classification")
 
 
+def test_a_variant_that_sounds_otherwise_is_refused() -> None:
+    metrics = {
+        name: Metric(value, 0.0, 2) for name, value in (("log_mel_distance", 0.5), ("log_mel_distance_max", 1.2))
+    }
+    found = Drift(Distances(2, 0.99, 0.98), 0.1, metrics=metrics)
+    assert quality.shortfalls(found, Floor(max_mel_distance=1.2)) == []
+    (short,) = quality.shortfalls(found, Floor(max_mel_distance=1.1))
+    assert "farthest sentence 1.20 dB, at most 1.1 dB" in short
+    beyond = replace(found, metrics={**metrics, "log_mel_distance_max": Metric(float("inf"), 0.0, 2)})
+    assert quality.shortfalls(beyond, Floor(max_mel_distance=10.0))
+
+
 def test_mel_distances_are_of_what_is_heard() -> None:
     rate = 16_000
     tone = np.sin(2 * np.pi * 440 * np.arange(rate) / rate).astype(np.float32)
     assert mel.distance(tone, tone, rate) == 0.0
     assert mel.distance(tone[:-1], tone, rate) == float("inf")
-    assert mel.distance(tone / 2, tone, rate) == pytest.approx(20 * np.log10(2), abs=0.6)
+    # Edges of the ranges of both, that are 6 dB apart, are nearer than that.
+    assert mel.distance(tone / 2, tone, rate) == pytest.approx(20 * np.log10(2), abs=1.0)
+    assert mel.distance(-tone, tone, rate) < 1e-9  # phases do not count
+    silence = np.zeros_like(tone)
+    assert mel.distance(silence, silence, rate) == 0.0
+    # A hiss where the original pauses is heard, one that is 100 dB below it is not.
+    paused = np.concatenate([tone, silence])
+    hiss = np.random.default_rng(0).normal(size=len(paused)).astype(np.float32)
+    assert mel.distance(paused + 1e-2 * hiss, paused, rate) > 6
+    assert mel.distance(paused + 1e-7 * hiss, paused, rate) < 1e-3
     shape = mel.spectrogram(tone, rate).shape
     assert shape == (mel.BANDS, 1 + rate // 256)
     loudest = mel.spectrogram(tone, rate).mean(axis=1).argmax()

@@ -18,10 +18,10 @@ from sanderling.errors import ExportError, StorageError
 from sanderling.face_verification import replay_faces
 from sanderling.golden import read_golden
 from sanderling.loading import load
-from sanderling.manifest import MANIFEST_NAME, Component, FaceThreshold, Form, Manifest, Tolerance, Variant
+from sanderling.manifest import MANIFEST_NAME, Component, FaceThreshold, Form, Manifest
 from sanderling.storage import staging_folder
 from sanderling.tasks.face_recognition import FaceRecognizer
-from sanderling_export import drift, graphs, quantize, references, speed
+from sanderling_export import assembly, drift, graphs, quantize, references, speed
 from sanderling_export.faces import conversion, distances, golden, photographs, quality
 from sanderling_export.faces.attributes import SIZE
 from sanderling_export.faces.description import RECOGNITION, Work, manifest_of
@@ -156,13 +156,9 @@ def _component(
                 made, said = quantize.quantize(net, making.precision, feeds, making.settings)
             notes += [f"{name}, {one}" for one in said]
         whole = conversion.joined(made, decoder) if name == "detector" else made
-        folder = build / name / variant
-        graphs.save(whole, folder)
-        prefix = folder.relative_to(staging).as_posix()
-        data = (f"{prefix}/{graphs.WEIGHTS_NAME}",) if (folder / graphs.WEIGHTS_NAME).exists() else ()
-        forms[variant] = Form(f"{prefix}/{graphs.GRAPH_NAME}", data)
-    variants = {variant: Variant({_FORM: form}, Tolerance(-1.0)) for variant, form in forms.items()}
-    return Component(graphs.specs(whole.graph.input), graphs.specs(whole.graph.output), variants), notes
+        forms[variant] = graphs.written(whole, build / name / variant, staging)
+    bare = Component(graphs.specs(whole.graph.input), graphs.specs(whole.graph.output), {})
+    return assembly.component(bare, {variant: {_FORM: form} for variant, form in forms.items()}), notes
 
 
 def _making(recipe: Recipe, variant: str) -> Making:

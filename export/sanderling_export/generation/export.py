@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,9 +29,6 @@ from sanderling.manifest import (
     GoldenFiles,
     Manifest,
     Preprocessing,
-    Provenance,
-    Tolerance,
-    Variant,
 )
 from sanderling.plan import PADDED
 from sanderling.reasons import first_line
@@ -209,22 +205,19 @@ def _component(
     tell: Progress,
 ) -> tuple[Component, list[str]]:
     """One graph of `nets` in all variants, and notes on how they were made."""
-    variants: dict[str, Variant] = {}
+    forms: dict[str, dict[str, Form]] = {}
     notes: list[str] = []
-    net = made = nets[name]
+    net = nets[name]
     for variant in dict.fromkeys(chosen):
         making = plan.making(variant)
         tell(f"{name}: {variant}")
         with quiet():
             made, said = quantize.quantize(net, making.precision, feeds, of_graph(making.settings, name, nets))
         notes += [f"{name}, {one}" for one in said]
-        folder = build / name / variant
-        graphs.save(made, folder)
-        prefix = folder.relative_to(staging).as_posix()
-        data = (f"{prefix}/{graphs.WEIGHTS_NAME}",) if (folder / graphs.WEIGHTS_NAME).exists() else ()
-        form = Form(f"{prefix}/{graphs.GRAPH_NAME}", data, optimized=graphs.is_fused(made))
-        variants[variant] = Variant({PADDED: form}, Tolerance(-1.0))
-    return Component(graphs.specs(net.graph.input), graphs.specs(net.graph.output), variants), notes
+        form = graphs.written(made, build / name / variant, staging, optimized=graphs.is_fused(made))
+        forms[variant] = {PADDED: form}
+    bare = Component(graphs.specs(net.graph.input), graphs.specs(net.graph.output), {})
+    return assembly.component(bare, forms), notes
 
 
 def _is_told(name: str, net: onnx.ModelProto) -> bool:
@@ -272,10 +265,6 @@ def _manifest(
     assert known.tokenizer is not None  # every model that generates has one
     assert known.text is not None
     (build / TOKENIZER_NAME).write_bytes(known.tokenizer)
-    license_file = None
-    if plan.license_file is not None:
-        shutil.copyfile(plan.license_file, build / assembly.LICENSE_NAME)
-        license_file = f"{prefix}/{assembly.LICENSE_NAME}"
     made = tuple(components[measures.last(components)].variants)
     return Manifest(
         format=FORMAT,
@@ -293,13 +282,6 @@ def _manifest(
         ),
         postprocessing=known.head,
         golden=files,
-        provenance=Provenance(
-            plan.checkpoint.source,
-            plan.checkpoint.sha256,
-            plan.license,
-            license_file,
-            assembly.versions(),
-            tuple(notes),
-        ),
+        provenance=assembly.provenance(plan, build, staging, notes),
         files=sealing.list_files(staging),
     )

@@ -18,27 +18,15 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
+from sanderling import voice_rules as rules
 from sanderling.errors import CheckpointError
 from sanderling.manifest import PhonemesPreprocessing, VoiceSettings
 from sanderling.preprocess import phonemes
 from sanderling.reasons import first_line
-from sanderling.voice_rules import (
-    DECODER,
-    DURATION_NOISE,
-    ENCODER,
-    FLOW,
-    IDS,
-    LATENTS,
-    LENGTH_SCALE,
-    MEAN,
-    SCALE,
-    SPEAKER,
-    SPECTRUM,
-)
 from sanderling_export.checkpoint import Checkpoint, read_json
-from sanderling_export.generation.decoders import OPSET, stated
 from sanderling_export.voices.original import VoiceWords, reach
 from sanderling_export.voices.surgery import WAVEFORM
+from sanderling_export.voices.traced import traced
 
 # Tokens and frames of the sentence that is traced; any count is said.
 _TOKENS, _FRAMES = 17, 23
@@ -94,7 +82,7 @@ def load(checkpoint: Checkpoint, scratch: Path) -> VitsOriginal:
         {str(number): number for number in range(config.num_speakers)} if config.num_speakers > 1 else {},
     )
     parts = to_graphs(model, scratch)
-    hop, context = reach(parts[DECODER], bool(said.speakers))
+    hop, context = reach(parts[rules.DECODER], bool(said.speakers))
     return VitsOriginal(said, parts, hop, context, model)
 
 
@@ -152,36 +140,30 @@ def to_graphs(model: Any, scratch: Path) -> dict[str, onnx.ModelProto]:
     frames = torch.zeros(1, channels, _FRAMES)
     told = (torch.zeros(1, dtype=torch.int64),) if several else ()
     of_frames: tuple[int | str, ...] = (1, channels, "frames")
-    wanted: dict[str, tuple[Any, tuple[Any, ...], dict[str, int], dict[str, tuple[int | str, ...]]]] = {
-        ENCODER: (
+    of_speaker: dict[str, dict[int, str]] = {rules.SPEAKER: {}} if several else {}
+    return {
+        rules.ENCODER: traced(
             _Encoder(model),
             (ids, noise, length, *told),
-            {IDS: 1, DURATION_NOISE: 2},
-            {MEAN: of_frames, SCALE: of_frames},
+            {rules.IDS: {1: "tokens"}, rules.DURATION_NOISE: {2: "tokens"}, rules.LENGTH_SCALE: {}} | of_speaker,
+            {rules.MEAN: of_frames, rules.SCALE: of_frames},
+            scratch,
         ),
-        FLOW: (_Flow(model), (frames, *told), {LATENTS: 2}, {SPECTRUM: of_frames}),
-        DECODER: (_Decoder(model), (frames, *told), {SPECTRUM: 2}, {WAVEFORM: (1, "samples")}),
+        rules.FLOW: traced(
+            _Flow(model),
+            (frames, *told),
+            {rules.LATENTS: {2: "frames"}} | of_speaker,
+            {rules.SPECTRUM: of_frames},
+            scratch,
+        ),
+        rules.DECODER: traced(
+            _Decoder(model),
+            (frames, *told),
+            {rules.SPECTRUM: {2: "frames"}} | of_speaker,
+            {WAVEFORM: (1, "samples")},
+            scratch,
+        ),
     }
-    names = {ENCODER: [IDS, DURATION_NOISE, LENGTH_SCALE], FLOW: [LATENTS], DECODER: [SPECTRUM]}
-    found = {}
-    for name, (module, example, free, made) in wanted.items():
-        path = scratch / f".{name}.traced.onnx"
-        torch.onnx.export(
-            module.eval(),
-            example,
-            str(path),
-            input_names=[*names[name], SPEAKER] if several else names[name],
-            output_names=list(made),
-            dynamic_axes={
-                **{one: {place: "tokens" if name == ENCODER else "frames"} for one, place in free.items()},
-                **{one: {len(shape) - 1: str(shape[-1])} for one, shape in made.items()},
-            },
-            opset_version=OPSET,
-            dynamo=False,
-        )
-        found[name] = stated(onnx.load(str(path)), made)
-        path.unlink()
-    return found
 
 
 def with_noise(

@@ -100,6 +100,8 @@ def _record(name: str, path: Path, speech: Speech) -> dict[str, Any]:
         lost |= {"characters_skipped": report.characters_skipped, "skipped": dict(report.skipped)}
     if report.unknown:
         lost["unknown"] = dict(report.unknown)
+    if report.unfinished:
+        lost["unfinished"] = report.unfinished
     return record | ({"lost": lost} if lost else {})
 
 
@@ -121,3 +123,6 @@ def _show(record: dict[str, Any]) -> None:
     if "unknown" in lost:
         shown = " ".join(plain(one) for one in lost["unknown"])
         out.print(f"  [yellow]phonemes that the voice never learned: {shown}[/]", soft_wrap=True)
+    if "unfinished" in lost:
+        count = counted(lost["unfinished"], "sentence")
+        out.print(f"  [yellow]{count} cut off at the most that the voice says of one[/]", soft_wrap=True)

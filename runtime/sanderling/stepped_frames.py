@@ -1,26 +1,21 @@
-"""`text-to-speech` by a voice that makes its frames one after the other, each from the one before.
+"""The frames of a voice that makes them one after the other, each from the one before.
 
 The encoder reads a sentence once; the frame decoder is run step by step with a cache that stays where the provider
-computes, until it says that the sentence ends; the postnet smooths all frames, and the vocoder makes samples of them,
-in parts side by side as the decoder of other voices does.
+computes, until it says that the sentence ends; the postnet smooths all frames.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.cancellation import Cancellation
-from sanderling.counts import whole_number
 from sanderling.decode.steps import empty, links
 from sanderling.errors import BundleError, GraphError, InputError
-from sanderling.manifest import FrameSteps, SpeechOutput, VoiceSettings
-from sanderling.placement import Placement
-from sanderling.preprocess import phonemes
-from sanderling.tasks.text_to_speech import Voice, Who
+from sanderling.voice_frames import numbered
+from sanderling.voice_graphs import Frames, Manner, VoiceGraphs, Who
 from sanderling.voice_rules import (
     DROPOUT,
     ENCODER,
@@ -38,34 +33,27 @@ from sanderling.voice_rules import (
 
 if TYPE_CHECKING:
     from sanderling.bundle import Bundle
-    from sanderling.engines import Engines
-    from sanderling.plan import Plan
+    from sanderling.cancellation import Cancellation
+    from sanderling.manifest import FrameSteps, SpeechOutput, VoiceSettings
     from sanderling.session import Arrays, Engine
-    from sanderling.voice_front import VoiceFront
 
 # A vector's largest number; those of speaker recognition are far below.
 _MOST_IN_VECTOR = 1e6
 
 
-class SteppedVoice(Voice):
-    """A Voice whose frames are made step by step. Its `noise` is how much of the drawn dropout there is, from 0 (none)
-    to 1; it has neither `speed` nor `duration_noise`."""
-
-    _last = VOCODER
+class SteppedFrames:
+    """Frames of a voice of encoder, frame decoder, postnet and vocoder. Its `noise` is how much of the drawn dropout
+    there is, from 0 (none) to 1; it has neither `speed` nor `duration_noise`."""
 
     def __init__(
-        self,
-        bundle: Bundle,
-        plan: Plan,
-        front: VoiceFront,
-        engines: Mapping[str, Engines],
-        head: SpeechOutput,
-        vectors: NDArray[np.float32],
+        self, bundle: Bundle, graphs: VoiceGraphs, head: SpeechOutput, steps: FrameSteps, vectors: NDArray[np.float32]
     ) -> None:
-        super().__init__(bundle, plan, front, engines, head)
-        assert head.steps is not None  # of whom else is it made
-        self._steps: FrameSteps = head.steps
-        self._component = bundle.manifest.components[FRAME_DECODER]
+        self.still = {"noise": 0.0}
+        self._name = bundle.manifest.name
+        self._graphs = graphs
+        self._head = head
+        self._steps = steps
+        self._component = graphs.component(FRAME_DECODER)
         given = {spec.name: spec.shape for spec in self._component.inputs}
         self._bands = int(given[FRAME][2])
         size = int(given[VECTOR][1])
@@ -76,28 +64,10 @@ class SteppedVoice(Voice):
             )
         self._vectors = vectors
 
-    def measure_placement(self, inputs: Sequence[Any] | None = None, runs: int = 3) -> Placement:
-        """As of every voice; of the frame decoder a first step is measured."""
-        from sanderling.golden import inputs_of, read_golden  # only for those who measure
-
-        if inputs is None:
-            inputs = inputs_of(self.bundle, read_golden(self.bundle), self.takes)
-        engines = {name: part.single for name, part in self._parts.items()}
-        speaker = self.first_speaker
-        feeds: dict[str, list[Arrays]] = {ENCODER: [], POSTNET: [], VOCODER: []}
-        for script in self._voice_front.prepare(list(inputs), None):
-            for symbols in script.sentences:
-                ids = phonemes.ids(symbols, self._voice_front.settings)
-                raw = self._raw(engines, ids, None, (self.settings, speaker), None)
-                feeds[ENCODER].append({IDS: ids})
-                feeds[POSTNET].append({RAW: raw})
-                feeds[VOCODER].append({SPECTRUM: engines[POSTNET].run({RAW: raw})[SPECTRUM]})
-        return self._timed(feeds, whole_number("runs", runs))
-
-    def _speaker(self, name: str | None, vector: object = None) -> Who:
+    def speaker(self, name: str | None, vector: object) -> Who:
         if vector is None:
-            number = super()._speaker(name)
-            assert isinstance(number, int)  # there is at least one
+            number = numbered(self._name, self._head.speakers, name)
+            assert number is not None  # there is at least one
             return self._vectors[number : number + 1]
         if name is not None:
             raise InputError("speaker and speaker_vector were both given; give one of them.")
@@ -111,52 +81,53 @@ class SteppedVoice(Voice):
             )
         return found.astype(np.float32)[None]
 
-    def _checked(self, settings: VoiceSettings) -> VoiceSettings:
+    def checked(self, settings: VoiceSettings) -> VoiceSettings:
         for name in ("speed", "duration_noise"):
-            if getattr(settings, name) != getattr(self.settings, name):
-                raise InputError(f"{self.name} has no {name}: it says by itself how long every sound takes.")
+            if getattr(settings, name) != getattr(self._head.settings, name):
+                raise InputError(f"{self._name} has no {name}: it says by itself how long every sound takes.")
         if settings.noise > 1:
             raise InputError(
                 f"noise is {settings.noise!r}; from 0 (none) to 1 was expected: the drawn dropout's share."
             )
         return settings
 
-    def _frames(
+    def frames(
         self,
         engines: Mapping[str, Engine],
         ids: NDArray[np.int64],
         draw: np.random.RandomState | None,
-        how: tuple[VoiceSettings, Who],
+        how: Manner,
         cancellation: Cancellation | None,
-    ) -> NDArray[np.float32]:
-        raw = self._raw(engines, ids, draw, how, cancellation)
-        found: NDArray[np.float32] = engines[POSTNET].run({RAW: raw}, cancellation)[SPECTRUM]
-        if found.shape != raw.shape:
-            raise GraphError(f"The postnet answers {raw.shape} with {found.shape}; the same shape was expected.")
-        if not np.isfinite(found).all():
-            raise self._not_finite("of the postnet graph")
-        return found
+    ) -> Frames:
+        raw, finished = self._raw(engines, ids, draw, how, cancellation)
+        return Frames(self._graphs.frames(engines[POSTNET], POSTNET, {RAW: raw}, SPECTRUM, cancellation), finished)
+
+    def feeds(self, ids: NDArray[np.int64], how: Manner) -> dict[str, Arrays]:
+        engines = self._graphs.single()
+        raw, _ = self._raw(engines, ids, None, how, None)
+        spectrum = self._graphs.frames(engines[POSTNET], POSTNET, {RAW: raw}, SPECTRUM, None)
+        return {ENCODER: {IDS: ids}, POSTNET: {RAW: raw}, VOCODER: {SPECTRUM: spectrum}}
 
     def _raw(
         self,
         engines: Mapping[str, Engine],
         ids: NDArray[np.int64],
         draw: np.random.RandomState | None,
-        how: tuple[VoiceSettings, Who],
+        how: Manner,
         cancellation: Cancellation | None,
-    ) -> NDArray[np.float32]:
-        """The frames (1, bands, frames) as the steps leave them."""
-        steps, (settings, vector) = self._steps, how
+    ) -> tuple[NDArray[np.float32], bool]:
+        """The frames (1, bands, frames) as the steps leave them, and whether the voice ended the sentence itself."""
+        steps, vector = self._steps, how.speaker
         read = engines[ENCODER].hold({IDS: ids}, cancellation)
         chain = engines[FRAME_DECODER].chain(links(self._component), empty(self._component, 1), read)
         frame = np.zeros((1, 1, self._bands), np.float32)
-        assert isinstance(vector, np.ndarray)  # _speaker gives no other
-        found = []
+        assert isinstance(vector, np.ndarray)  # speaker() gives no other
+        found, finished = [], False
         for step in range(most_steps(ids.shape[1], steps)):
             feeds: Arrays = {
                 FRAME: frame,
                 STEP: np.array([step], np.int64),
-                DROPOUT: dropout(draw, steps, settings.noise),
+                DROPOUT: dropout(draw, steps, how.settings.noise),
                 VECTOR: vector,
             }
             made = chain.run(feeds, cancellation)
@@ -166,13 +137,12 @@ class SteppedVoice(Voice):
                     f"The frame decoder answers {frames.shape} and {end.shape}; (1, {steps.frames}, {self._bands}) and "
                     f"(1, {steps.frames}) were expected."
                 )
-            if not np.isfinite(frames).all():
-                raise self._not_finite("of the frame decoder graph")
-            found.append(frames[0])
+            found.append(self._graphs.finite(frames, "frame decoder")[0])
             frame = frames[:, -1:]
-            if float(end.sum()) >= steps.threshold:
+            finished = float(end.sum()) >= steps.threshold
+            if finished:
                 break
-        return np.ascontiguousarray(np.concatenate(found).T[None])
+        return np.ascontiguousarray(np.concatenate(found).T[None]), finished
 
 
 def most_steps(tokens: int, steps: FrameSteps) -> int:
