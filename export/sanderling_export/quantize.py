@@ -152,10 +152,16 @@ def _static(
         how = f"percentile {settings.percentile:g}"
     if default_precision(model) == "int8-static":
         layers = static.quantize(
-            model, feeds, keep=settings.keep, method=settings.calibration, percentile=settings.percentile
+            model,
+            feeds,
+            keep=settings.keep,
+            method=settings.calibration,
+            percentile=settings.percentile,
+            sums=settings.sums,
         )
         kept = f"int8-static: calibrated on {len(feeds)} samples ({how}), weights by channel, bias corrected"
-        in_float = f"; in float: {', '.join(layers.kept)}" if layers.kept else ""
+        left = (*layers.kept, *(() if settings.sums else ("sums",)))
+        in_float = f"; in float: {', '.join(left)}" if left else ""
         return layers.model, (kept + in_float,), layers.kept
     made = matmuls.quantize(
         model,

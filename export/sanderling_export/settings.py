@@ -24,7 +24,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     several graphs a name begins with its graph's and a colon ("audio_encoder:/out_proj/MatMul"). `block` is the
     count of weights that share a scale in weight-only precisions. `calibration` is how int8-static finds the range of
     an activation: the whole range seen, the one that holds `percentile` percent of the values, or the one of the least
-    entropy lost. `split` is where int8-static of transformers splits hidden channels (0: nowhere).
+    entropy lost. `sums` is whether int8-static of a convolutional network rounds sums of activations, too; of voices
+    it does not, unless a recipe has settings. `split` is where int8-static of transformers splits hidden channels (0:
+    nowhere).
     """
 
     keep: tuple[str, ...] | None = None
@@ -32,6 +34,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     block: Block = 32
     split: Annotated[float, Meta(ge=0.0, le=1e6)] = split.LIMIT
     calibration: Method = "min-max"
+    sums: bool = True
     percentile: Annotated[float, Meta(gt=50.0, le=100.0)] = PERCENTILE
 
 

@@ -41,7 +41,8 @@ _KEPT_DRIFT = 2e-4
 _PROBES = 10
 _MEAN_SAMPLES = 80
 _BOUNDING = {"Clip", "HardSigmoid", "Sigmoid", "Softmax", "Tanh"}
-_OPERATORS = ["Conv", "Gemm", "MatMul", "Add", "Clip", "Relu", "MaxPool", "GlobalAveragePool"]
+_SUM = "Add"
+_OPERATORS = ["Conv", "Gemm", "MatMul", _SUM, "Clip", "Relu", "MaxPool", "GlobalAveragePool"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +68,14 @@ def quantize(
     keep: Collection[str] | None = None,
     method: Method = "min-max",
     percentile: float = PERCENTILE,
+    sums: bool = True,
 ) -> Static:
     """Quantize weights and activations to 8 bits, with ranges from `feeds` (single inputs) by `method`.
 
-    Layers whose nodes are named in `keep` stay in float; by default those few that cost most.
+    Layers whose nodes are named in `keep` stay in float; by default those few that cost most. Without `sums` what is
+    added up stays in float, too: where each layer adds to what was before it, rounded sums add up their errors.
     """
+    operators = [name for name in _OPERATORS if sums or name != _SUM]
     model = graphs.named(model)
     original = graphs.copied(model)
     samples = feeds
@@ -98,7 +102,7 @@ def quantize(
             fixed = {"quant_type": QuantType.QInt8, "zero_point": np.int8(0), "axis": layer.axis}
             overrides[layer.weight] = [{**fixed, "scale": scale} for scale in scales]
     if method != "min-max":
-        found = _ranges(model, feeds, method, percentile)
+        found = _ranges(model, feeds, method, percentile, operators)
         overrides |= {
             name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in found.items()
         }
@@ -111,7 +115,7 @@ def quantize(
             str(target),
             _Reader(feeds),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=_OPERATORS,
+            op_types_to_quantize=operators,
             nodes_to_exclude=list(kept),
             per_channel=True,
             reduce_range=True,
@@ -143,7 +147,7 @@ def _answer_in_float(model: onnx.ModelProto) -> None:
 
 
 def _ranges(
-    model: onnx.ModelProto, feeds: Sequence[Feed], method: Method, percentile: float
+    model: onnx.ModelProto, feeds: Sequence[Feed], method: Method, percentile: float, operators: Collection[str]
 ) -> dict[str, tuple[float, float]]:
     """The range of each activation that is rounded; two passes, since a histogram wants to know its ends.
 
@@ -152,7 +156,7 @@ def _ranges(
     inferred = onnx.shape_inference.infer_shapes(model)
     typed = {value.name: value.type.tensor_type.elem_type for value in (*inferred.graph.value_info, *model.graph.input)}
     typed |= {value.name: value.type.tensor_type.elem_type for value in model.graph.output}
-    around = {name for n in model.graph.node if n.op_type in _OPERATORS for name in (*n.input, *n.output)}
+    around = {name for n in model.graph.node if n.op_type in operators for name in (*n.input, *n.output)}
     floats = [name for name in around if typed.get(name) == onnx.TensorProto.FLOAT]
     ends = _ends(model, floats, feeds)
     bounded = {name for node in model.graph.node if node.op_type in _BOUNDING for name in node.output}

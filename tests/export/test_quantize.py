@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 
 import numpy as np
 import onnx
@@ -137,6 +138,33 @@ def test_static_holds_and_shrinks(convolutional: onnx.ModelProto) -> None:
     assert "calibrated on 64 samples" in notes[0]
     kinds = {tensor.data_type for tensor in quantized.graph.initializer}
     assert TensorProto.INT8 in kinds
+
+
+def test_sums_keep_their_floats_where_that_is_asked() -> None:
+    rng = np.random.default_rng(3)
+    weights = {name: rng.normal(size=(8, 8, 3, 3)).astype(np.float32) / 8 for name in ("first", "second")}
+    nodes = [
+        helper.make_node("Conv", ["x", "first"], ["a"], "first_conv", pads=[1, 1, 1, 1]),
+        helper.make_node("Add", ["x", "a"], ["b"], "sum"),
+        helper.make_node("Conv", ["b", "second"], ["y"], "second_conv", pads=[1, 1, 1, 1]),
+    ]
+    value = partial(helper.make_tensor_value_info, elem_type=TensorProto.FLOAT, shape=[1, 8, 6, 6])
+    tensors = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    model = helper.make_model(
+        helper.make_graph(nodes, "sums", [value("x")], [value("y")], tensors),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=9,
+    )
+    feeds = [{"x": rng.normal(size=(1, 8, 6, 6)).astype(np.float32)} for _ in range(8)]
+
+    def read_by_the_sum(*, sums: bool) -> set[str]:
+        made = static.quantize(model, feeds, keep=(), sums=sums).model
+        makers = {name: node.op_type for node in made.graph.node for name in node.output}
+        (node,) = [node for node in made.graph.node if node.op_type == "Add"]
+        return {makers.get(node.input[0], "input")}
+
+    assert read_by_the_sum(sums=True) == {"DequantizeLinear"}
+    assert read_by_the_sum(sums=False) == {"input"}
 
 
 def test_no_weight_can_saturate_sixteen_bits(convolutional: onnx.ModelProto) -> None:

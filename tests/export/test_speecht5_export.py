@@ -135,8 +135,24 @@ def test_what_it_has_not_is_refused(folder: Path, bundle: Path, tmp_path: Path) 
         for one, other in zip(voice(["hello", "fox"], seed=2), alone, strict=True):
             np.testing.assert_allclose(one.audio, other, atol=1e-5)
         assert voice.placement.nodes
-    with pytest.raises(ExportError, match="fp32 alone"):
-        pipeline.export(folder, tmp_path / "out", variants=("fp32", "int8-static"))
+    with pytest.raises(ExportError, match="rounds its vocoder"):
+        pipeline.export(folder, tmp_path / "out", variants=("fp32", "int8-dynamic"))
+
+
+def test_the_vocoder_is_rounded_and_the_steps_are_not(folder: Path, tmp_path: Path) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_text("hello there\ngood morning\nthe quick brown fox\njumps over\n", "utf-8")
+    made = open_bundle(
+        pipeline.export(folder, tmp_path / "out", variants=("fp32", "int8-static"), data=texts, keep_failing=True)
+    )
+    for name, component in made.manifest.components.items():
+        same = component.variants["int8-static"].forms == component.variants["fp32"].forms
+        assert same == (name != "vocoder")
+    drift = made.manifest.components["vocoder"].variants["int8-static"].drift
+    assert drift is not None
+    # As long as the original, sentence by sentence.
+    assert 0 < drift.metrics["log_mel_distance_max"].value < 30
+    assert any("sums" in note for note in made.manifest.provenance.notes)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ from sanderling.errors import CheckpointError, ExportError
 from sanderling.manifest import Distances, Drift, Metric, SpeechOutput
 from sanderling_export import graphs, pipeline
 from sanderling_export.recipe import Floor
-from sanderling_export.voices import imported, mel, piper, planes, quality, surgery
+from sanderling_export.settings import Settings
+from sanderling_export.voices import hiss, imported, mel, piper, planes, quality, surgery
 
 SENTENCES = ("a bad cab.", "ha!", "each bed, dead.")
 
@@ -187,6 +188,22 @@ def test_a_variant_that_sounds_otherwise_is_refused() -> None:
     assert "farthest sentence 1.20 dB, at most 1.1 dB" in short
     beyond = replace(found, metrics={**metrics, "log_mel_distance_max": Metric(float("inf"), 0.0, 2)})
     assert quality.shortfalls(beyond, Floor(max_mel_distance=10.0))
+
+
+def test_the_edges_of_a_vocoder_and_sums_keep_their_floats(voice: imported.PiperOriginal) -> None:
+    decoder = graphs.named(voice.parts["decoder"])
+    nodes = [node for node in decoder.graph.node if node.op_type in ("Conv", "ConvTranspose")]
+    kinds = [node.op_type for node in nodes]
+    first, last = kinds.index("ConvTranspose"), len(kinds) - 1 - kinds[::-1].index("ConvTranspose")
+    outside = [node.name for node in (*nodes[:first], *nodes[last + 1 :])]
+    assert outside
+    assert list(hiss.edges(decoder)) == outside
+    assert hiss.edges(voice.parts["encoder"]) == ()
+    made = hiss.settings(Settings(), "decoder", voice.parts, decoder)
+    assert (list(made.keep or ()), made.sums, made.calibration) == (outside, False, "percentile")
+    asked = Settings(percentile=99.0, keep=(f"decoder:{outside[0]}",))
+    assert hiss.settings(asked, "decoder", voice.parts, decoder) == replace(asked, keep=(outside[0],))
+    assert hiss.settings(asked, "flow", voice.parts, decoder) == replace(asked, keep=None)
 
 
 def test_mel_distances_are_of_what_is_heard() -> None:

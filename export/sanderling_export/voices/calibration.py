@@ -20,11 +20,12 @@ from sanderling.voice_rules import (
     LENGTH_SCALE,
     SPEAKER,
     SPECTRUM,
+    VOCODER,
 )
 from sanderling_export import graphs, references, texts
 from sanderling_export.plan import Plan
 from sanderling_export.voices import sentences
-from sanderling_export.voices.original import Original
+from sanderling_export.voices.original import Original, SteppedOriginal
 
 # Frames of a calibration sample of the decoder, all alike.
 _FRAMES = 64
@@ -49,7 +50,12 @@ def symbols(front: VoiceFront, some: Sequence[str]) -> list[tuple[str, ...]]:
 def feeds(
     fp32: Mapping[str, onnx.ModelProto], source: Original, calibration: Sequence[tuple[str, ...]]
 ) -> dict[str, list[dict[str, NDArray[np.generic]]]]:
-    """What each graph is given for the sentences that calibrate, with noise; the frames in parts of one length."""
+    """What each graph is given for the sentences that calibrate, with noise; the frames in parts of one length. Of a
+    voice that makes frames step by step, what its vocoder is given."""
+    if isinstance(source, SteppedOriginal):
+        of_steps = [source.spectrum(symbols, _SEED + number) for number, symbols in enumerate(calibration)]
+        parts = [{SPECTRUM: part} for spectrum in of_steps for part in _parts(spectrum)]
+        return {name: parts if name == VOCODER else [] for name in fp32}
     runners = {name: graphs.session(model) for name, model in fp32.items()}
     found: dict[str, list[dict[str, NDArray[np.generic]]]] = {name: [] for name in fp32}
     settings = source.said.settings
@@ -71,8 +77,15 @@ def feeds(
         latents = mean + drawn * scale * np.float32(settings.noise)
         (spectrum,) = run(FLOW, {LATENTS: latents})
         for name, key, frames in ((FLOW, LATENTS, latents), (DECODER, SPECTRUM, spectrum)):
-            for start in range(0, frames.shape[2] - _FRAMES + 1, _FRAMES):
-                part = np.ascontiguousarray(frames[:, :, start : start + _FRAMES])
-                taken = {one.name for one in runners[name].get_inputs()}
-                found[name].append({key: part, **{k: v for k, v in speaker.items() if k in taken}})
+            taken = {one.name for one in runners[name].get_inputs()}
+            told = {k: v for k, v in speaker.items() if k in taken}
+            found[name] += [{key: part, **told} for part in _parts(frames)]
     return found
+
+
+def _parts(frames: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Frames (1, channels, frames) in parts of one length; what is left over goes, unless it is all there is."""
+    count = frames.shape[2]
+    size = min(_FRAMES, count)
+    starts = range(0, count - size + 1, size) if size else ()
+    return [np.ascontiguousarray(frames[:, :, start : start + size]) for start in starts]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace as replaced
 from pathlib import Path
 
 import msgspec
@@ -33,6 +34,8 @@ from sanderling.voice_front import VoiceFront
 from sanderling.voice_rules import (
     DECODER,
     ENCODER,
+    FRAME_DECODER,
+    POSTNET,
     TASK,
     VECTORS,
 )
@@ -40,14 +43,15 @@ from sanderling_export import assembly, description, graphs, measuring, quantize
 from sanderling_export.plan import Making, Plan
 from sanderling_export.progress import Progress
 from sanderling_export.quiet import quiet
-from sanderling_export.voices import calibration, imported, piper, planes, quality, sentences
+from sanderling_export.voices import calibration, hiss, imported, piper, planes, quality, sentences
 from sanderling_export.voices.cleaning import cleaned
 from sanderling_export.voices.original import Original
 from sanderling_export.voices.surgery import WAVEFORM
 
 FORM = "padded"
-# The encoder decides how long every sound is: rounded, it would say another length, and it takes little time.
-_IN_FLOAT = (ENCODER,)
+# These decide how long every sound is: rounded, they would say another length. The postnet takes little time.
+_IN_FLOAT = (ENCODER, FRAME_DECODER, POSTNET)
+_OF_STEPS = ("fp32", "int8-static")
 _VECTORS_NAME = "speaker_vectors.safetensors"
 
 
@@ -92,10 +96,11 @@ def _build(plan: Plan, source: Original, tell: Progress) -> Path:
     known, check = (calibration.symbols(front, some) for some in calibration.gather(plan, source))
     tell("cut the graph")
     names = plan.options.variants or (("fp32",) if source.said.steps is not None else ("fp32", "int8-static"))
-    if source.said.steps is not None and any(plan.making(name).precision != "fp32" for name in names):
+    if source.said.steps is not None and any(plan.making(name).precision not in _OF_STEPS for name in names):
         raise ExportError(
             f"The variants {', '.join(names)} were asked for; a voice that makes its frames step by step is exported "
-            "as fp32 alone: what is rounded in one step is read by the next. Say --variants fp32"
+            "as fp32, and as int8-static, which rounds its vocoder: what is rounded in one step is read by the next. "
+            "Say --variants fp32,int8-static"
         )
     with staging_folder(plan.output) as staging:
         build = sealing.build_folder(staging)
@@ -109,7 +114,7 @@ def _build(plan: Plan, source: Original, tell: Progress) -> Path:
         components: dict[str, Component] = {}
         notes = [*plan.notes, *paced]
         for name, model in fp32.items():
-            components[name], said = _component(plan, name, model, feeds[name], names, build, staging, tell)
+            components[name], said = _component(plan, name, model, feeds[name], names, fp32, build, staging, tell)
             notes += said
         tell("write golden samples")
         golden = _golden(staging, build, source, front)
@@ -141,11 +146,12 @@ def _component(
     model: onnx.ModelProto,
     feeds: Sequence[dict[str, NDArray[np.generic]]],
     variants: Sequence[str],
+    parts: Collection[str],
     build: Path,
     staging: Path,
     tell: Progress,
 ) -> tuple[Component, list[str]]:
-    """One graph in all variants, and notes on how they were made."""
+    """One graph of `parts` in all variants, and notes on how they were made."""
     forms: dict[str, Form] = {}
     notes: list[str] = []
     for variant in variants:
@@ -157,6 +163,9 @@ def _component(
                 continue
             making = Making("fp32")
         tell(f"{name}: {variant}")
+        if making.precision == "int8-static":
+            model = graphs.named(model)
+            making = replaced(making, settings=hiss.settings(making.settings, name, parts, model))
         with quiet():
             made, said = quantize.quantize(model, making.precision, feeds, making.settings)
         notes += [f"{name}, {one}" for one in said]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import onnx
@@ -50,6 +50,15 @@ class Original(Protocol):
 
         Noise is drawn as the runtime draws it, of sentence 0; without a `seed` there is none.
         """
+        ...
+
+
+@runtime_checkable
+class SteppedOriginal(Original, Protocol):
+    """A voice that makes its frames step by step."""
+
+    def spectrum(self, symbols: Sequence[str], seed: int) -> NDArray[np.float32]:
+        """The frames (1, bands, frames) of a sentence's symbols, with what the runtime draws of sentence 0."""
         ...
 
 

@@ -53,14 +53,23 @@ class SpeechT5Original:
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The ids (tokens,) of a sentence's symbols, and what transformers' generate_speech says with the dropout that
         the runtime draws of sentence 0, by the first speaker: float32 (samples,). Without a `seed` there is none."""
-        settings = settings or self.said.settings
         ids = phonemes.ids(symbols, self.said.phonemes)
         draw = None if seed is None else np.random.RandomState([seed, 0])
+        return ids[0], self._spoken(ids, draw, settings or self.said.settings, self._vocoder).reshape(-1)
+
+    def spectrum(self, symbols: Sequence[str], seed: int) -> NDArray[np.float32]:
+        """The frames (1, bands, frames), float32, that `waveform` makes samples of."""
+        ids = phonemes.ids(symbols, self.said.phonemes)
+        found = self._spoken(ids, np.random.RandomState([seed, 0]), self.said.settings, None)
+        return np.ascontiguousarray(found.T[None])
+
+    def _spoken(
+        self, ids: NDArray[np.int64], draw: np.random.RandomState | None, settings: VoiceSettings, vocoder: Any
+    ) -> NDArray[np.float32]:
         number = next(iter(self.said.speakers.values()))
         assert self.said.steps is not None  # load() has them, and the vectors
         assert self.vectors is not None
-        told = (self.said.steps, settings.noise)
-        return ids[0], spoken(self._model, self._vocoder, ids, self.vectors[number], draw, told)
+        return spoken(self._model, vocoder, ids, self.vectors[number], draw, (self.said.steps, settings.noise))
 
 
 def load(checkpoint: Checkpoint, scratch: Path) -> SpeechT5Original:
@@ -130,8 +139,9 @@ def spoken(
     draw: np.random.RandomState | None,
     told: tuple[FrameSteps, float],
 ) -> NDArray[np.float32]:
-    """The waveform (samples,) by transformers' generate_speech, its dropout drawn from `draw` as the runtime draws it;
-    a draw of None is without any. `told` are the steps, and the share of dropout."""
+    """The waveform (samples,), or without a vocoder the frames (frames, bands), by transformers' generate_speech, its
+    dropout drawn from `draw` as the runtime draws it; a draw of None is without any. `told` are the steps, and how much
+    dropout there is."""
     prenet = model.speecht5.decoder.prenet
     drawn: list[NDArray[np.float32]] = []
     calls = 0
@@ -159,7 +169,7 @@ def spoken(
             )
     finally:
         prenet._consistent_dropout = kept
-    found: NDArray[np.float32] = np.ascontiguousarray(wave.numpy().reshape(-1))
+    found: NDArray[np.float32] = np.ascontiguousarray(wave.numpy())
     return found
 
 
