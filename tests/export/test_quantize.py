@@ -142,16 +142,15 @@ def test_static_holds_and_shrinks(convolutional: onnx.ModelProto) -> None:
 
 def test_sums_keep_their_floats_where_that_is_asked() -> None:
     rng = np.random.default_rng(3)
-    weights = {name: rng.normal(size=(8, 8, 3, 3)).astype(np.float32) / 8 for name in ("first", "second")}
+    kernel = numpy_helper.from_array(rng.normal(size=(8, 8, 3, 3)).astype(np.float32) / 8, "kernel")
     nodes = [
-        helper.make_node("Conv", ["x", "first"], ["a"], "first_conv", pads=[1, 1, 1, 1]),
-        helper.make_node("Add", ["x", "a"], ["b"], "sum"),
-        helper.make_node("Conv", ["b", "second"], ["y"], "second_conv", pads=[1, 1, 1, 1]),
+        helper.make_node("LeakyRelu", ["x"], ["positive"], "activation"),
+        helper.make_node("Conv", ["positive", "kernel"], ["added"], "conv", pads=[1, 1, 1, 1]),
+        helper.make_node("Add", ["x", "added"], ["y"], "sum"),
     ]
     value = partial(helper.make_tensor_value_info, elem_type=TensorProto.FLOAT, shape=[1, 8, 6, 6])
-    tensors = [numpy_helper.from_array(array, name) for name, array in weights.items()]
     model = helper.make_model(
-        helper.make_graph(nodes, "sums", [value("x")], [value("y")], tensors),
+        helper.make_graph(nodes, "sums", [value("x")], [value("y")], [kernel]),
         opset_imports=[helper.make_opsetid("", 18)],
         ir_version=9,
     )

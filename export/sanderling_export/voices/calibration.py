@@ -54,7 +54,9 @@ def feeds(
     voice that makes frames step by step, what its vocoder is given."""
     if isinstance(source, SteppedOriginal):
         of_steps = [source.spectrum(symbols, _SEED + number) for number, symbols in enumerate(calibration)]
-        parts = [{SPECTRUM: part} for spectrum in of_steps for part in _parts(spectrum)]
+        parts: list[dict[str, NDArray[np.generic]]] = [
+            {SPECTRUM: part} for spectrum in of_steps for part in _parts(spectrum)
+        ]
         return {name: parts if name == VOCODER else [] for name in fp32}
     runners = {name: graphs.session(model) for name, model in fp32.items()}
     found: dict[str, list[dict[str, NDArray[np.generic]]]] = {name: [] for name in fp32}
