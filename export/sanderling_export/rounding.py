@@ -64,6 +64,15 @@ def rounded(weight: NDArray[np.float32], moments: NDArray[np.float64]) -> Rounde
     return found, by_column
 
 
+def paired(weight: NDArray[np.float32]) -> Rounded:
+    """As `rounded`, each weight for itself."""
+    by_column = scales(weight)
+    found = np.clip(np.rint(weight / by_column), -_PEAK, _PEAK).astype(np.int64)
+    mates = found[: len(weight) // 2 * 2 : 2]
+    found[1::2] = np.clip(found[1::2], -PAIR_LIMIT - np.minimum(mates, 0), PAIR_LIMIT - np.maximum(mates, 0))
+    return found.astype(np.int8), by_column
+
+
 def spread(moments: NDArray[np.float64]) -> NDArray[np.float64]:
     """The upper Cholesky factor (k, k) of the damped inverse: row by row, how a row's error spreads to those behind."""
     count = len(moments)

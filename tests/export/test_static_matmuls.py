@@ -118,6 +118,19 @@ def test_inputs_that_never_vary_are_rounded_too() -> None:
     assert (values == 64).all()
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 9), st.floats(1e-6, 1e6), st.integers(0, 2**32 - 1))
+def test_weights_rounded_in_pairs_never_saturate_and_are_near(rows: int, columns: int, size: float, seed: int) -> None:
+    weight = (np.random.default_rng(seed).standard_t(2, size=(rows, columns)) * size).astype(np.float32)
+    values, scales = rounding.paired(weight)
+    whole = values.astype(np.int64)[: rows // 2 * 2].reshape(-1, 2, columns)
+    assert np.abs(np.maximum(whole, 0).sum(axis=1)).max(initial=0) <= rounding.PAIR_LIMIT
+    assert np.abs(np.minimum(whole, 0).sum(axis=1)).max(initial=0) <= rounding.PAIR_LIMIT
+    # Half a step, and where two were rounded up beyond their limit one step of the second.
+    assert (np.abs(values * scales - weight) <= 1.51 * scales).all()
+    assert np.abs(values * scales - weight).mean() <= 0.51 * scales.mean()
+
+
 def test_products_run_in_integers_and_hold(draw: np.random.Generator) -> None:
     model, feeds = block(draw), inputs(draw, 120)
     made = matmuls.quantize(model, feeds)
