@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,29 +24,54 @@ SPECIAL = (
     "<|startoftranscript|>", *(f"<|{name}|>" for name in LANGUAGES), "<|translate|>", "<|transcribe|>",
     "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>",
 )  # fmt: skip
-# As checkpoints of different sizes have them: layers of encoder and decoder, bands of the spectrogram.
-SHAPES = {"tiny": (2, 2, 16), "small": (3, 3, 16), "distil": (3, 1, 24)}
 
 
-def tokenizer() -> Any:
+@dataclass(frozen=True)
+class Shape:
+    """Layers of encoder and decoder, bands of the spectrogram, and the sizes of what is between."""
+
+    encoder: int
+    decoder: int
+    bands: int
+    width: int = 32
+    heads: int = 4
+    inner: int = 64
+    seconds: int = SECONDS
+    context: int = 40
+    std: float = 0.3
+
+
+# As checkpoints of different sizes have them, in little.
+SHAPES = {"tiny": Shape(2, 2, 16), "small": Shape(3, 3, 16), "distil": Shape(3, 1, 24)}
+# And in full: of the models on the hub, but for the vocabulary.
+FULL = {
+    "tiny": Shape(4, 4, 80, 384, 6, 1536, 30, 448, 0.02),
+    "small": Shape(12, 12, 80, 768, 12, 3072, 30, 448, 0.02),
+    "distil-small": Shape(12, 4, 80, 768, 12, 3072, 30, 448, 0.02),
+}
+
+
+def tokenizer(seconds: int = SECONDS) -> Any:
     """Byte-level BPE with Whisper's special tokens behind it, and its tokens of time, which are not special."""
     found = byte_tokenizer()
     found.add_special_tokens({"additional_special_tokens": [AddedToken(one, special=True) for one in SPECIAL]})
-    times = [AddedToken(f"<|{place * 0.02:.2f}|>", special=False) for place in range(SECONDS * 50 + 1)]
+    times = [AddedToken(f"<|{place * 0.02:.2f}|>", special=False) for place in range(seconds * 50 + 1)]
     found.add_tokens(times)
     return found
 
 
-def whisper(folder: Path, shape: str = "tiny", seed: int = 0) -> Path:
-    """WhisperForConditionalGeneration that hears two seconds at once."""
-    encoder, decoder, bands = SHAPES[shape]
-    words = tokenizer()
+def whisper(folder: Path, shape: str | Shape = "tiny", seed: int = 0) -> Path:
+    """WhisperForConditionalGeneration of a shape; the little ones hear two seconds at once."""
+    sizes = SHAPES[shape] if isinstance(shape, str) else shape
+    encoder, decoder, bands = sizes.encoder, sizes.decoder, sizes.bands
+    words = tokenizer(sizes.seconds)
     ids = {name: words.convert_tokens_to_ids(name) for name in SPECIAL}
     torch.manual_seed(seed)
     config = transformers.WhisperConfig(
-        vocab_size=len(words), num_mel_bins=bands, d_model=32, encoder_layers=encoder, decoder_layers=decoder,
-        encoder_attention_heads=4, decoder_attention_heads=4, encoder_ffn_dim=64, decoder_ffn_dim=64,
-        max_source_positions=SECONDS * 50, max_target_positions=40, init_std=0.3,
+        vocab_size=len(words), num_mel_bins=bands, d_model=sizes.width, encoder_layers=encoder, decoder_layers=decoder,
+        encoder_attention_heads=sizes.heads, decoder_attention_heads=sizes.heads, encoder_ffn_dim=sizes.inner,
+        decoder_ffn_dim=sizes.inner, max_source_positions=sizes.seconds * 50, max_target_positions=sizes.context,
+        init_std=sizes.std,
         decoder_start_token_id=ids["<|startoftranscript|>"], eos_token_id=0, bos_token_id=0, pad_token_id=0,
         suppress_tokens=None, begin_suppress_tokens=None,
     )  # fmt: skip
@@ -69,7 +95,7 @@ def whisper(folder: Path, shape: str = "tiny", seed: int = 0) -> Path:
     )  # fmt: skip
     model.save_pretrained(folder)
     words.save_pretrained(folder)
-    transformers.WhisperFeatureExtractor(feature_size=bands, chunk_length=SECONDS).save_pretrained(folder)
+    transformers.WhisperFeatureExtractor(feature_size=bands, chunk_length=sizes.seconds).save_pretrained(folder)
     return folder
 
 

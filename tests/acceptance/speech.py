@@ -28,6 +28,8 @@ RATE = 16_000
 WRONG_WORDS = 2
 MEL_APART, LOGITS_APART = 5e-5, 1e-3
 RANDOM_SOUNDS = 20
+# Sounds that shapes are compared on: each is filled up to thirty seconds.
+SHAPE_SOUNDS = 4
 INT8 = "int8-dynamic"
 # Of faster-whisper's time, with the CPU provider alone: of the clips, and of a recording of minutes.
 SHARE_OF_THEIRS, SHARE_OF_LONG = 0.55, 0.5
@@ -166,6 +168,9 @@ def _told_tokens(theirs: Any, model: SpeechRecognizer) -> None:
 
 @registry.check(8, "speech small shapes")
 def small_shapes(context: Context) -> list[Row]:
+    """Whisper tiny, small and distil-small in full, with random weights and a small vocabulary, one after the other."""
+    import shutil
+
     import tiny_speech
     import torch
     import transformers
@@ -175,13 +180,16 @@ def small_shapes(context: Context) -> list[Row]:
     rows = []
     recordings = context.folder / "recordings"
     recordings.mkdir()
-    sounds = tiny_speech.sounds(6)
+    sounds = tiny_speech.sounds(SHAPE_SOUNDS)
     for number, sound in enumerate(sounds):
         sound.save(recordings / f"{number}.wav")
-    for shape in tiny_speech.SHAPES:
-        checkpoint = tiny_speech.whisper(context.folder / shape / "checkpoint", shape)
-        bundle = export(checkpoint, context.folder / shape / "bundle", data=recordings, variants=("fp32",))
+    for shape, sizes in tiny_speech.FULL.items():
+        folder = context.folder / shape
+        checkpoint = tiny_speech.whisper(folder / "checkpoint", sizes)
+        bundle = export(checkpoint, folder / "bundle", data=recordings, variants=("fp32",), keep_failing=True)
+        context.say(f"{shape} exported")
         theirs = transformers.WhisperForConditionalGeneration.from_pretrained(checkpoint).eval()
+        weights = sum(parameter.numel() for parameter in theirs.parameters())
         extractor = transformers.WhisperFeatureExtractor.from_pretrained(checkpoint)
         apart = []
         with load(bundle, variant="fp32") as model:
@@ -196,11 +204,13 @@ def small_shapes(context: Context) -> list[Row]:
                 found = model.forced(following, model.start, model.held(feeds["input_features"]))
                 begun = len(model.start) - 1
                 apart.append(float(np.abs(found - expected[begun : begun + len(found)]).max()))
-        context.say(shape)
         rows.append(
-            at_most(f"logits of a {shape} shape, largest difference", max(apart), LOGITS_APART, digits=6,
-                    spread=f"{len(apart)} sounds of {len(following)} tokens")
+            at_most(f"logits of Whisper {shape}'s shape, largest difference", max(apart), LOGITS_APART, digits=6,
+                    spread=f"{len(apart)} sounds of {len(following)} tokens; {weights / 1e6:.0f} million weights")
         )  # fmt: skip
+        context.say(f"{shape}: {max(apart):.1e}")
+        del theirs
+        shutil.rmtree(folder)
     return rows
 
 
