@@ -15,20 +15,19 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any, get_args
 
-from msgspec import Struct
-
 from sanderling import candidates, components, footprint
 from sanderling.bundle import Bundle, open_bundle
 from sanderling.candidates import Purpose
-from sanderling.counts import counted, megabytes
+from sanderling.counts import megabytes
 from sanderling.errors import InputError, SanderlingError, TuneError
 from sanderling.golden import Golden, read_golden
 from sanderling.loading import assemble
 from sanderling.manifest import Tolerance
 from sanderling.model import Model
-from sanderling.plan import PADDED, Plan, remember_plan
+from sanderling.plan import Plan, remember_plan
 from sanderling.providers import RUNTIME_VERSION
 from sanderling.shared import Shared, graph_of
+from sanderling.trials import Floor, Trial, Tuned, describe
 from sanderling.verification import replay, tolerance
 from sanderling.whole_answers import ask, writes
 from sanderling.workload import workload
@@ -45,36 +44,6 @@ _GRAPHS, _FAR = 3, 1.5
 _FINALISTS = 8
 # Seconds that a process of its own may take for its memory to be measured.
 _CHILD_SECONDS = 120.0
-
-
-class Trial(Struct):
-    """What became of one plan: the lowest cosine of the golden samples under its own batching, and its speed.
-
-    `seconds` is the median of the measured rounds: of one call for latency, of one input otherwise; None where the plan
-    failed its floor, could not be loaded (`reason` says why), or was not reached in time. `memory` is the most that a
-    process with this plan had resident, in bytes, where it was measured. Of models that write, `tokens` are those of a
-    second, `agreement` is the share of the original's tokens that the plan would have taken as well, each behind those
-    before it, and `equal` the share of golden samples whose whole answer is the original's, token for token.
-    """
-
-    plan: Plan
-    cosine: float | None = None
-    reason: str = ""
-    seconds: float | None = None
-    rounds: int = 0
-    memory: int | None = None
-    tokens: float | None = None
-    agreement: float | None = None
-    equal: float | None = None
-
-
-class Tuned(Struct, frozen=True):
-    """The plan that won, for what, and all trials, the best first."""
-
-    plan: Plan
-    purpose: Purpose
-    trials: tuple[Trial, ...]
-    complete: bool
 
 
 def tune(
@@ -128,7 +97,7 @@ def tune(
             f"to be tuned: component={tuned[0]!r} (--component {tuned[0]})."
         )
     (part,) = tuned
-    floor = _Floor(min_cosine, min_agreement)
+    floor = Floor(min_cosine, min_agreement)
     search = _Search(bundle, part, purpose, floor, max_memory, inputs, time_limit, progress or _silent)
     complete = True
     try:
@@ -155,13 +124,6 @@ def tunable(bundle: Bundle, component: str | None = None) -> tuple[str | None, .
     chosen = components.choose(bundle, component)
     there = bundle.manifest.components
     return chosen if 1 < len(there) == len(components.apart(bundle)) else (None,)
-
-
-class _Floor(Struct, frozen=True):
-    """What every plan has to hold."""
-
-    cosine: float | None
-    agreement: float | None
 
 
 class _Racer:
@@ -192,7 +154,7 @@ class _Search:
         bundle: Bundle,
         component: str | None,
         purpose: Purpose,
-        floor: _Floor,
+        floor: Floor,
         max_memory: int | None,
         inputs: Sequence[Any] | None,
         time_limit: float,
@@ -270,30 +232,7 @@ class _Search:
 
     def failure(self) -> str:
         """Why there is no plan at all."""
-        trials = list(self._trials.values())
-        reached = [trial.cosine for trial in trials if trial.cosine is not None]
-        sound = [trial for trial in trials if trial.cosine is not None and trial.memory is not None and trial.reason]
-        if self._max_memory is not None and sound:
-            least = min(trial.memory for trial in sound if trial.memory is not None)
-            return (
-                f"No plan for {self._bundle.path} stays within {megabytes(self._max_memory, 0)}; the smallest that was "
-                f"tried took {megabytes(least, 0)}. Allow more, or tune for memory to find the smallest."
-            )
-        if not reached:
-            reasons = "; ".join(dict.fromkeys(trial.reason for trial in trials if trial.reason))
-            return f"No plan could be measured for {self._bundle.path}: {reasons or 'there was no time'}."
-        share = self._floor.agreement
-        agreed = [trial.agreement for trial in trials if trial.agreement is not None]
-        if share is not None and agreed and max(agreed) < share:
-            return (
-                f"No plan for {self._bundle.path} takes {share:.1%} of the original's tokens; the best took "
-                f"{max(agreed):.1%}. Lower the floor, or export a more precise variant."
-            )
-        floor = "its variant's tolerance" if self._floor.cosine is None else f"a cosine of {self._floor.cosine}"
-        return (
-            f"No plan for {self._bundle.path} reaches {floor} on every golden sample; the best lowest cosine was "
-            f"{max(reached):.6f}. Lower the floor, or export a more precise variant."
-        )
+        return self._floor.failure(self._bundle.path, list(self._trials.values()), self._max_memory)
 
     def close(self) -> None:
         """Free every model that is still loaded; the order of the trials stays."""
@@ -342,16 +281,8 @@ class _Search:
             checks = replay(racer.model, self._golden, limits)
         except SanderlingError as error:
             return str(error)
-        racer.trial.cosine = min(check.cosine for check in checks)
-        agreed = [check.agreement for check in checks if check.agreement is not None]
-        if agreed:
-            racer.trial.agreement = sum(agreed) / len(agreed)
-            racer.trial.equal = sum(share == 1 for share in agreed) / len(agreed)
-        if not all(check.held for check in checks):
-            return f"below its floor: cosine {racer.trial.cosine:.6f}, {limits.min_cosine:.6f} was asked for"
-        least = self._floor.agreement
-        if least is not None and (racer.trial.agreement is None or racer.trial.agreement < least):
-            return f"below its floor: {racer.trial.agreement or 0:.1%} of the original's tokens, {least:.1%} asked for"
+        if objection := self._floor.objection(racer.trial, checks, limits):
+            return objection
         known = graph_of(racer.trial.plan)
         measured = any(t.memory and not t.reason and graph_of(t.plan) == known for t in self._trials.values())
         if self._purpose == "memory" or (self._max_memory is not None and not measured):
@@ -432,22 +363,6 @@ class _Search:
         if time.monotonic() + self._longest >= self._deadline and self.best() is not None:
             self.out_of_time = True
         return self.out_of_time
-
-
-def describe(plan: Plan) -> str:
-    """A plan in one line."""
-    words = [f"{plan.variant} on {plan.provider}"]
-    if plan.form != PADDED:
-        words.append(f"form {plan.form}")
-    words += [counted(plan.threads, "thread"), counted(plan.workers, "worker")]
-    words.append(
-        "one input a run"
-        if plan.batch_invariant
-        else f"budget {plan.token_budget} tokens, {plan.image_budget} images or {plan.row_budget} rows"
-    )
-    if plan.rounding > 1:
-        words.append(f"lengths rounded to {plan.rounding}")
-    return ", ".join(words)
 
 
 def _silent(stage: str) -> None:

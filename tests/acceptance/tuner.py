@@ -23,7 +23,7 @@ from sanderling.loading import assemble
 from sanderling.manifest import MANIFEST_NAME, Form
 from sanderling.plan import Plan
 from sanderling.shared import Shared, graph_of
-from sanderling.tuning import describe
+from sanderling.trials import describe
 from sanderling.verification import replay, tolerance
 from sanderling.workload import workload
 from sanderling_bench.scenario import alternate

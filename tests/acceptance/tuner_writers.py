@@ -24,7 +24,7 @@ from sanderling.golden import read_golden
 from sanderling.loading import assemble
 from sanderling.manifest import MANIFEST_NAME
 from sanderling.plan import Plan, default_plan
-from sanderling.tuning import Tuned, describe
+from sanderling.trials import Tuned, describe
 from sanderling.whole_answers import ask
 from sanderling.workload import workload
 

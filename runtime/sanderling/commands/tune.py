@@ -14,7 +14,8 @@ from sanderling.commands.console import print_json, stderr, stdout, table
 from sanderling.counts import counted, megabytes
 from sanderling.errors import InputError
 from sanderling.plan import Plan
-from sanderling.tuning import Trial, Tuned, tunable
+from sanderling.trials import Trial, Tuned
+from sanderling.tuning import tunable
 from sanderling.tuning import tune as tune_bundle
 
 if TYPE_CHECKING:
