@@ -167,7 +167,5 @@ def test_what_cannot_be_measured_says_so(pictures: Path) -> None:
     bundle = tiny_language.answerer_bundle(pictures / "answerer")
     with pytest.raises(BenchError, match="not measured yet"):
         inputs_for(sanderling.open_bundle(bundle), ())
-    with pytest.raises(sanderling.TuneError, match="plans are searched for models of one"):
-        sanderling.tune(bundle)
     with pytest.raises(sanderling.InputError, match="max_memory"):
         sanderling.load(bundle, max_memory="300MB")
