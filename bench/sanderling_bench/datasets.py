@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,22 @@ def names_of(roles: Mapping[str, tuple[str, ...]], given: Mapping[str, str]) -> 
         if role not in roles:
             raise EvalError(f"--column {role}={given[role]}: this data has {', '.join(roles)}, not {role!r}.")
     return {role: (given[role],) if role in given else names for role, names in roles.items()}
+
+
+def columns(path: Path, roles: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """The column of each role, as the first row has them; of one that it has not, the first of its names."""
+    first = next(rows(path), None)
+    cells = {} if first is None else first.cells
+    return {role: next((name for name in names if name in cells), names[0]) for role, names in roles.items()}
+
+
+def counted(path: Path, cases: Iterable[object], model: str, roles: Mapping[str, tuple[str, ...]]) -> int:
+    """How many cases there are. Raises EvalError where there is none, with the columns that `model` wants."""
+    count = sum(1 for _ in cases)
+    if not count:
+        wanted = ", ".join(" or ".join(names) for names in roles.values())
+        raise EvalError(f"{path} has no rows. For {model} the columns are: {wanted}.")
+    return count
 
 
 def _wrong(path: Path, line: int, what: str) -> EvalError:

@@ -10,7 +10,7 @@ from sanderling.bundle import Bundle
 from sanderling.errors import EvalError, TableError
 from sanderling.manifest import ClassificationOutput, RegressionOutput
 from sanderling.preprocess.tabular import TableEncoder
-from sanderling_bench.datasets import Row, names_of, number, pick, rows
+from sanderling_bench.datasets import Row, columns, names_of, number, pick, rows
 from sanderling_bench.labelled import Case, LabelNumbers, sample
 
 # Where a column of the model already has the name of the role.
@@ -44,9 +44,7 @@ class LabelledTable:
 
     def columns(self) -> dict[str, str]:
         """The column of each role, as the first row has them."""
-        first = next(rows(self.path), None)
-        cells = {} if first is None else first.cells
-        return {role: next((name for name in names if name in cells), names[0]) for role, names in self._roles.items()}
+        return columns(self.path, self._roles)
 
     def check(self) -> int:
         """Read every row and count them. Raises EvalError: a row that the model does not take, or no row at all."""

@@ -14,7 +14,7 @@ from sanderling.questions import PictureQuestion
 from sanderling.results import Classification
 from sanderling.tasks.text_generation import TextGenerator
 from sanderling_bench import wording
-from sanderling_bench.datasets import Row, names_of, pick, rows
+from sanderling_bench.datasets import Row, columns, counted, names_of, pick, rows
 from sanderling_bench.evaluation_record import Column
 from sanderling_bench.labelled import image_file, sample
 from sanderling_bench.metrics import Kind
@@ -60,17 +60,11 @@ class Written:
 
     def columns(self) -> dict[str, str]:
         """The column of each role, as the first row has them."""
-        first = next(rows(self.path), None)
-        cells = first.cells if first is not None else {}
-        return {role: next((name for name in names if name in cells), names[0]) for role, names in self._roles.items()}
+        return columns(self.path, self._roles)
 
     def check(self) -> int:
         """Read every row and count them. Raises EvalError: a row that is no case, or no row at all."""
-        count = sum(1 for _ in self._cases())
-        if not count:
-            wanted = ", ".join(" or ".join(names) for names in self._roles.values())
-            raise EvalError(f"{self.path} has no rows. For {self._name} ({self._kind}) the columns are: {wanted}.")
-        return count
+        return counted(self.path, self._cases(), f"{self._name} ({self._kind})", self._roles)
 
     def tell(
         self,
