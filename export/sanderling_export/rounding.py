@@ -54,9 +54,7 @@ def rounded(weight: NDArray[np.float32], moments: NDArray[np.float64]) -> Rounde
         errors = np.empty((end - start, weight.shape[1]))
         for row in range(start, end):
             mate = found[row - 1].astype(np.int64) if row % 2 else np.zeros(weight.shape[1], np.int64)
-            high = np.minimum(_PEAK, PAIR_LIMIT - np.maximum(mate, 0))
-            low = np.maximum(-_PEAK, -PAIR_LIMIT - np.minimum(mate, 0))
-            found[row] = np.clip(np.rint(left[row] / by_column), low, high)
+            found[row] = np.clip(np.rint(left[row] / by_column), *_bounds(mate))
             error = (left[row] - found[row] * by_column) / spreading[row, row]
             left[row + 1 : end] -= spreading[row, row + 1 : end, None] * error
             errors[row - start] = error
@@ -68,9 +66,14 @@ def paired(weight: NDArray[np.float32]) -> Rounded:
     """As `rounded`, each weight for itself."""
     by_column = scales(weight)
     found = np.clip(np.rint(weight / by_column), -_PEAK, _PEAK).astype(np.int64)
-    mates = found[: len(weight) // 2 * 2 : 2]
-    found[1::2] = np.clip(found[1::2], -PAIR_LIMIT - np.minimum(mates, 0), PAIR_LIMIT - np.maximum(mates, 0))
+    found[1::2] = np.clip(found[1::2], *_bounds(found[: len(weight) // 2 * 2 : 2]))
     return found.astype(np.int8), by_column
+
+
+def _bounds(mates: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The least and the greatest integers beside those of the rows before."""
+    low = np.maximum(-_PEAK, -PAIR_LIMIT - np.minimum(mates, 0))
+    return low, np.minimum(_PEAK, PAIR_LIMIT - np.maximum(mates, 0))
 
 
 def spread(moments: NDArray[np.float64]) -> NDArray[np.float64]:
