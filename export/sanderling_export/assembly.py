@@ -93,6 +93,14 @@ def draft(
     )
 
 
+def measured(draft: Manifest, variants: Mapping[str, Mapping[str, Variant]], notes: Sequence[str]) -> Manifest:
+    """The draft with the variants of each component as they were measured, and notes on it behind its own."""
+    components = {name: replace(one, variants=dict(variants[name])) for name, one in draft.components.items()}
+    return replace(
+        draft, components=components, provenance=replace(draft.provenance, notes=(*draft.provenance.notes, *notes))
+    )
+
+
 def component(bare: Component, forms: Mapping[str, Mapping[str, Form]]) -> Component:
     """A component with its variants' forms, as far as it is known before anything was measured."""
     return replace(bare, variants={name: Variant(dict(made), Tolerance(-1.0)) for name, made in forms.items()})

@@ -211,13 +211,7 @@ def _measured(work: Work, draft: Manifest, staging: Path, threshold: FaceThresho
     for variant, ratio in speeds.items():
         components["detector"][variant] = replace(components["detector"][variant], speed=round(ratio.value, 3))
     timed = [f"{variant}: {ratio}, of whole photographs" for variant, ratio in speeds.items()]
-    return replace(
-        draft,
-        components={
-            name: replace(component, variants=components[name]) for name, component in draft.components.items()
-        },
-        provenance=replace(draft.provenance, notes=(*draft.provenance.notes, *timed)),
-    )
+    return assembly.measured(draft, components, timed)
 
 
 def _is_of(check: verification.Check, component: str) -> bool:

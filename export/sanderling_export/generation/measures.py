@@ -69,12 +69,8 @@ def measured(
     what = ", up to the first token" if end == DECODER else ""
     timed = [f"{variant}: {ratio}{what}" for variant, ratio in speeds.items()]
     sound = [variant for variant in draft.variants if variant not in failing]
-    return replace(
-        draft,
-        components={name: replace(part, variants=parts[name]) for name, part in draft.components.items()},
-        default_variant=assembly.default_variant(plan, sound or draft.variants),
-        provenance=replace(draft.provenance, notes=(*draft.provenance.notes, *timed, *failing.values())),
-    )
+    manifest = assembly.measured(draft, parts, [*timed, *failing.values()])
+    return replace(manifest, default_variant=assembly.default_variant(plan, sound or draft.variants))
 
 
 def _invariance(staging: Path, variant: str, items: Sequence[Any]) -> Invariance:

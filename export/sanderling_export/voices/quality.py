@@ -20,7 +20,7 @@ from sanderling.speech import Phonemes
 from sanderling.tasks.text_to_speech import Voice
 from sanderling.voice_rules import DECODER, VOCODER
 from sanderling.voice_verification import replay_speech
-from sanderling_export import drift, speed
+from sanderling_export import assembly, drift, speed
 from sanderling_export.plan import Plan
 from sanderling_export.progress import Progress
 from sanderling_export.recipe import Floor
@@ -62,13 +62,7 @@ def measured(
         last = DECODER if DECODER in components else VOCODER
         components[last][name] = replace(components[last][name], speed=round(ratio.value, 3))
     timed = [f"{name}: {ratio}, of whole sentences" for name, ratio in speeds.items()]
-    return replace(
-        draft,
-        components={
-            name: replace(component, variants=components[name]) for name, component in draft.components.items()
-        },
-        provenance=replace(draft.provenance, notes=(*draft.provenance.notes, *timed)),
-    )
+    return assembly.measured(draft, components, timed)
 
 
 def _drift(
