@@ -303,6 +303,16 @@ def test_what_was_measured_is_in_the_manifest(exported: Exported) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["blip_vqa", "llava"])
+def test_the_placement_is_measured_of_every_graph(exported: Exported, name: str) -> None:
+    _, path = exported(name)
+    with sanderling.load(path, variant="fp32", threads=1) as model:
+        placed = model.measure_placement(runs=1)
+        assert list(placed.graphs) == list(sanderling.open_bundle(path).manifest.components)
+        assert all(part.seconds["cpu"] > 0 for part in placed.graphs.values())
+
+
+@pytest.mark.slow
 def test_questions_are_a_users_own(tmp_path: Path, photographs: Path) -> None:
     checkpoint = tiny_generators.make("blip_vqa", tmp_path)
     files = sorted(photographs.glob("*.png"))[:6]

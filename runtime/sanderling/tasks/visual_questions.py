@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Unpack, overload
+from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
 import numpy as np
-from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from sanderling.bundle import Bundle
@@ -18,12 +17,11 @@ from sanderling.errors import InputError
 from sanderling.generations import Generation, Generations, TextStream
 from sanderling.manifest import GenerationOutput
 from sanderling.model import Answers, in_thread
-from sanderling.placement import Placement
 from sanderling.plan import Plan
 from sanderling.question_front import AskedPicture, QuestionFront
 from sanderling.questions import PictureQuestion
 from sanderling.results import InputReport, Timing
-from sanderling.session import Held
+from sanderling.session import Engine, Held
 from sanderling.tasks.encoder_decoder import EncoderDecoder
 from sanderling.tasks.generating import Clock, Given
 
@@ -152,22 +150,10 @@ class QuestionAnswerer(EncoderDecoder):
             lambda cancellation: call(images, questions, stop=stop, seed=seed, cancellation=cancellation, **options)
         )
 
-    def measure_placement(self, inputs: Sequence[Any] | None = None, runs: int = 3) -> Placement:
-        """The placement of all graphs, with each provider's share of the time that the vision encoder takes.
-
-        `inputs` are pictures with their questions; arguments are as with every model.
-        """
-        from sanderling.counts import whole_number
-        from sanderling.golden import inputs_of, read_golden  # only for those who measure
-
-        items = list(inputs_of(self.bundle, read_golden(self.bundle), self.takes) if inputs is None else inputs)
-        pictures = [one.image for one in self._questions.prepare(items, None)]
-        feeds = [
-            self._questions.pictures.feeds([pictures[place] for place in batch])[0]
-            for batch in self._questions.pictures.batches(pictures)
-        ]
-        found = self._engines.single.measure_placement(feeds, whole_number("runs", runs))
-        return replace(self.placement, seconds=found.seconds)
+    def _twin(self, engines: Sequence[Engine]) -> Self:
+        twin = super()._twin(engines)
+        twin._reading = None if self._reading is None else twin._parts[1]
+        return twin
 
     def answer(self, items: list[Any], prompt: str | None = None, cancellation: Cancellation | None = None) -> Answers:
         """The logits of each answer's first token: rows of the shape (n, vocabulary), float32."""
