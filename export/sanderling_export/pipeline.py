@@ -43,6 +43,7 @@ from sanderling_export.recipe import Pooling, Precision, Recipe, find_recipe, re
 from sanderling_export.search import aims
 from sanderling_export.search.campaign import Search, conduct
 from sanderling_export.search.records import Aim
+from sanderling_export.settings import of_graph
 from sanderling_export.voices import kinds as voices
 
 # Hidden, so that nothing in it is taken for a file of the bundle.
@@ -198,7 +199,10 @@ def _build(plan: Plan, tell: Progress) -> Path:
             for name in variants:
                 tell(of_several + (f"write {name}" if name == "fp32" else f"quantize to {name}"))
                 folder = build / part.name / name if len(parts) > 1 else build / name
-                ways[name], made = _write_variant(staging, folder, part, name, plan.making(name))
+                making = plan.making(name)
+                if len(parts) > 1:
+                    making = dataclasses.replace(making, settings=of_graph(making.settings, part.name, originals))
+                ways[name], made = _write_variant(staging, folder, part, name, making)
                 notes += [of_several + note for note in made]
             components[part.name] = assembly.component(part.component, ways)
         tell("write golden samples")

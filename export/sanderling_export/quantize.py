@@ -198,7 +198,8 @@ def _dynamic(
             changed,
             str(target),
             op_types_to_quantize=["MatMul"],
-            nodes_to_exclude=list(keep),
+            # The quantizer makes products of Gemm nodes and names them so before it looks.
+            nodes_to_exclude=[*keep, *(f"{name}_MatMul" for name in keep)],
             per_channel=True,
             # Of weights that are not rounded in pairs: without VNNI, sums of two products saturate 16 bits.
             reduce_range=True,

@@ -69,6 +69,34 @@ def test_a_layer_that_is_kept_stays_in_float_and_costs_nothing(precision: Precis
 
 
 @pytest.mark.parametrize("precision", QUANTIZED)
+def test_a_product_with_a_bias_that_is_kept_stays_in_float(precision: Precision) -> None:
+    """Gemm, which ONNX Runtime's quantizer gives another name before it looks whether it is to be kept."""
+    draw = np.random.default_rng(4)
+    weights = [
+        numpy_helper.from_array(draw.normal(size=size).astype(np.float32), name)
+        for name, size in (("first", (WIDTH, WIDTH)), ("last", (WIDTH, WIDTH)), ("bias", (WIDTH,)))
+    ]
+    nodes = [
+        helper.make_node("MatMul", ["x", "first"], ["a"], "first_product"),
+        helper.make_node("Gemm", ["a", "last", "bias"], ["y"], "last_product", transB=1),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", WIDTH]) for name in "xy"]
+    graph = helper.make_graph(nodes, "network", ends[:1], ends[1:], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    feeds: list[Feed] = [{"x": draw.normal(size=(1, WIDTH)).astype(np.float32)} for _ in range(24)]
+    made, notes = quantize(model, precision, feeds, Settings(keep=("last_product",)))
+    assert f"{precision}: kept in fp32: last_product" in notes
+    left = graphs.weights(made)
+    kept = [node for node in made.graph.node if node.op_type in ("MatMul", "Gemm") and node.input[1] in left]
+    assert len(kept) == 1
+    # As it was, or the other way round.
+    expected = graphs.array(graphs.weights(model)["last"])
+    np.testing.assert_array_equal(
+        np.sort(graphs.array(left[kept[0].input[1]]), axis=None), np.sort(expected, axis=None)
+    )
+
+
+@pytest.mark.parametrize("precision", QUANTIZED)
 def test_products_of_one_input_are_kept_together(precision: Precision) -> None:
     made, notes = quantize(network(), precision, inputs(), Settings(keep=("right_product",)))
     assert floats(made) == {"left", "right"}

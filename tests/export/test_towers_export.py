@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 pytest.importorskip("torch", reason="the extra [export] is not installed")
@@ -270,6 +271,34 @@ def test_what_is_no_model_of_two_towers_is_refused(tmp_path: Path) -> None:
     config.write_text(config.read_text().replace('"CLIPModel"', '"Siglip2Model"'))
     with pytest.raises(CheckpointError, match="NaFlex"):
         export(folder, tmp_path / "b")
+
+
+def test_a_product_of_one_tower_keeps_its_floats(tmp_path: Path) -> None:
+    """A recipe names it with its graph; a name without one is refused."""
+    clip(tmp_path / "clip")
+    recipe = tmp_path / "clip.toml"
+
+    def products(keep: list[str], variant: str = "int8-dynamic") -> dict[str, list[str]]:
+        """The names of products with float weights, by component."""
+        lines = ('name = "clip"', 'checkpoint = "clip"', "[variants.fp32]", "[variants.int8-dynamic.settings]")
+        recipe.write_text("\n".join((*lines, f"keep = {keep}")))
+        bundle = sanderling.open_bundle(export(recipe, tmp_path / "bundle", keep_failing=True))
+        found = {}
+        for name, component in bundle.manifest.components.items():
+            (form, *_) = component.variants[variant].forms.values()
+            graph = onnx.load(bundle.path / form.graph, load_external_data=False).graph
+            weights = {one.name for one in graph.initializer}
+            nodes = [node for node in graph.node if node.op_type in ("MatMul", "Gemm") and node.input[1] in weights]
+            found[name] = [node.name.removesuffix("_MatMul") for node in nodes]
+        return found
+
+    plain = products([])
+    last = products([], "fp32")["vision_encoder"][-1]
+    with pytest.raises(ExportError, match=f"'{last}'.*one of text_encoder:, vision_encoder:"):
+        products([last])
+    kept = products([f"vision_encoder:{last}"])
+    assert kept["text_encoder"] == plain["text_encoder"]
+    assert kept["vision_encoder"] == [*plain["vision_encoder"], last]
 
 
 def test_an_old_config_pools_at_the_highest_id(tmp_path: Path) -> None:

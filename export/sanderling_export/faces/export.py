@@ -32,6 +32,7 @@ from sanderling_export.plan import Making
 from sanderling_export.progress import Progress
 from sanderling_export.quiet import quiet
 from sanderling_export.recipe import BUNDLES, DEFAULT_FLOORS, Floor, Recipe
+from sanderling_export.settings import of_graph
 
 _FORM = "padded"
 
@@ -153,7 +154,8 @@ def _component(
             tell(f"{name}: {variant}")
             feeds = _feeds(work, name) if making.precision != "fp32" else []
             with quiet():
-                made, said = quantize.quantize(net, making.precision, feeds, making.settings)
+                settings = of_graph(making.settings, name, work.original.networks)
+                made, said = quantize.quantize(net, making.precision, feeds, settings)
             notes += [f"{name}, {one}" for one in said]
         whole = conversion.joined(made, decoder) if name == "detector" else made
         forms[variant] = graphs.written(whole, build / name / variant, staging)
