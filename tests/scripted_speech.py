@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.agreement import SaidWord
-from sanderling.live_windows import Borders, Hypothesis
-from sanderling.live_words import LiveUpdate
+from sanderling.hearing.agreement import SaidWord
+from sanderling.hearing.live_windows import Borders, Hypothesis
+from sanderling.hearing.live_words import LiveUpdate
 from sanderling.manifest import VoiceActivity
 
 RATE = 1000

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from sanderling.errors import BenchError
+from sanderling.hearing.transcripts import Transcript
 from sanderling.tasks.ctc_recognition import CtcRecognizer
 from sanderling.tasks.speech_recognition import SpeechRecognizer
 from sanderling.tasks.wave_recognition import WaveRecognizer
-from sanderling.transcripts import Transcript
 
 TASK = "automatic-speech-recognition"
 Recognizer: TypeAlias = SpeechRecognizer | CtcRecognizer | WaveRecognizer

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sanderling.bundle import Bundle
-from sanderling.generations import Generation, Generations
+from sanderling.generation.results import Generation, Generations
 from sanderling_bench.record import Call, GenerationSummary, Stages
 from sanderling_bench.statistics import QUANTILES, median, percentile
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from sanderling.bundle import Bundle
 from sanderling.errors import EvalError, InputError
+from sanderling.generation.questions import PictureQuestion
 from sanderling.model import Model
-from sanderling.questions import PictureQuestion
 from sanderling.results import Classification
 from sanderling.tasks.text_generation import TextGenerator
 from sanderling_bench import wording

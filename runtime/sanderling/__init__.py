@@ -45,13 +45,15 @@ if TYPE_CHECKING:
         VerdictWarning,
         VideoError,
     )
-    from sanderling.faces import Face, FaceMatch, Faces, Identification
-    from sanderling.generations import Generation, Generations, GenerationTiming, TextStream
+    from sanderling.faces.results import Face, FaceMatch, Faces, Identification
+    from sanderling.generation.questions import PictureQuestion
+    from sanderling.generation.results import Generation, Generations, GenerationTiming, TextStream
+    from sanderling.hearing.live_transcript import LiveTranscript
+    from sanderling.hearing.live_words import LiveReport, LiveUpdate, LiveWord
+    from sanderling.hearing.transcripts import Character, SpeechSegment, Transcript, Transcripts, Word
     from sanderling.index.index import Index
     from sanderling.index.opened import Hit
     from sanderling.index.uses import near_duplicates, recommend
-    from sanderling.live_transcript import LiveTranscript
-    from sanderling.live_words import LiveReport, LiveUpdate, LiveWord
     from sanderling.loading import load
     from sanderling.manifest import GenerationSettings, VideoPreprocessing, VoiceSettings
     from sanderling.model import Model
@@ -59,7 +61,6 @@ if TYPE_CHECKING:
     from sanderling.pairs import TextPair
     from sanderling.plan import Plan
     from sanderling.predictions import Forecast, Forecasts, Prediction, Predictions
-    from sanderling.questions import PictureQuestion
     from sanderling.results import (
         AudioReport,
         Classification,
@@ -77,7 +78,6 @@ if TYPE_CHECKING:
     )
     from sanderling.search_pipeline import SearchPipeline, SearchResult, SearchResults, Stage
     from sanderling.spaces import similarity
-    from sanderling.speech import Phonemes, Speech, Speeches, SpeechStream
     from sanderling.subtitles import Segment, to_srt, to_webvtt, write_subtitles
     from sanderling.tasks.chosen_answers import AnswerClassifier
     from sanderling.tasks.classification import Classifier
@@ -99,10 +99,10 @@ if TYPE_CHECKING:
     from sanderling.tasks.visual_questions import QuestionAnswerer
     from sanderling.tasks.wave_recognition import WaveRecognizer
     from sanderling.tasks.zero_shot import ZeroShotClassifier
-    from sanderling.transcripts import Character, SpeechSegment, Transcript, Transcripts, Word
-    from sanderling.tuning import tune
+    from sanderling.tuning.halving import tune
     from sanderling.verification import verify
     from sanderling.video import VideoReport
+    from sanderling.voices.speech import Phonemes, Speech, Speeches, SpeechStream
 
 __version__ = "0.1.0"
 
@@ -146,13 +146,13 @@ _HOMES = {
         "VerdictWarning",
         "VideoError",
     ),
-    "sanderling.faces": ("Face", "FaceMatch", "Faces", "Identification"),
-    "sanderling.generations": ("Generation", "GenerationTiming", "Generations", "TextStream"),
+    "sanderling.faces.results": ("Face", "FaceMatch", "Faces", "Identification"),
+    "sanderling.generation.results": ("Generation", "GenerationTiming", "Generations", "TextStream"),
     "sanderling.index.index": ("Index",),
     "sanderling.index.opened": ("Hit",),
     "sanderling.index.uses": ("near_duplicates", "recommend"),
-    "sanderling.live_transcript": ("LiveTranscript",),
-    "sanderling.live_words": ("LiveReport", "LiveUpdate", "LiveWord"),
+    "sanderling.hearing.live_transcript": ("LiveTranscript",),
+    "sanderling.hearing.live_words": ("LiveReport", "LiveUpdate", "LiveWord"),
     "sanderling.loading": ("load",),
     "sanderling.manifest": ("GenerationSettings", "VideoPreprocessing", "VoiceSettings"),
     "sanderling.model": ("Model",),
@@ -160,7 +160,7 @@ _HOMES = {
     "sanderling.pairs": ("TextPair",),
     "sanderling.plan": ("Plan",),
     "sanderling.predictions": ("Forecast", "Forecasts", "Prediction", "Predictions"),
-    "sanderling.questions": ("PictureQuestion",),
+    "sanderling.generation.questions": ("PictureQuestion",),
     "sanderling.results": (
         "AudioReport",
         "Classification",
@@ -178,7 +178,7 @@ _HOMES = {
     ),
     "sanderling.search_pipeline": ("SearchPipeline", "SearchResult", "SearchResults", "Stage"),
     "sanderling.spaces": ("similarity",),
-    "sanderling.speech": ("Phonemes", "Speech", "SpeechStream", "Speeches"),
+    "sanderling.voices.speech": ("Phonemes", "Speech", "SpeechStream", "Speeches"),
     "sanderling.subtitles": ("Segment", "to_srt", "to_webvtt", "write_subtitles"),
     "sanderling.tasks.chosen_answers": ("AnswerClassifier",),
     "sanderling.tasks.classification": ("Classifier",),
@@ -200,8 +200,8 @@ _HOMES = {
     "sanderling.tasks.visual_questions": ("QuestionAnswerer",),
     "sanderling.tasks.wave_recognition": ("WaveRecognizer",),
     "sanderling.tasks.zero_shot": ("ZeroShotClassifier",),
-    "sanderling.transcripts": ("Character", "SpeechSegment", "Transcript", "Transcripts", "Word"),
-    "sanderling.tuning": ("tune",),
+    "sanderling.hearing.transcripts": ("Character", "SpeechSegment", "Transcript", "Transcripts", "Word"),
+    "sanderling.tuning.halving": ("tune",),
     "sanderling.verification": ("verify",),
     "sanderling.video": ("VideoReport",),
 }

@@ -58,8 +58,8 @@ def main() -> None:
     from sanderling.bundle import open_bundle
     from sanderling.golden import read_golden
     from sanderling.loading import assemble
-    from sanderling.whole_answers import ask, writes
-    from sanderling.workload import workload
+    from sanderling.tuning.whole_answers import ask, writes
+    from sanderling.tuning.workload import workload
 
     path, raw, name = sys.argv[1:]
     component = name or None

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from sanderling.bundle import Bundle
 from sanderling.errors import ManifestError
+from sanderling.generation.questions import PictureQuestion
 from sanderling.manifest import BundlePath, Count, Name
 from sanderling.pairs import TextPair
-from sanderling.questions import PictureQuestion
-from sanderling.speech import Phonemes
+from sanderling.voices.speech import Phonemes
 
 # The dtypes of the safetensors format that a golden tensor can have, little-endian.
 _DTYPES = {

@@ -21,7 +21,7 @@ from sanderling.counts import whole_number
 from sanderling.engines import Engines
 from sanderling.errors import BundleError, InputError, PartialPlacementWarning, ProviderError
 from sanderling.fronts import TextFront
-from sanderling.generation_rules import ANSWERING
+from sanderling.generation.rules import ANSWERING
 from sanderling.manifest import (
     ClassificationOutput,
     Component,
@@ -148,7 +148,7 @@ def load(
             "writes. Leave it out, and bound max_new_tokens and the prompts of a call."
         )
     if cap is not None and hears:
-        from sanderling.hearing_memory import check_bounded
+        from sanderling.hearing.memory import check_bounded
 
         check_bounded(bundle)
     if dimensions is not None:
@@ -197,11 +197,11 @@ def assemble(
     manifest = bundle.manifest
     names = parts.choose(bundle, components)
     if isinstance(manifest.postprocessing, GenerationOutput):
-        from sanderling.generators import generator
+        from sanderling.generation.loading import generator
 
         return generator(bundle, plan, manifest.postprocessing, shared)
     if isinstance(manifest.postprocessing, SpeechOutput):
-        from sanderling.voices import voice
+        from sanderling.voices.loading import voice
 
         return voice(bundle, plan, manifest.postprocessing)
     if isinstance(manifest.postprocessing, FaceOutput):
@@ -257,7 +257,7 @@ def assemble(
 
         return Regressor(bundle, plan, front, engines, head)
     if isinstance(head, CtcOutput):
-        from sanderling.sound_front import SoundFront
+        from sanderling.hearing.sound_front import SoundFront
         from sanderling.tasks.ctc_recognition import CtcRecognizer
 
         assert isinstance(front, SoundFront)  # the rules of such manifests see to it
@@ -286,7 +286,7 @@ def assemble(
 
 def _face_recognizer(bundle: Bundle, plan: Plan, head: FaceOutput) -> FaceRecognizer:
     """All graphs of a model of faces, loaded one after the other: together they take less than a text model's."""
-    from sanderling.face_front import FaceFront
+    from sanderling.faces.front import FaceFront
     from sanderling.tasks.face_recognition import FaceRecognizer
 
     faces, space = bundle.manifest.preprocessing.faces, bundle.manifest.space

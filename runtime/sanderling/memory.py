@@ -156,7 +156,7 @@ def _peak(model: Model, before: int, plan: Plan) -> int:
 
 def _peak_of_sounds(model: Model, before: int, plan: Plan) -> int:
     """As `_peak`, of a model that hears: nothing about it depends on the inputs, but on how long they are."""
-    from sanderling.hearing_memory import hear_most
+    from sanderling.hearing.memory import hear_most
 
     with Watch() as watch:
         for _ in range(_ROUNDS_OF_SOUNDS):
@@ -166,7 +166,7 @@ def _peak_of_sounds(model: Model, before: int, plan: Plan) -> int:
 
 def _inputs_a_run(model: Model, plan: Plan) -> int:
     if model.modality == "audio":
-        from sanderling.hearing_memory import side_by_side
+        from sanderling.hearing.memory import side_by_side
 
         return side_by_side(model, plan)
     text = model.bundle.manifest.preprocessing.text

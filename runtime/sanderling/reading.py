@@ -8,7 +8,7 @@ from sanderling import components as parts
 from sanderling.bundle import Bundle
 from sanderling.errors import BundleError
 from sanderling.fronts import Front, ImageFront, TextFront
-from sanderling.generation_rules import ANSWERING
+from sanderling.generation.rules import ANSWERING
 from sanderling.manifest import Component, TextPreprocessing, TokenOutput
 from sanderling.plan import EXACT, PACKED, Plan
 
@@ -46,7 +46,7 @@ def front_of(bundle: Bundle, name: str, component: Component, plan: Plan, shared
     if modality in ("tabular", "series"):
         return _number_front(bundle, component, plan)
     if modality == "audio":
-        from sanderling.sound_front import VALUES, SoundFront
+        from sanderling.hearing.sound_front import VALUES, SoundFront
 
         assert preprocessing.audio is not None  # or the modality were another
         check_inputs(bundle, component, (VALUES,), "float32")
@@ -57,8 +57,8 @@ def front_of(bundle: Bundle, name: str, component: Component, plan: Plan, shared
 
 
 def _question_front(bundle: Bundle, component: Component, plan: Plan, shared: Shared | None) -> Front:
+    from sanderling.generation.question_front import QuestionFront
     from sanderling.preprocess.text import TextEncoder
-    from sanderling.question_front import QuestionFront
 
     image, settings = bundle.manifest.preprocessing.image, bundle.manifest.preprocessing.text
     assert image is not None  # decode() refuses such a manifest without either

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from sanderling import audio_rules, generation_rules, voice_rules
 from sanderling.errors import ManifestError
+from sanderling.generation import rules as generation_rules
+from sanderling.hearing import rules as audio_rules
 from sanderling.manifest import (
     ClassificationOutput,
     Component,
@@ -17,6 +18,7 @@ from sanderling.manifest import (
     SparseOutput,
     TokenOutput,
 )
+from sanderling.voices import rules as voice_rules
 
 
 def check(manifest: Manifest, where: str) -> None:

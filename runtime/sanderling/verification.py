@@ -190,16 +190,16 @@ def replay(model: Model, golden: Golden, limits: Tolerance) -> list[Check]:
     the tolerance of its own.
     """
     if isinstance(model.bundle.manifest.postprocessing, FaceOutput):
-        from sanderling.face_verification import replay_faces
+        from sanderling.faces.verification import replay_faces
 
         return replay_faces(model, golden)
     if isinstance(model.bundle.manifest.postprocessing, SpeechOutput):
-        from sanderling.voice_verification import replay_speech
+        from sanderling.voices.verification import replay_speech
 
         return replay_speech(model, golden, limits)
     found = _replay_inputs(model, golden, limits)
     if isinstance(model.bundle.manifest.postprocessing, GenerationOutput):
-        from sanderling.generation_verification import replay_steps
+        from sanderling.generation.verification import replay_steps
 
         found += replay_steps(model, golden, limits)
     return found

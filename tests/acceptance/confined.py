@@ -24,7 +24,7 @@ def main() -> None:
     import sanderling
     from sanderling import cores
     from sanderling.golden import read_golden
-    from sanderling.workload import workload
+    from sanderling.tuning.workload import workload
 
     if int(granted):
         cores.granted = lambda: int(granted)

@@ -124,7 +124,7 @@ def long_sound(context: Context) -> list[Row]:
     """Through the tiny shape: how much memory and how many frames an hour takes, and whether any is lost."""
     import tiny_sounds
 
-    from sanderling import ctc
+    from sanderling.hearing import ctc
     from sanderling.memory import resident
 
     _, bundle = exported(context, "hour", lambda folder: tiny_sounds.recognizer(folder))
@@ -195,8 +195,8 @@ def classes_and_vectors(context: Context) -> list[Row]:
 def bands(context: Context) -> list[Row]:
     import transformers
 
+    from sanderling.hearing.sound_front import SoundFront
     from sanderling.manifest import AudioPreprocessing, Filterbank
-    from sanderling.sound_front import SoundFront
 
     extractor = transformers.ASTFeatureExtractor()
     settings = Filterbank(400, 160, 512, 128, 1024, mean=extractor.mean, divisor=2 * extractor.std)

@@ -15,7 +15,7 @@ from checks import Context, Row, at_least, at_most, built, registry, true
 from msgspec.structs import replace
 
 import sanderling
-from sanderling import candidates, sealing
+from sanderling import sealing
 from sanderling.bundle import Bundle, open_bundle
 from sanderling.codec import encode
 from sanderling.golden import read_golden
@@ -23,9 +23,10 @@ from sanderling.loading import assemble
 from sanderling.manifest import MANIFEST_NAME, Form
 from sanderling.plan import Plan
 from sanderling.shared import Shared, graph_of
-from sanderling.trials import describe
+from sanderling.tuning import candidates
+from sanderling.tuning.trials import describe
+from sanderling.tuning.workload import workload
 from sanderling.verification import replay, tolerance
-from sanderling.workload import workload
 from sanderling_bench.scenario import alternate
 from sanderling_bench.statistics import Ratio, median, ratio_of_medians
 

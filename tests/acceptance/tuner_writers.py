@@ -24,9 +24,9 @@ from sanderling.golden import read_golden
 from sanderling.loading import assemble
 from sanderling.manifest import MANIFEST_NAME
 from sanderling.plan import Plan, default_plan
-from sanderling.trials import Tuned, describe
-from sanderling.whole_answers import ask
-from sanderling.workload import workload
+from sanderling.tuning.trials import Tuned, describe
+from sanderling.tuning.whole_answers import ask
+from sanderling.tuning.workload import workload
 
 SECONDS, PICTURES = 60.0, 16
 # Of the original's tokens, those that a plan has to take: one of thirty golden ones may be another.

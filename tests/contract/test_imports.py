@@ -19,7 +19,7 @@ EXTRAS = {
     "preprocess/audio.py": {"soundfile", "soxr"},
     "index/reading.py": {"pypdf"},
     "index/approximate.py": {"usearch"},
-    "phonemizer.py": {"piper"},
+    "voices/phonemizer.py": {"piper"},
     "video.py": {"av"},
 }
 COMMAND_LINE = {"typer", "rich"}

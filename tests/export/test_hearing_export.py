@@ -16,7 +16,7 @@ import transformers
 from msgspec.structs import replace
 
 import sanderling
-from sanderling import Audio, candidates, hearing_memory
+from sanderling import Audio
 from sanderling.bundle import Bundle
 from sanderling.cli import build_app
 from sanderling.codec import encode
@@ -29,6 +29,8 @@ from sanderling.errors import (
     MemoryLimitError,
     SpaceError,
 )
+from sanderling.hearing import memory as hearing_memory
+from sanderling.hearing.sound_front import SoundFront
 from sanderling.manifest import (
     AudioPreprocessing,
     ClassificationOutput,
@@ -37,7 +39,7 @@ from sanderling.manifest import (
     Filterbank,
     Waveform,
 )
-from sanderling.sound_front import SoundFront
+from sanderling.tuning import candidates
 from sanderling_bench import hearing as bench_hearing
 from sanderling_bench.evaluation import EvalPlan, evaluate
 from sanderling_bench.inputs import inputs_for, measured_apart

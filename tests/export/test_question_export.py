@@ -15,9 +15,9 @@ from PIL import Image
 
 import sanderling
 from sanderling.errors import CheckpointError, ExportError
-from sanderling.generations import Generation
+from sanderling.generation.questions import PictureQuestion
+from sanderling.generation.results import Generation
 from sanderling.golden import read_golden
-from sanderling.questions import PictureQuestion
 from sanderling.tasks.chosen_answers import AnswerClassifier
 from sanderling.tasks.visual_questions import QuestionAnswerer
 from sanderling_export import speed

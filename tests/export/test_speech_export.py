@@ -350,7 +350,7 @@ def test_a_layer_of_one_graph_is_kept_in_float(exported: Exported, recordings: P
 @pytest.mark.slow
 def test_memory_is_bounded_of_windows_and_tokens(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is measured on as many windows as are heard side by side, each with all the tokens that it may have."""
-    from sanderling import hearing_memory
+    from sanderling.hearing import memory as hearing_memory
 
     _, bundle = exported("tiny")
     sound = tiny_speech.sounds(1)[0]

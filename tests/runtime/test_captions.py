@@ -14,7 +14,7 @@ from tiny_language import END, PICTURES, TURN, ids_of, reference_greedy, referen
 
 import sanderling
 from sanderling import Cancellation, CancelledError, ImageError, ImageToText, InputError
-from sanderling.generations import Generation
+from sanderling.generation.results import Generation
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sanderling import ctc
+from sanderling.hearing import ctc
 from sanderling.manifest import CtcOutput
 
 TOKENS = ("", "a", "b", "", "?")

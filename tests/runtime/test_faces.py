@@ -15,14 +15,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import sanderling
-from sanderling import faces as answers
 from sanderling.cli import build_app
 from sanderling.codec import decode
 from sanderling.errors import FaceError, ImageError, InputError, ManifestError, ModelClosedError, SpaceError
-from sanderling.face_verification import matched
+from sanderling.faces import results as answers
+from sanderling.faces.suppression import MOST_BOXES, suppress
+from sanderling.faces.verification import matched
 from sanderling.manifest import SquareInput
 from sanderling.preprocess import faces
-from sanderling.suppression import MOST_BOXES, suppress
 from sanderling.tasks.face_recognition import FaceRecognizer
 
 

@@ -19,10 +19,10 @@ from scripted_speech import BORDERS, GATE, RATE, STEP, Scripted, Voiced, final, 
 from sanderling.audio import Audio
 from sanderling.cancellation import Cancellation
 from sanderling.errors import AudioError, CancelledError, InputError
-from sanderling.live_sound import Behind, ChunkSamples, Incoming, WaitingRoom
-from sanderling.live_transcript import LiveTranscript
-from sanderling.live_windows import LiveWindows
-from sanderling.speech_gate import SpeechGate
+from sanderling.hearing.gate import SpeechGate
+from sanderling.hearing.live_sound import Behind, ChunkSamples, Incoming, WaitingRoom
+from sanderling.hearing.live_transcript import LiveTranscript
+from sanderling.hearing.live_windows import LiveWindows
 
 # The scripted model hears 1,000 samples a second; recordings have at least 8,000, so rates here are of other streams.
 SPOKEN = numbered([1, 1, 1, 0, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1, 1] * 3)

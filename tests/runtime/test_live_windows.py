@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scripted_speech import BORDERS, GATE, MOST, RATE, STEP, WORD, Scripted, Voiced, final, numbered, sound_of
 
-from sanderling.agreement import Agreement, SaidWord
-from sanderling.live_windows import Hypothesis, LiveWindows
-from sanderling.live_words import Delays, LiveUpdate, LiveWord, bare
-from sanderling.speech_gate import LoudnessStream, SpeechGate, Turn
+from sanderling.hearing.agreement import Agreement, SaidWord
+from sanderling.hearing.gate import LoudnessStream, SpeechGate, Turn
+from sanderling.hearing.live_windows import Hypothesis, LiveWindows
+from sanderling.hearing.live_words import Delays, LiveUpdate, LiveWord, bare
 
 
 def windows(hears: Scripted, *, gated: bool = True, carry: int = 0) -> LiveWindows:

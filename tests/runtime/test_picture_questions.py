@@ -39,7 +39,7 @@ from sanderling import (
     TextError,
 )
 from sanderling.cli import build_app
-from sanderling.generations import Generation, Generations
+from sanderling.generation.results import Generation, Generations
 
 PICTURE = PICTURES["photo-2"]
 ASKED = ["dark?", "is it the sea?", "light?", "is it the tide?"]

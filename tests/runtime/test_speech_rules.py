@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sanderling.decode.speech import SpeechRules
-from sanderling.generations import GenerationTiming
+from sanderling.generation.results import GenerationTiming
+from sanderling.hearing.transcripts import SpeechSegment, Transcript
+from sanderling.hearing.windows import quiet_cuts
 from sanderling.manifest import SpeechTokens
 from sanderling.results import AudioReport
-from sanderling.speech_windows import quiet_cuts
-from sanderling.transcripts import SpeechSegment, Transcript
 
 END, NO_TIMES, TIMES, SIZE = 10, 14, 15, 26
 TOKENS = SpeechTokens(

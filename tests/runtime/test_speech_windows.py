@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from sanderling.speech_windows import quiet_cuts, unfinished
+from sanderling.hearing.windows import quiet_cuts, unfinished
 
 TIMES = 100  # the first token of time
 

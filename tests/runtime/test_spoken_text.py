@@ -14,10 +14,10 @@ from msgspec.structs import replace
 
 from sanderling import InputError, MissingExtraError
 from sanderling.manifest import PhonemesPreprocessing
-from sanderling.phonemizer import Phonemizer
 from sanderling.preprocess import phonemes
 from sanderling.preprocess.english import written_out
-from sanderling.voice_front import VoiceFront
+from sanderling.voices.front import VoiceFront
+from sanderling.voices.phonemizer import Phonemizer
 
 LETTERS = PhonemesPreprocessing(
     alphabet="characters",

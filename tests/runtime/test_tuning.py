@@ -16,7 +16,7 @@ import tiny_bundles
 from typer.testing import CliRunner
 
 import sanderling
-from sanderling import loading, tuning
+from sanderling import loading
 from sanderling.cli import build_app
 from sanderling.errors import InputError, TuneError
 from sanderling.footprint import Footprint, footprint
@@ -24,6 +24,7 @@ from sanderling.manifest import Manifest
 from sanderling.placement import Placement
 from sanderling.plan import DISABLED_FUSIONS, Plan, default_plan
 from sanderling.shared import graph_of
+from sanderling.tuning import halving
 
 CopyBundle = Callable[[Path], Path]
 
@@ -47,7 +48,7 @@ def test_what_is_asked_for_goes_before_the_tuned_plan(embedding_bundle: Path) ->
 def test_a_variant_that_is_faster_but_wrong_never_wins(embedding_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other variant is made to take its time, so that it would lose every race on speed alone."""
     bad = sanderling.open_bundle(embedding_bundle).manifest.variants[-1]
-    answer, replay = sanderling.Model.answer, tuning.replay
+    answer, replay = sanderling.Model.answer, halving.replay
 
     def slower(self: Any, *args: Any, **kwargs: Any) -> Any:
         if self.variant != bad:
@@ -61,7 +62,7 @@ def test_a_variant_that_is_faster_but_wrong_never_wins(embedding_bundle: Path, m
         return checks
 
     monkeypatch.setattr(sanderling.Model, "answer", slower)
-    monkeypatch.setattr(tuning, "replay", failing)
+    monkeypatch.setattr(halving, "replay", failing)
     tuned = sanderling.tune(embedding_bundle, "latency", time_limit=20)
     assert tuned.plan.variant != bad
     out = [trial for trial in tuned.trials if trial.plan.variant == bad]
@@ -72,13 +73,13 @@ def test_a_variant_that_is_faster_but_wrong_never_wins(embedding_bundle: Path, m
 def test_a_floor_that_nothing_reaches_says_the_best_reached(
     embedding_bundle: Path, copy_bundle: CopyBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    replay = tuning.replay
+    replay = halving.replay
 
     def failing(model: Any, golden: Any, limits: Any) -> Any:
         checks = replay(model, golden, limits)
         return [replace(check, cosine=0.875, held=False) for check in checks]
 
-    monkeypatch.setattr(tuning, "replay", failing)
+    monkeypatch.setattr(halving, "replay", failing)
     bundle = copy_bundle(embedding_bundle)
     with pytest.raises(TuneError, match=r"a cosine of 0\.99 on every golden sample; the best lowest cosine was 0\.875"):
         sanderling.tune(bundle, min_cosine=0.99, time_limit=5)
@@ -294,7 +295,7 @@ def test_for_memory_each_plan_is_measured_in_a_process_of_its_own(
         asked.append(plan)
         return Footprint(200_000_000 - 1_000_000 * len(asked), 0.001)
 
-    monkeypatch.setattr(tuning.footprint, "footprint", measured)
+    monkeypatch.setattr(halving.footprint, "footprint", measured)
     tuned = sanderling.tune(embedding_bundle, "memory", time_limit=20)
     assert tuned.plan == asked[-1]
     assert [trial.memory for trial in tuned.trials] == sorted(trial.memory or 0 for trial in tuned.trials)
@@ -311,7 +312,7 @@ def test_more_memory_than_allowed_never_wins(embedding_bundle: Path, monkeypatch
     def measured(path: Path, plan: Plan, timeout: float, component: str | None) -> Footprint:
         return Footprint(400_000_000 if plan.variant == "fp32" else 200_000_000, 0.001)
 
-    monkeypatch.setattr(tuning.footprint, "footprint", measured)
+    monkeypatch.setattr(halving.footprint, "footprint", measured)
     tuned = sanderling.tune(embedding_bundle, time_limit=20, max_memory=300_000_000)
     assert tuned.plan.variant == "int8-dynamic"
     out = [trial for trial in tuned.trials if trial.plan.variant == "fp32"]

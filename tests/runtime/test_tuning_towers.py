@@ -17,7 +17,7 @@ from sanderling.commands import tune as commands
 from sanderling.errors import BundleError, TuneError
 from sanderling.plan import remember_plan, tuned_plan
 from sanderling.providers import RUNTIME_VERSION
-from sanderling.tuning import tune
+from sanderling.tuning.halving import tune
 
 PICTURE = tiny_towers.PICTURE
 

@@ -18,13 +18,13 @@ from onnx import numpy_helper
 from typer.testing import CliRunner
 
 import sanderling
-from sanderling import candidates, whole_answers
 from sanderling.cli import build_app
 from sanderling.errors import InputError, TuneError
 from sanderling.footprint import footprint
 from sanderling.manifest import Manifest
 from sanderling.plan import Plan
-from sanderling.tuning import tune
+from sanderling.tuning import candidates, whole_answers
+from sanderling.tuning.halving import tune
 
 # Answers of a few tokens, so that a tuning is over soon.
 MAKERS: dict[str, Callable[[Path], Path]] = {

@@ -15,7 +15,7 @@ from sanderling import sealing, verification
 from sanderling.bundle import open_bundle
 from sanderling.codec import encode
 from sanderling.errors import ExportError, StorageError
-from sanderling.face_verification import replay_faces
+from sanderling.faces.verification import replay_faces
 from sanderling.golden import read_golden
 from sanderling.loading import load
 from sanderling.manifest import MANIFEST_NAME, Component, FaceThreshold, Form, Manifest

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 
-from sanderling.face_verification import matched
+from sanderling.faces.verification import matched
 from sanderling.preprocess.canonical import canonical
 from sanderling_export import references
 from sanderling_export.faces.library import FaceLibrary, Sight

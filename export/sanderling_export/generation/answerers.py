@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from sanderling.decode.names import INPUT_IDS
 from sanderling.errors import CheckpointError
+from sanderling.generation.questions import PictureQuestion
 from sanderling.manifest import ClassificationOutput, Task
-from sanderling.questions import PictureQuestion
 from sanderling_export import description, images, tokens
 from sanderling_export.checkpoint import Checkpoint
 from sanderling_export.description import Description, Options

@@ -18,7 +18,7 @@ from sanderling import sealing, verification
 from sanderling.codec import encode
 from sanderling.decode.names import CROSS
 from sanderling.errors import ExportError, SanderlingError, StorageError
-from sanderling.generation_rules import ANSWERING, DECODER, TASKS, VOICE_ACTIVITY
+from sanderling.generation.rules import ANSWERING, DECODER, TASKS, VOICE_ACTIVITY
 from sanderling.manifest import (
     FORMAT,
     MAJOR_VERSION,

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from sanderling.audio import Audio
+from sanderling.generation.questions import PictureQuestion
 from sanderling.golden import GoldenSample
 from sanderling.manifest import GenerationOutput, GoldenFiles
-from sanderling.questions import PictureQuestion
 from sanderling_export.generation.originals import Original
 
 FOLDER = "golden"

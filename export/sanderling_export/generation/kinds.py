@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sanderling.generation_rules import TASKS
+from sanderling.generation.rules import TASKS
 from sanderling_export import description, timm_models
 from sanderling_export.checkpoint import Checkpoint, read_json
 from sanderling_export.description import Options

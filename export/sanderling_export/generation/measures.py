@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sanderling import cores, verification
 from sanderling.bundle import open_bundle
 from sanderling.codec import encode
-from sanderling.generation_rules import DECODER
+from sanderling.generation.rules import DECODER
 from sanderling.golden import Golden, read_golden
 from sanderling.loading import assemble, load
 from sanderling.manifest import MANIFEST_NAME, Drift, Invariance, Manifest, Tolerance

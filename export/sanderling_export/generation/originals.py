@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sanderling.errors import CheckpointError
-from sanderling.generation_rules import ANSWERING
+from sanderling.generation.rules import ANSWERING
 from sanderling.manifest import GenerationOutput, Task
 from sanderling_export import description, images, tokens
 from sanderling_export.checkpoint import Checkpoint

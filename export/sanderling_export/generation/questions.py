@@ -8,10 +8,10 @@ from pathlib import Path
 from PIL import Image
 
 from sanderling.errors import ExportError, ImageError
+from sanderling.generation.questions import PictureQuestion
 from sanderling.manifest import GenerationOutput
 from sanderling.preprocess.canonical import canonical
 from sanderling.preprocess.text import TextEncoder
-from sanderling.questions import PictureQuestion
 from sanderling_export import photographs, references, samples, texts
 from sanderling_export.description import Description
 from sanderling_export.plan import Plan

@@ -11,9 +11,9 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from sanderling import prompt_front
-from sanderling.audio_front import FEATURES
-from sanderling.generation_rules import DECODER
+from sanderling.generation import prompt_front
+from sanderling.generation.rules import DECODER
+from sanderling.hearing.audio_front import FEATURES
 from sanderling.manifest import Component
 from sanderling_export import graphs
 from sanderling_export.generation.measures import last

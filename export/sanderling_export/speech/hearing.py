@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sanderling import ctc
 from sanderling.audio import Audio
 from sanderling.errors import CheckpointError, ExportError
+from sanderling.hearing import ctc
+from sanderling.hearing.sound_front import VALUES
 from sanderling.manifest import AudioPreprocessing, CtcOutput, EmbeddingOutput, Filterbank
-from sanderling.sound_front import VALUES
 from sanderling_export import description
 from sanderling_export.checkpoint import Checkpoint
 from sanderling_export.description import Description, Options

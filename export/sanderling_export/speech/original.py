@@ -14,9 +14,9 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from sanderling.audio import Audio
-from sanderling.audio_front import FEATURES
 from sanderling.errors import CheckpointError
-from sanderling.generation_rules import AUDIO_ENCODER, DECODER
+from sanderling.generation.rules import AUDIO_ENCODER, DECODER
+from sanderling.hearing.audio_front import FEATURES
 from sanderling.manifest import AudioPreprocessing, GenerationOutput, GenerationSettings, LogMel, SpeechTokens
 from sanderling_export import tokens
 from sanderling_export.checkpoint import Checkpoint

@@ -9,11 +9,11 @@ import onnx
 from numpy.typing import NDArray
 
 from sanderling.errors import CheckpointError
+from sanderling.hearing.voice_activity import INPUTS, OUTPUTS, chances_of
 from sanderling.manifest import Component, Form, Tolerance, Variant, VoiceActivity
 from sanderling.plan import PADDED
 from sanderling.providers import CPU
 from sanderling.session import Session
-from sanderling.voice_activity import INPUTS, OUTPUTS, chances_of
 from sanderling_export import graphs
 
 # Samples of a frame, and of those before it that it is told, at 16 kHz; the numbers of its two states.

@@ -8,8 +8,8 @@ from typing import Any
 import onnx
 import torch
 
-from sanderling.audio_front import FEATURES
 from sanderling.decode.names import CROSS, INPUT_IDS, MASK, PLACES, POSITIONS
+from sanderling.hearing.audio_front import FEATURES
 from sanderling_export import graphs
 from sanderling_export.generation.decoders import OPSET, Shape, additive, allowed, kept, stated, to_onnx
 

@@ -9,8 +9,8 @@ import onnx
 from numpy.typing import NDArray
 
 from sanderling.preprocess import phonemes
-from sanderling.voice_front import VoiceFront
-from sanderling.voice_rules import (
+from sanderling.voices.front import VoiceFront
+from sanderling.voices.rules import (
     DECODER,
     DURATION_NOISE,
     ENCODER,

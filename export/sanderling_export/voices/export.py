@@ -30,8 +30,8 @@ from sanderling.manifest import (
     SpeechOutput,
 )
 from sanderling.storage import staging_folder
-from sanderling.voice_front import VoiceFront
-from sanderling.voice_rules import (
+from sanderling.voices.front import VoiceFront
+from sanderling.voices.rules import (
     DECODER,
     ENCODER,
     FRAME_DECODER,

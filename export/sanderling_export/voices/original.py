@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sanderling.errors import CheckpointError
 from sanderling.manifest import FrameSteps, PhonemesPreprocessing, VoiceSettings
-from sanderling.voice_rules import SPEAKER, SPECTRUM
+from sanderling.voices.rules import SPEAKER, SPECTRUM
 from sanderling_export import graphs
 
 # The distance of one frame's change that is tried, and with how many draws.

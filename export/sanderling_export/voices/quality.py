@@ -16,10 +16,10 @@ from sanderling.golden import read_golden
 from sanderling.loading import load
 from sanderling.manifest import MANIFEST_NAME, Drift, Invariance, Manifest, Metric, Tolerance
 from sanderling.preprocess import phonemes
-from sanderling.speech import Phonemes
 from sanderling.tasks.text_to_speech import Voice
-from sanderling.voice_rules import DECODER, VOCODER
-from sanderling.voice_verification import replay_speech
+from sanderling.voices.rules import DECODER, VOCODER
+from sanderling.voices.speech import Phonemes
+from sanderling.voices.verification import replay_speech
 from sanderling_export import assembly, drift, speed
 from sanderling_export.plan import Plan
 from sanderling_export.progress import Progress

@@ -23,8 +23,8 @@ from sanderling.errors import CheckpointError
 from sanderling.manifest import FrameSteps, VoiceSettings
 from sanderling.preprocess import phonemes
 from sanderling.reasons import first_line
-from sanderling.stepped_frames import dropout, most_steps
-from sanderling.voice_rules import VOCODER
+from sanderling.voices.rules import VOCODER
+from sanderling.voices.stepped_frames import dropout, most_steps
 from sanderling_export.checkpoint import Checkpoint
 from sanderling_export.voices import character_tokens
 from sanderling_export.voices.original import VoiceWords, reach

@@ -8,8 +8,8 @@ from typing import Any
 import onnx
 import torch
 
-from sanderling import voice_rules as rules
 from sanderling.decode.names import CROSS, PAST, PRESENT
+from sanderling.voices import rules
 from sanderling_export.voices.surgery import WAVEFORM
 from sanderling_export.voices.traced import traced
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from sanderling.errors import CheckpointError
-from sanderling.voice_rules import DURATION_NOISE, IDS, LATENTS, LENGTH_SCALE, MEAN, SCALE, SPEAKER, SPECTRUM
+from sanderling.voices.rules import DURATION_NOISE, IDS, LATENTS, LENGTH_SCALE, MEAN, SCALE, SPEAKER, SPECTRUM
 from sanderling_export import graphs
 
 WAVEFORM = "waveform"

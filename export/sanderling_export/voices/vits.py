@@ -18,11 +18,11 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from sanderling import voice_rules as rules
 from sanderling.errors import CheckpointError
 from sanderling.manifest import PhonemesPreprocessing, VoiceSettings
 from sanderling.preprocess import phonemes
 from sanderling.reasons import first_line
+from sanderling.voices import rules
 from sanderling_export.checkpoint import Checkpoint, read_json
 from sanderling_export.voices.original import VoiceWords, reach
 from sanderling_export.voices.surgery import WAVEFORM

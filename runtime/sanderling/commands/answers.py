@@ -8,7 +8,7 @@ from sanderling.commands import hearing, losses, numbers, pictures
 from sanderling.commands.console import clean, plain, stdout
 from sanderling.commands.items import Item
 from sanderling.counts import counted
-from sanderling.faces import Faces
+from sanderling.faces.results import Faces
 from sanderling.results import Classification, Embedding, TextReport
 from sanderling.tasks.late_interaction import TokenEmbedding
 from sanderling.tasks.sparse import SparseEmbedding

@@ -11,7 +11,7 @@ from sanderling.commands import losses
 from sanderling.commands.console import clean, plain, print_json, stderr, stdout, visible
 from sanderling.counts import counted
 from sanderling.errors import InputError, SanderlingError
-from sanderling.generations import Generation
+from sanderling.generation.results import Generation
 from sanderling.manifest import GenerationOutput
 
 if TYPE_CHECKING:

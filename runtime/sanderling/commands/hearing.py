@@ -11,8 +11,8 @@ from sanderling.commands.console import clean, plain, print_json, stderr, stdout
 from sanderling.commands.generating import GenerationAsk
 from sanderling.counts import counted
 from sanderling.errors import InputError, SanderlingError
+from sanderling.hearing.transcripts import Transcript
 from sanderling.manifest import GenerationOutput
-from sanderling.transcripts import Transcript
 
 if TYPE_CHECKING:
     from sanderling.commands.items import Item

@@ -17,8 +17,8 @@ from sanderling.audio import Audio
 from sanderling.audio_wave import wave_blocks, wave_header
 from sanderling.commands.console import clean, plain, print_json, stderr, visible
 from sanderling.errors import AudioError, InputError
-from sanderling.live_transcript import LiveTranscript
-from sanderling.live_words import LiveReport, LiveUpdate
+from sanderling.hearing.live_transcript import LiveTranscript
+from sanderling.hearing.live_words import LiveReport, LiveUpdate
 from sanderling.loading import load
 from sanderling.preprocess.audio import decoded
 from sanderling.tasks.speech_recognition import SpeechRecognizer

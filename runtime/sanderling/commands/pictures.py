@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sanderling.errors import InputError
-from sanderling.faces import Faces
+from sanderling.faces.results import Faces
 from sanderling.model import Model
 
 TASK = "face-recognition"

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sanderling.errors import InputError
-from sanderling.generation_rules import ANSWERING
-from sanderling.questions import PictureQuestion
+from sanderling.generation.questions import PictureQuestion
+from sanderling.generation.rules import ANSWERING
 
 if TYPE_CHECKING:
     from sanderling.commands.items import Item

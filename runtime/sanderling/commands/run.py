@@ -23,7 +23,7 @@ from sanderling.components import TEXT_ENCODER, VISION_ENCODER, joins
 from sanderling.errors import InputError, SanderlingError
 from sanderling.loading import load
 from sanderling.manifest import GenerationOutput
-from sanderling.voice_rules import TASK
+from sanderling.voices.rules import TASK
 
 if TYPE_CHECKING:
     from sanderling.commands.answers import Result

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from sanderling.commands.console import clean, plain, print_json, stdout
 from sanderling.counts import counted
 from sanderling.errors import InputError, SanderlingError
-from sanderling.voice_rules import TASK
+from sanderling.voices.rules import TASK
 
 if TYPE_CHECKING:
     from sanderling.commands.items import Item
     from sanderling.model import Model
-    from sanderling.speech import Speech
+    from sanderling.voices.speech import Speech
 
 _SUFFIX = ".wav"
 

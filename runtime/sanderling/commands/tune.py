@@ -14,9 +14,9 @@ from sanderling.commands.console import print_json, stderr, stdout, table
 from sanderling.counts import counted, megabytes
 from sanderling.errors import InputError
 from sanderling.plan import Plan
-from sanderling.trials import Trial, Tuned
-from sanderling.tuning import tunable
-from sanderling.tuning import tune as tune_bundle
+from sanderling.tuning.halving import tunable
+from sanderling.tuning.halving import tune as tune_bundle
+from sanderling.tuning.trials import Trial, Tuned
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from sanderling.cancellation import Cancellation
 from sanderling.counts import whole_number
+from sanderling.generation.question_front import QuestionFront
+from sanderling.generation.questions import PictureQuestion
 from sanderling.model import in_thread
-from sanderling.question_front import QuestionFront
-from sanderling.questions import PictureQuestion
 from sanderling.results import Classification, Classifications
 from sanderling.tasks.classification import Classifier, LongTextChoice
 

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling import ctc
 from sanderling.bundle import Bundle
 from sanderling.cancellation import Cancellation
 from sanderling.engines import Engines
 from sanderling.errors import GraphError
-from sanderling.generations import GenerationTiming
+from sanderling.generation.results import GenerationTiming
+from sanderling.hearing import ctc
+from sanderling.hearing.sound_front import VALUES, SoundFront
+from sanderling.hearing.transcripts import Character, SpeechSegment, Transcript, Transcripts, Word
 from sanderling.manifest import CtcOutput
 from sanderling.model import Answers, Model, in_thread
 from sanderling.plan import Plan
 from sanderling.results import AudioReport, InputReport, Timing
-from sanderling.sound_front import VALUES, SoundFront
-from sanderling.transcripts import Character, SpeechSegment, Transcript, Transcripts, Word
 
 if TYPE_CHECKING:
     from sanderling.audio import AudioInput

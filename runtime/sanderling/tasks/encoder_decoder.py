@@ -17,7 +17,7 @@ from sanderling.counts import whole_number
 from sanderling.decode.names import CROSS
 from sanderling.engines import Engines
 from sanderling.fronts import Front
-from sanderling.generation_rules import AUDIO_ENCODER, DECODER, VISION_ENCODER
+from sanderling.generation.rules import AUDIO_ENCODER, DECODER, VISION_ENCODER
 from sanderling.manifest import GenerationOutput
 from sanderling.model import Answers
 from sanderling.placement import Placement, together

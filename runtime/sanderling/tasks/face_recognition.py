@@ -15,15 +15,15 @@ from sanderling.bundle import Bundle
 from sanderling.cancellation import Cancellation
 from sanderling.engines import Engines
 from sanderling.errors import FaceError, GraphError, InputError, SpaceError
-from sanderling.face_front import INPUT, FaceFront
-from sanderling.faces import Face, FaceMatch, Faces, Identification
+from sanderling.faces.front import INPUT, FaceFront
+from sanderling.faces.results import Face, FaceMatch, Faces, Identification
+from sanderling.faces.suppression import suppress
 from sanderling.manifest import FaceOutput, FaceThreshold
 from sanderling.model import Answers, Model, in_thread, windows
 from sanderling.placement import Placement, together
 from sanderling.plan import Plan
 from sanderling.preprocess import faces
 from sanderling.results import Embedding, Embeddings, Timing, summed
-from sanderling.suppression import suppress
 
 if TYPE_CHECKING:
     from sanderling.fronts import ImageInput

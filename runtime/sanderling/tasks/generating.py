@@ -20,8 +20,8 @@ from sanderling.decode.steps import CachedSteps
 from sanderling.engines import Engines
 from sanderling.errors import GraphError, InputError
 from sanderling.fronts import Front
-from sanderling.generation_rules import DECODER
-from sanderling.generations import Generation, GenerationTiming
+from sanderling.generation.results import Generation, GenerationTiming
+from sanderling.generation.rules import DECODER
 from sanderling.manifest import GenerationOutput, GenerationSettings
 from sanderling.model import Model
 from sanderling.plan import Plan

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sanderling.cancellation import Cancellation
 from sanderling.decode.settings import GenerationOptions
 from sanderling.errors import InputError
-from sanderling.generations import Generation, Generations, TextStream
+from sanderling.generation.results import Generation, Generations, TextStream
 from sanderling.model import in_thread
 from sanderling.session import Held
 from sanderling.tasks.encoder_decoder import EncoderDecoder

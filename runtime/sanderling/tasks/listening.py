@@ -11,23 +11,23 @@ from msgspec import Struct
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from sanderling.audio_front import AudioFront
 from sanderling.bundle import Bundle
 from sanderling.cancellation import Cancellation
 from sanderling.decode import loop, scores
 from sanderling.decode.settings import GenerationOptions
 from sanderling.decode.speech import TIME_STEP, SpeechRules
 from sanderling.engines import Engines
+from sanderling.hearing.alignment import WITHOUT_BLANKS, token_frames
+from sanderling.hearing.alignment import words as words_of
+from sanderling.hearing.audio_front import AudioFront
+from sanderling.hearing.transcripts import Word
+from sanderling.hearing.windows import Window, unfinished
 from sanderling.manifest import GenerationOutput, SpeechTokens
 from sanderling.plan import Plan
 from sanderling.preprocess.text import TextEncoder
 from sanderling.session import Engine, Held
-from sanderling.speech_alignment import WITHOUT_BLANKS, token_frames
-from sanderling.speech_alignment import words as words_of
-from sanderling.speech_windows import Window, unfinished
 from sanderling.tasks.encoder_decoder import EncoderDecoder
 from sanderling.tasks.generating import Asked, Clock
-from sanderling.transcripts import Word
 
 # The decoder's output that is attention of the heads which follow the words.
 ALIGNMENT = "alignment"

@@ -9,18 +9,19 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from sanderling.agreement import SaidWord
 from sanderling.cancellation import Cancellation
 from sanderling.decode.settings import GenerationOptions
 from sanderling.errors import InputError
-from sanderling.live_sound import Behind, ChunkSamples, Incoming, WaitingRoom
-from sanderling.live_transcript import LiveTranscript
-from sanderling.live_windows import Borders, Hypothesis, LiveWindows
+from sanderling.hearing.agreement import SaidWord
+from sanderling.hearing.alignment import WITHOUT_BLANKS
+from sanderling.hearing.alignment import words as words_of
+from sanderling.hearing.gate import LoudnessStream, SpeechGate
+from sanderling.hearing.live_sound import Behind, ChunkSamples, Incoming, WaitingRoom
+from sanderling.hearing.live_transcript import LiveTranscript
+from sanderling.hearing.live_windows import Borders, Hypothesis, LiveWindows
+from sanderling.hearing.voice_activity import VoiceStream
+from sanderling.hearing.windows import Window
 from sanderling.manifest import VoiceActivity
-from sanderling.speech_alignment import WITHOUT_BLANKS
-from sanderling.speech_alignment import words as words_of
-from sanderling.speech_gate import LoudnessStream, SpeechGate
-from sanderling.speech_windows import Window
 from sanderling.tasks.generating import Clock
 from sanderling.tasks.listening import (
     COMPRESSED,
@@ -33,7 +34,6 @@ from sanderling.tasks.listening import (
     SpeechTask,
     compression,
 )
-from sanderling.voice_activity import VoiceStream
 
 if TYPE_CHECKING:
     from sanderling.audio import Audio

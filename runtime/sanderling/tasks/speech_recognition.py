@@ -13,16 +13,16 @@ from sanderling.cancellation import Cancellation
 from sanderling.decode.settings import GenerationOptions
 from sanderling.decode.speech import TIME_STEP
 from sanderling.errors import InputError
+from sanderling.hearing.transcripts import SpeechSegment, Transcript, Transcripts, Word
+from sanderling.hearing.voice_activity import between, chances_of, spoken, voiced
+from sanderling.hearing.windows import Window, quiet_cuts
 from sanderling.model import in_thread
 from sanderling.plan import Plan
 from sanderling.preprocess.audio import decoded
 from sanderling.results import AudioReport
-from sanderling.speech_windows import Window, quiet_cuts
 from sanderling.tasks.generating import Clock
 from sanderling.tasks.listening import NOBODY, TEMPERATURES, Call, Heard, HearingOptions, SpeechTask
 from sanderling.tasks.live_speech import LiveListener
-from sanderling.transcripts import SpeechSegment, Transcript, Transcripts, Word
-from sanderling.voice_activity import between, chances_of, spoken, voiced
 
 if TYPE_CHECKING:
     from sanderling.audio import AudioInput

@@ -14,11 +14,11 @@ from sanderling.decode.names import PLACES
 from sanderling.decode.settings import GenerationOptions
 from sanderling.engines import Engines
 from sanderling.errors import InputError, TextError
-from sanderling.generations import Generation, Generations, TextStream
+from sanderling.generation.prompt_front import PromptFront, first_step
+from sanderling.generation.results import Generation, Generations, TextStream
 from sanderling.manifest import GenerationOutput
 from sanderling.model import in_thread
 from sanderling.plan import Plan
-from sanderling.prompt_front import PromptFront, first_step
 from sanderling.results import TextReport
 from sanderling.tasks.generating import Asked, Clock, Generator, Given
 

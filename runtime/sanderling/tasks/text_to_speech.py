@@ -24,18 +24,18 @@ from sanderling.model import Answers, Model, in_thread
 from sanderling.placement import Placement, together
 from sanderling.preprocess import phonemes
 from sanderling.results import SpeechReport, Timing, summed
-from sanderling.speech import Phonemes, Speech, Speeches, SpeechStream
-from sanderling.vocoding import MOST_FRAMES, Vocoding, in_a_row
-from sanderling.voice_graphs import Frames, Manner, VoiceGraphs, Who
-from sanderling.voice_options import VoiceOptions, pause_of, seed_of, settings_of
-from sanderling.voice_rules import ENCODER, SPECTRUM
+from sanderling.voices.graphs import Frames, Manner, VoiceGraphs, Who
+from sanderling.voices.options import VoiceOptions, pause_of, seed_of, settings_of
+from sanderling.voices.rules import ENCODER, SPECTRUM
+from sanderling.voices.speech import Phonemes, Speech, Speeches, SpeechStream
+from sanderling.voices.vocoding import MOST_FRAMES, Vocoding, in_a_row
 
 if TYPE_CHECKING:
     from sanderling.bundle import Bundle
     from sanderling.plan import Plan
     from sanderling.session import Arrays
-    from sanderling.voice_frames import FrameMaker
-    from sanderling.voice_front import VoiceFront
+    from sanderling.voices.frames import FrameMaker
+    from sanderling.voices.front import VoiceFront
 
 
 class _Asked(Struct, frozen=True):

@@ -14,12 +14,12 @@ from sanderling.decode.names import IMAGE, INPUT_IDS
 from sanderling.decode.settings import GenerationOptions
 from sanderling.engines import Engines
 from sanderling.errors import InputError
-from sanderling.generations import Generation, Generations, TextStream
+from sanderling.generation.question_front import AskedPicture, QuestionFront
+from sanderling.generation.questions import PictureQuestion
+from sanderling.generation.results import Generation, Generations, TextStream
 from sanderling.manifest import GenerationOutput
 from sanderling.model import Answers, in_thread
 from sanderling.plan import Plan
-from sanderling.question_front import AskedPicture, QuestionFront
-from sanderling.questions import PictureQuestion
 from sanderling.results import InputReport, Timing
 from sanderling.session import Engine, Held
 from sanderling.tasks.encoder_decoder import EncoderDecoder

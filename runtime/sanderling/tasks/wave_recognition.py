@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from sanderling.cancellation import Cancellation
 from sanderling.decode.settings import GenerationOptions
+from sanderling.hearing.sound_front import VALUES, SoundFront
+from sanderling.hearing.transcripts import SpeechSegment, Transcript, Transcripts
+from sanderling.hearing.windows import quiet_cuts
 from sanderling.model import in_thread
-from sanderling.sound_front import VALUES, SoundFront
-from sanderling.speech_windows import quiet_cuts
 from sanderling.tasks.encoder_decoder import EncoderDecoder
 from sanderling.tasks.generating import Asked, Clock, Given
-from sanderling.transcripts import SpeechSegment, Transcript, Transcripts
 
 if TYPE_CHECKING:
     from sanderling.audio import AudioInput

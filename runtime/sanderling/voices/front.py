@@ -10,12 +10,12 @@ from msgspec import Struct
 
 from sanderling.errors import InputError, TextError
 from sanderling.manifest import PhonemesPreprocessing
-from sanderling.phonemizer import Phonemizer
 from sanderling.preprocess import english, phonemes
 from sanderling.results import InputReport, SpeechReport
 from sanderling.session import Arrays
-from sanderling.speech import Phonemes
-from sanderling.voice_rules import IDS
+from sanderling.voices.phonemizer import Phonemizer
+from sanderling.voices.rules import IDS
+from sanderling.voices.speech import Phonemes
 
 MAX_CHARACTERS = 1_000_000
 _MOST_NAMED = 50

@@ -13,7 +13,8 @@ from sanderling.decode.names import CROSS, DECODER_INPUTS, IMAGE, PAST
 from sanderling.engines import Engines
 from sanderling.errors import BundleError
 from sanderling.fronts import ImageFront
-from sanderling.generation_rules import (
+from sanderling.generation.prompt_front import PromptFront
+from sanderling.generation.rules import (
     ANSWERING,
     AUDIO_ENCODER,
     DECODER,
@@ -24,7 +25,6 @@ from sanderling.generation_rules import (
 from sanderling.manifest import Component, GenerationOutput, Waveform
 from sanderling.plan import Plan
 from sanderling.preprocess.text import TextEncoder
-from sanderling.prompt_front import PromptFront
 from sanderling.providers import CPU
 from sanderling.session import Engine, Session
 
@@ -64,7 +64,7 @@ def generator(
     pictures = ImageFront(image, vision.inputs[0].name, plan.image_budget, plan.decode)
     parts = _all(bundle, plan, shared)
     if manifest.task == ANSWERING:
-        from sanderling.question_front import QuestionFront
+        from sanderling.generation.question_front import QuestionFront
         from sanderling.tasks.visual_questions import QuestionAnswerer
 
         both = QuestionFront(pictures, encoder, plan.image_budget, head.picture)
@@ -79,14 +79,14 @@ def generator(
 def _speech_recognizer(
     bundle: Bundle, plan: Plan, head: GenerationOutput, encoder: TextEncoder, shared: Shared | None
 ) -> SpeechRecognizer | WaveRecognizer:
-    from sanderling.audio_front import AudioFront
+    from sanderling.hearing.audio_front import AudioFront
     from sanderling.tasks.speech_recognition import SpeechRecognizer
 
     audio = bundle.manifest.preprocessing.audio
     assert audio is not None  # as above
     parts = _all(bundle, plan, shared)
     if isinstance(audio.features, Waveform):
-        from sanderling.sound_front import SoundFront
+        from sanderling.hearing.sound_front import SoundFront
         from sanderling.tasks.wave_recognition import WaveRecognizer
 
         waves = SoundFront(audio, plan.image_budget)

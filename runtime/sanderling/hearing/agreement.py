@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from sanderling.live_words import bare
+from sanderling.hearing.live_words import bare
 
 
 class SaidWord(Struct, frozen=True):

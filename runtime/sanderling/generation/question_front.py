@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from sanderling.errors import InputError, TextError
 from sanderling.fronts import ImageFront
+from sanderling.generation.questions import PictureQuestion, as_question, joined
 from sanderling.manifest import PicturePrompt
-from sanderling.questions import PictureQuestion, as_question, joined
 from sanderling.results import InputReport, QuestionReport, TextReport
 from sanderling.session import Arrays
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from sanderling.candidates import Purpose
 from sanderling.counts import counted, megabytes
 from sanderling.plan import PADDED, Plan
+from sanderling.tuning.candidates import Purpose
 
 if TYPE_CHECKING:
     from sanderling.manifest import Tolerance

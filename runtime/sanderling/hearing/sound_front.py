@@ -9,9 +9,9 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from sanderling.audio_front import Sounds
 from sanderling.counts import counted
 from sanderling.errors import AudioError
+from sanderling.hearing.audio_front import Sounds
 from sanderling.manifest import AudioPreprocessing, Filterbank, Waveform
 from sanderling.preprocess.audio import decoded
 from sanderling.preprocess.filterbank import BandFilter

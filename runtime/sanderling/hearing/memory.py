@@ -72,7 +72,7 @@ def _settings(model: Model) -> AudioPreprocessing:
 
 def _most(settings: AudioPreprocessing) -> int:
     """Samples of the longest sound that is heard at once."""
-    from sanderling.sound_front import SoundFront
+    from sanderling.hearing.sound_front import SoundFront
 
     most = SoundFront(settings, 1).most
     assert most is not None  # check_bounded() has seen to it

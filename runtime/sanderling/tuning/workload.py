@@ -9,7 +9,7 @@ import numpy as np
 from sanderling.bundle import Bundle
 from sanderling.components import modality
 from sanderling.golden import Golden, sample_input, samples_of
-from sanderling.whole_answers import writes
+from sanderling.tuning.whole_answers import writes
 
 # Words of a text: median 24 and 95th percentile 84, as sentences and paragraphs have them.
 _MEDIAN_WORDS, _SPREAD = 24, 0.76

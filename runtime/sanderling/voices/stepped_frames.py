@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from sanderling.decode.steps import empty, links
 from sanderling.errors import BundleError, GraphError, InputError
-from sanderling.voice_frames import numbered
-from sanderling.voice_graphs import Frames, Manner, VoiceGraphs, Who
-from sanderling.voice_rules import (
+from sanderling.voices.frames import numbered
+from sanderling.voices.graphs import Frames, Manner, VoiceGraphs, Who
+from sanderling.voices.rules import (
     DROPOUT,
     ENCODER,
     END,

@@ -12,10 +12,10 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from sanderling.agreement import Agreement, SaidWord
-from sanderling.live_words import LiveUpdate, LiveWord, Stretches
-from sanderling.speech_gate import SpeechGate
-from sanderling.speech_windows import quietest
+from sanderling.hearing.agreement import Agreement, SaidWord
+from sanderling.hearing.gate import SpeechGate
+from sanderling.hearing.live_words import LiveUpdate, LiveWord, Stretches
+from sanderling.hearing.windows import quietest
 
 # Where words are cut apart, loudness is looked at so many seconds around their border, in steps of so many.
 _AROUND, _STEP = 0.1, 0.02

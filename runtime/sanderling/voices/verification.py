@@ -15,7 +15,7 @@ from sanderling.model import Model
 from sanderling.preprocess import phonemes
 from sanderling.tasks.text_to_speech import Voice
 from sanderling.verification import Check, apart, cosines, within
-from sanderling.voice_rules import IDS
+from sanderling.voices.rules import IDS
 
 # Frames of the decoder's runs: all at once, and parts that have borders in every golden sentence.
 _WAYS = {"alone": 1_000_000, "parts": 48}

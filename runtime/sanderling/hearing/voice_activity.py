@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.errors import GraphError
+from sanderling.hearing.windows import Window, quiet_cuts
 from sanderling.manifest import VoiceActivity
-from sanderling.speech_windows import Window, quiet_cuts
 
 if TYPE_CHECKING:
     from sanderling.cancellation import Cancellation

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.errors import GraphError
-from sanderling.voice_graphs import VoiceGraphs, Who
-from sanderling.voice_rules import SPECTRUM
+from sanderling.voices.graphs import VoiceGraphs, Who
+from sanderling.voices.rules import SPECTRUM
 
 if TYPE_CHECKING:
     from sanderling.cancellation import Cancellation

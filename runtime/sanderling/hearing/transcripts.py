@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from sanderling import subtitles
-from sanderling.generations import GenerationTiming
+from sanderling.generation.results import GenerationTiming
 from sanderling.results import AudioReport, Batch
 
 

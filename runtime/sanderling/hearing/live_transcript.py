@@ -14,9 +14,9 @@ from msgspec.structs import replace
 
 from sanderling.cancellation import Cancellation
 from sanderling.errors import InputError
-from sanderling.live_sound import Incoming, WaitingRoom
-from sanderling.live_windows import LiveWindows
-from sanderling.live_words import Delays, LiveReport, LiveUpdate, Shown
+from sanderling.hearing.live_sound import Incoming, WaitingRoom
+from sanderling.hearing.live_windows import LiveWindows
+from sanderling.hearing.live_words import Delays, LiveReport, LiveUpdate, Shown
 
 if TYPE_CHECKING:
     import asyncio

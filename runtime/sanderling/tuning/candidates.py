@@ -14,7 +14,7 @@ from sanderling.components import apart, forms, modality
 from sanderling.manifest import Filterbank, Waveform
 from sanderling.plan import DISABLED_FUSIONS, FORMS, IMAGE_BUDGET, PADDED, ROW_BUDGET, TOKEN_BUDGET, Plan
 from sanderling.providers import CPU, available
-from sanderling.whole_answers import writes
+from sanderling.tuning.whole_answers import writes
 
 Purpose = Literal["latency", "throughput", "memory"]
 

@@ -15,10 +15,10 @@ from sanderling.plan import Plan
 from sanderling.providers import CPU
 from sanderling.session import Session
 from sanderling.tasks.text_to_speech import Voice
-from sanderling.voice_frames import FlowFrames
-from sanderling.voice_front import VoiceFront
-from sanderling.voice_graphs import VoiceGraphs
-from sanderling.voice_rules import DECODER, VECTORS, VOCODER
+from sanderling.voices.frames import FlowFrames
+from sanderling.voices.front import VoiceFront
+from sanderling.voices.graphs import VoiceGraphs
+from sanderling.voices.rules import DECODER, VECTORS, VOCODER
 
 
 def voice(bundle: Bundle, plan: Plan, head: SpeechOutput) -> Voice:
@@ -44,7 +44,7 @@ def voice(bundle: Bundle, plan: Plan, head: SpeechOutput) -> Voice:
         if head.steps is None:
             name = bundle.manifest.name
             return Voice(bundle, plan, front, graphs, head, FlowFrames(name, graphs, head), DECODER)
-        from sanderling.stepped_frames import SteppedFrames  # for those who have one
+        from sanderling.voices.stepped_frames import SteppedFrames  # for those who have one
 
         maker = SteppedFrames(bundle, graphs, head, head.steps, _vectors(bundle, head.steps.vectors))
         return Voice(bundle, plan, front, graphs, head, maker, VOCODER)

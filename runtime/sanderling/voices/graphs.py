@@ -10,7 +10,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from sanderling.errors import GraphError, InferenceError
-from sanderling.voice_rules import SPEAKER
+from sanderling.voices.rules import SPEAKER
 
 if TYPE_CHECKING:
     from sanderling.bundle import Bundle

@@ -15,9 +15,8 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any, get_args
 
-from sanderling import candidates, components, footprint
+from sanderling import components, footprint
 from sanderling.bundle import Bundle, open_bundle
-from sanderling.candidates import Purpose
 from sanderling.counts import megabytes
 from sanderling.errors import InputError, SanderlingError, TuneError
 from sanderling.golden import Golden, read_golden
@@ -27,10 +26,12 @@ from sanderling.model import Model
 from sanderling.plan import Plan, remember_plan
 from sanderling.providers import RUNTIME_VERSION
 from sanderling.shared import Shared, graph_of
-from sanderling.trials import Floor, Trial, Tuned, describe
+from sanderling.tuning import candidates
+from sanderling.tuning.candidates import Purpose
+from sanderling.tuning.trials import Floor, Trial, Tuned, describe
+from sanderling.tuning.whole_answers import ask, writes
+from sanderling.tuning.workload import workload
 from sanderling.verification import replay, tolerance
-from sanderling.whole_answers import ask, writes
-from sanderling.workload import workload
 
 Progress = Callable[[str], None]
 

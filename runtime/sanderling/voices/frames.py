@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.errors import GraphError, InputError
-from sanderling.voice_graphs import Frames, Manner, VoiceGraphs, Who
-from sanderling.voice_rules import (
+from sanderling.voices.graphs import Frames, Manner, VoiceGraphs, Who
+from sanderling.voices.rules import (
     DECODER,
     DURATION_NOISE,
     ENCODER,

@@ -1,0 +1,1 @@
+"""What is behind faces: fronts, golden samples, and what is answered."""

@@ -1,0 +1,1 @@
+"""What writes: rules of its bundles, prompts and questions, and what is answered."""

@@ -1,0 +1,1 @@
+"""What speaks: texts to phonemes, phonemes to frames, frames to samples."""
