@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sanderling.hearing.agreement import SaidWord
 from sanderling.hearing.live_windows import Borders, Hypothesis
 from sanderling.hearing.live_words import LiveUpdate
-from sanderling.manifest import VoiceActivity
+from sanderling.schema.sounds import VoiceActivity
 
 RATE = 1000
 # A word is 100 samples of one value, which is its number; 0 is silence.

@@ -25,32 +25,18 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 
 from sanderling.codec import decode, encode
-from sanderling.manifest import (
-    FORMAT,
-    MANIFEST_NAME,
+from sanderling.manifest import FORMAT, MANIFEST_NAME, GoldenFiles, Manifest, Postprocessing, Preprocessing, Provenance
+from sanderling.schema.answers import ClassificationOutput
+from sanderling.schema.preprocessing import (
     CenterCrop,
-    ClassificationOutput,
-    Component,
-    DenseLayer,
-    EmbeddingOutput,
-    Form,
-    GoldenFiles,
     ImagePreprocessing,
-    Manifest,
     Normalize,
-    Postprocessing,
-    Preprocessing,
-    Provenance,
     Rescale,
     Resize,
-    SparseOutput,
-    TensorSpec,
     TextPreprocessing,
-    TokenOutput,
-    TokenSide,
-    Tolerance,
-    Variant,
 )
+from sanderling.schema.variants import Component, Form, TensorSpec, Tolerance, Variant
+from sanderling.schema.vectors import DenseLayer, EmbeddingOutput, SparseOutput, TokenOutput, TokenSide
 from sanderling.sealing import build_folder, commit_bundle, list_files
 from sanderling.storage import staging_folder
 

@@ -14,15 +14,10 @@ from numpy.typing import NDArray
 from onnx import helper
 from tiny_bundles import Graph, _Build, png
 
-from sanderling.manifest import (
-    FaceOutput,
-    FacesPreprocessing,
-    FaceThreshold,
-    Preprocessing,
-    SquareInput,
-    TensorSpec,
-    Tolerance,
-)
+from sanderling.manifest import Preprocessing
+from sanderling.schema.answers import FaceOutput, FaceThreshold
+from sanderling.schema.preprocessing import FacesPreprocessing, SquareInput
+from sanderling.schema.variants import TensorSpec, Tolerance
 
 EXPRESSIONS, GENDERS = ("glad", "grim"), ("she", "he")
 DIMENSION, SPACE = 6, "7" * 64

@@ -21,28 +21,11 @@ from safetensors.numpy import save
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from sanderling.golden import GoldenSample
-from sanderling.manifest import (
-    FORMAT,
-    Chat,
-    ClassificationOutput,
-    Component,
-    Form,
-    GenerationOutput,
-    GenerationSettings,
-    GoldenFiles,
-    ImagePreprocessing,
-    Manifest,
-    Preprocessing,
-    Provenance,
-    Rescale,
-    Resize,
-    ResizeBounded,
-    TensorSpec,
-    TextPreprocessing,
-    Tolerance,
-    Turn,
-    Variant,
-)
+from sanderling.manifest import FORMAT, GoldenFiles, Manifest, Preprocessing, Provenance
+from sanderling.schema.answers import ClassificationOutput
+from sanderling.schema.generation import Chat, GenerationOutput, GenerationSettings, Turn
+from sanderling.schema.preprocessing import ImagePreprocessing, Rescale, Resize, ResizeBounded, TextPreprocessing
+from sanderling.schema.variants import Component, Form, TensorSpec, Tolerance, Variant
 from sanderling.sealing import build_folder, commit_bundle, list_files
 from sanderling.storage import staging_folder
 

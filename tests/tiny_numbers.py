@@ -9,19 +9,10 @@ import numpy as np
 from onnx import TensorProto, helper
 from tiny_bundles import Graph, _Build
 
-from sanderling.manifest import (
-    ClassificationOutput,
-    ColumnSpec,
-    ForecastOutput,
-    IntervalSpec,
-    Preprocessing,
-    RegressionOutput,
-    SeriesPreprocessing,
-    TabularPreprocessing,
-    Target,
-    TensorSpec,
-    Tolerance,
-)
+from sanderling.manifest import Preprocessing
+from sanderling.schema.answers import ClassificationOutput, ForecastOutput, IntervalSpec, RegressionOutput, Target
+from sanderling.schema.preprocessing import ColumnSpec, SeriesPreprocessing, TabularPreprocessing
+from sanderling.schema.variants import TensorSpec, Tolerance
 
 CITIES = ("Oslo", "Porto")
 COLUMNS = (

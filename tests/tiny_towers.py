@@ -25,18 +25,11 @@ from tiny_bundles import (
     token_ids,
 )
 
-from sanderling.manifest import (
-    CenterCrop,
-    ContrastiveOutput,
-    EmbeddingOutput,
-    ImagePreprocessing,
-    Normalize,
-    Preprocessing,
-    Rescale,
-    Resize,
-    TensorSpec,
-    Tolerance,
-)
+from sanderling.manifest import Preprocessing
+from sanderling.schema.answers import ContrastiveOutput
+from sanderling.schema.preprocessing import CenterCrop, ImagePreprocessing, Normalize, Rescale, Resize
+from sanderling.schema.variants import TensorSpec, Tolerance
+from sanderling.schema.vectors import EmbeddingOutput
 
 SCALE, BIAS = 10.0, -2.0
 TEMPLATE = "the {}"

@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from tiny_bundles import Graph, _Build
 
-from sanderling.manifest import PhonemesPreprocessing, Preprocessing, SpeechOutput, TensorSpec, Tolerance, VoiceSettings
+from sanderling.manifest import Preprocessing
+from sanderling.schema.sounds import PhonemesPreprocessing
+from sanderling.schema.variants import TensorSpec, Tolerance
+from sanderling.schema.voices import SpeechOutput, VoiceSettings
 
 RATE, HOP, CHANNELS, NOISES, CONTEXT = 8000, 4, 4, 2, 1
 LETTERS = " abcdefgh.,!?"

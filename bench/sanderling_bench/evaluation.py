@@ -16,9 +16,9 @@ from sanderling.bundle import Bundle, file_sha256
 from sanderling.choices import choose_variant
 from sanderling.errors import EvalError
 from sanderling.loading import load
-from sanderling.manifest import ClassificationOutput
 from sanderling.model import Model
 from sanderling.prompts import choose
+from sanderling.schema.answers import ClassificationOutput
 from sanderling.tasks.dual_encoder import DualEncoder
 from sanderling.verification import cosines
 from sanderling_bench import bootstrap, shapes

@@ -13,14 +13,8 @@ from sanderling import components
 from sanderling.bundle import Bundle
 from sanderling.components import joins
 from sanderling.errors import EvalError
-from sanderling.manifest import (
-    ClassificationOutput,
-    EmbeddingOutput,
-    ForecastOutput,
-    RegressionOutput,
-    SparseOutput,
-    TokenOutput,
-)
+from sanderling.schema.answers import ClassificationOutput, ForecastOutput, RegressionOutput
+from sanderling.schema.vectors import EmbeddingOutput, SparseOutput, TokenOutput
 from sanderling.tasks.zero_shot import MAX_LABELS
 from sanderling_bench.datasets import SUFFIXES, Row, names_of, number, pick, rows
 from sanderling_bench.metrics import Kind

@@ -13,10 +13,10 @@ from sanderling.choices import choose_variant
 from sanderling.commands.drift import variant_size
 from sanderling.errors import BenchError
 from sanderling.loading import load
-from sanderling.manifest import ClassificationOutput
 from sanderling.model import Answers, Model
 from sanderling.providers import CPU
 from sanderling.results import TextReport, Timing
+from sanderling.schema.answers import ClassificationOutput
 from sanderling.verification import cosines
 from sanderling_bench import flops, record
 from sanderling_bench.inputs import Inputs, measured_component

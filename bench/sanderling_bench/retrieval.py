@@ -17,10 +17,10 @@ from sanderling import components
 from sanderling.bundle import Bundle
 from sanderling.components import joins
 from sanderling.errors import EvalError
-from sanderling.manifest import EmbeddingOutput, SparseOutput, TokenOutput
 from sanderling.model import Model
 from sanderling.pairs import TextPair
 from sanderling.results import TextReport
+from sanderling.schema.vectors import EmbeddingOutput, SparseOutput, TokenOutput
 from sanderling.tasks.late_interaction import LateInteractionModel, TokenEmbedding
 from sanderling_bench.answering import answer, chunks
 from sanderling_bench.datasets import SUFFIXES, Row, names_of, number, pick, rows

@@ -11,8 +11,8 @@ import numpy as np
 
 from sanderling.bundle import Bundle
 from sanderling.errors import EvalError
-from sanderling.manifest import ForecastOutput
 from sanderling.model import Model
+from sanderling.schema.answers import ForecastOutput
 from sanderling_bench.answering import chunks
 from sanderling_bench.datasets import Row, number, rows
 from sanderling_bench.evaluation_record import Column

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from sanderling import precisions
 from sanderling.counts import whole_number
 from sanderling.errors import EvalError
-from sanderling.manifest import EmbeddingOutput, Manifest
+from sanderling.manifest import Manifest
+from sanderling.schema.vectors import EmbeddingOutput
 
 _FULL = "float32"
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from sanderling.bundle import Bundle
 from sanderling.errors import EvalError, TableError
-from sanderling.manifest import ClassificationOutput, RegressionOutput
 from sanderling.preprocess.tabular import TableEncoder
+from sanderling.schema.answers import ClassificationOutput, RegressionOutput
 from sanderling_bench.datasets import Row, columns, names_of, number, pick, rows
 from sanderling_bench.labelled import Case, LabelNumbers, sample
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sanderling.bundle import Bundle
 from sanderling.errors import EvalError, InputError
-from sanderling.manifest import GenerationOutput
 from sanderling.model import Model
+from sanderling.schema.generation import GenerationOutput
 from sanderling_bench.datasets import columns, counted, names_of, pick, rows
 from sanderling_bench.evaluation_record import Column
 from sanderling_bench.labelled import image_file, sample

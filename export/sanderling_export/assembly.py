@@ -15,24 +15,10 @@ from safetensors.numpy import save_file
 
 import sanderling
 from sanderling import sealing
-from sanderling.manifest import (
-    FORMAT,
-    MAJOR_VERSION,
-    MINOR_VERSION,
-    Component,
-    ContrastiveOutput,
-    CtcOutput,
-    EmbeddingOutput,
-    Form,
-    GoldenFiles,
-    Manifest,
-    Preprocessing,
-    Provenance,
-    SparseOutput,
-    TokenOutput,
-    Tolerance,
-    Variant,
-)
+from sanderling.manifest import FORMAT, MAJOR_VERSION, MINOR_VERSION, GoldenFiles, Manifest, Preprocessing, Provenance
+from sanderling.schema.answers import ContrastiveOutput, CtcOutput
+from sanderling.schema.variants import Component, Form, Tolerance, Variant
+from sanderling.schema.vectors import EmbeddingOutput, SparseOutput, TokenOutput
 from sanderling_export.checkpoint import Checkpoint
 from sanderling_export.description import Description
 from sanderling_export.plan import Plan

@@ -11,7 +11,8 @@ import onnx
 import torch
 
 from sanderling.errors import ExportError, SanderlingError
-from sanderling.manifest import ContrastiveOutput, SparseOutput
+from sanderling.schema.answers import ContrastiveOutput
+from sanderling.schema.vectors import SparseOutput
 from sanderling_export import graphs
 from sanderling_export.checkpoint import Checkpoint
 from sanderling_export.features import ImageEmbedder

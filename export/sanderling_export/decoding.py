@@ -16,20 +16,13 @@ from sanderling import cores
 from sanderling.bundle import open_bundle
 from sanderling.codec import encode
 from sanderling.loading import assemble
-from sanderling.manifest import (
-    MANIFEST_NAME,
-    ClassificationOutput,
-    Drift,
-    ImagePreprocessing,
-    Manifest,
-    Resize,
-    ResizeFit,
-    ResizeShortest,
-    Variant,
-)
+from sanderling.manifest import MANIFEST_NAME, Manifest
 from sanderling.plan import default_plan
 from sanderling.preprocess.canonical import canonical
 from sanderling.preprocess.image import resized_size
+from sanderling.schema.answers import ClassificationOutput
+from sanderling.schema.preprocessing import ImagePreprocessing, Resize, ResizeFit, ResizeShortest
+from sanderling.schema.variants import Drift, Variant
 from sanderling_export import drift
 from sanderling_export.original import Original
 from sanderling_export.recipe import Floor

@@ -12,23 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.errors import CheckpointError, ExportError
-from sanderling.manifest import (
-    AudioPreprocessing,
-    Chat,
-    ClassificationOutput,
-    ContrastiveOutput,
-    CtcOutput,
-    EmbeddingOutput,
-    GenerationOutput,
-    GenerationSettings,
-    ImagePreprocessing,
-    LongText,
-    SparseOutput,
-    Task,
-    TextPreprocessing,
-    TokenOutput,
-    VideoPreprocessing,
-)
+from sanderling.schema.answers import ClassificationOutput, ContrastiveOutput, CtcOutput
+from sanderling.schema.basics import Task
+from sanderling.schema.generation import Chat, GenerationOutput, GenerationSettings
+from sanderling.schema.preprocessing import ImagePreprocessing, LongText, TextPreprocessing, VideoPreprocessing
+from sanderling.schema.sounds import AudioPreprocessing
+from sanderling.schema.vectors import EmbeddingOutput, SparseOutput, TokenOutput
 from sanderling_export.checkpoint import Checkpoint, read_json
 from sanderling_export.recipe import Module, Pooling
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from sanderling.audio import Audio
 from sanderling.errors import DriftError
 from sanderling.generation.questions import PictureQuestion
-from sanderling.manifest import Distances, Drift, WorstInput
 from sanderling.pairs import TextPair
+from sanderling.schema.variants import Distances, Drift, WorstInput
 from sanderling.verification import cosines
 from sanderling_export.labelled import shortfall
 from sanderling_export.recipe import Floor

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sanderling.errors import CheckpointError, ExportError
-from sanderling.manifest import EmbeddingOutput, Task
+from sanderling.schema.basics import Task
+from sanderling.schema.vectors import EmbeddingOutput
 from sanderling_export import description, images
 from sanderling_export.checkpoint import Checkpoint
 from sanderling_export.description import Description, Options

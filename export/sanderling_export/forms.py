@@ -15,8 +15,9 @@ import numpy as np
 import onnx
 from tokenizers import Tokenizer
 
-from sanderling.manifest import Form, TokenOutput
 from sanderling.plan import EXACT, PACKED, PADDED
+from sanderling.schema.variants import Form
+from sanderling.schema.vectors import TokenOutput
 from sanderling_export import graphs
 from sanderling_export.description import Description
 from sanderling_export.exact import exact

@@ -11,7 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from sanderling.manifest import Form, TensorSpec
+from sanderling.schema.variants import Form, TensorSpec
 from sanderling_export.errors import unsupported
 
 Array = NDArray[np.generic]

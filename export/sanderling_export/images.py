@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 
 from sanderling.errors import CheckpointError
-from sanderling.manifest import (
+from sanderling.preprocess.image import ImagePipeline
+from sanderling.schema.preprocessing import (
     CenterCrop,
     ImagePreprocessing,
     ImageStep,
@@ -19,7 +20,6 @@ from sanderling.manifest import (
     ResizeLongest,
     ResizeShortest,
 )
-from sanderling.preprocess.image import ImagePipeline
 
 RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 # ConvNeXt's processor shrinks and crops below this size, and squeezes at it or above.

@@ -15,19 +15,14 @@ from sanderling import cores, heads
 from sanderling.bundle import open_bundle
 from sanderling.heads import Layer
 from sanderling.loading import assemble
-from sanderling.manifest import (
-    ClassificationOutput,
-    Component,
-    EmbeddingOutput,
-    Form,
-    Invariance,
-    Postprocessing,
-    SparseOutput,
-    TextPreprocessing,
-)
+from sanderling.manifest import Postprocessing
 from sanderling.pairs import TextPair
 from sanderling.plan import TOKEN_BUDGET, default_plan
 from sanderling.preprocess.text import Encoded, TextEncoder
+from sanderling.schema.answers import ClassificationOutput
+from sanderling.schema.preprocessing import TextPreprocessing
+from sanderling.schema.variants import Component, Form, Invariance
+from sanderling.schema.vectors import EmbeddingOutput, SparseOutput
 from sanderling.session import Session
 from sanderling.verification import cosines
 

@@ -17,7 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.errors import ExportError
-from sanderling.manifest import ClassificationOutput, EmbeddingOutput, Metric, Postprocessing
+from sanderling.manifest import Postprocessing
+from sanderling.schema.answers import ClassificationOutput
+from sanderling.schema.variants import Metric
+from sanderling.schema.vectors import EmbeddingOutput
 from sanderling_export import photographs
 from sanderling_export.speech import sounds
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from sanderling.errors import CheckpointError, ExportError
-from sanderling.manifest import DenseLayer, TokenOutput, TokenSide
+from sanderling.schema.vectors import DenseLayer, TokenOutput, TokenSide
 from sanderling.token_front import DOCUMENT, QUERY
 from sanderling_export import description, tokens
 from sanderling_export.checkpoint import Checkpoint, read_json

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling import precisions
-from sanderling.manifest import VectorLoss
+from sanderling.schema.variants import VectorLoss
 from sanderling.verification import cosines
 
 PRECISIONS = ("float32", "float16", "int8", "binary")

@@ -18,19 +18,11 @@ from sanderling.errors import ExportError
 from sanderling.golden import read_golden, samples_of
 from sanderling.heads import Layer
 from sanderling.loading import dense_layers, load
-from sanderling.manifest import (
-    MANIFEST_NAME,
-    ClassificationOutput,
-    Component,
-    CtcOutput,
-    EmbeddingOutput,
-    Invariance,
-    Manifest,
-    TokenOutput,
-    Tolerance,
-    Variant,
-)
+from sanderling.manifest import MANIFEST_NAME, Manifest
 from sanderling.pairs import TextPair
+from sanderling.schema.answers import ClassificationOutput, CtcOutput
+from sanderling.schema.variants import Component, Invariance, Tolerance, Variant
+from sanderling.schema.vectors import EmbeddingOutput, TokenOutput
 from sanderling_export import assembly, decoding, drift, invariance, losses, speed
 from sanderling_export.labelled import Labelled
 from sanderling_export.original import Original

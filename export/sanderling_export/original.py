@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sanderling.errors import CheckpointError, SanderlingError
-from sanderling.manifest import (
-    ClassificationOutput,
-    Task,
-)
 from sanderling.pairs import TextPair
 from sanderling.reasons import first_line
+from sanderling.schema.answers import ClassificationOutput
+from sanderling.schema.basics import Task
 from sanderling.surroundings import TEXT_ENCODER, VISION_ENCODER
 from sanderling_export import description, features, images, late, sparse, timm_models, tokens, towers, vision_operators
 from sanderling_export.checkpoint import Checkpoint

@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 
 from sanderling import sealing
 from sanderling.errors import ExportError, StorageError
-from sanderling.manifest import MANIFEST_NAME, Component, Form, Task, TokenOutput
+from sanderling.manifest import MANIFEST_NAME
+from sanderling.schema.basics import Task
+from sanderling.schema.variants import Component, Form
+from sanderling.schema.vectors import TokenOutput
 from sanderling.storage import staging_folder
 from sanderling_export import (
     assembly,

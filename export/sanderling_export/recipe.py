@@ -9,16 +9,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from sanderling.errors import RecipeError
-from sanderling.manifest import (
-    Chat,
-    GenerationSettings,
-    ImagePreprocessing,
-    LongText,
-    Name,
-    Target,
-    Task,
-    VideoPreprocessing,
-)
+from sanderling.schema.answers import Target
+from sanderling.schema.basics import Name, Task
+from sanderling.schema.generation import Chat, GenerationSettings
+from sanderling.schema.preprocessing import ImagePreprocessing, LongText, VideoPreprocessing
 from sanderling_export.settings import Settings
 
 Pooling = Literal[

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.errors import CheckpointError, ExportError
-from sanderling.manifest import SparseOutput
+from sanderling.schema.vectors import SparseOutput
 from sanderling_export import description, tokens
 from sanderling_export.checkpoint import Checkpoint, read_json
 from sanderling_export.description import Description, Options

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from sanderling.errors import CheckpointError, ExportError
-from sanderling.manifest import DenseLayer, EmbeddingOutput
+from sanderling.schema.vectors import DenseLayer, EmbeddingOutput
 from sanderling_export import description, tokens
 from sanderling_export.checkpoint import Checkpoint
 from sanderling_export.description import Description, Options

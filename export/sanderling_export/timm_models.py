@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sanderling.errors import CheckpointError, MissingExtraError
-from sanderling.manifest import (
+from sanderling.preprocess.image import ImagePipeline
+from sanderling.schema.answers import ClassificationOutput
+from sanderling.schema.preprocessing import (
     CenterCrop,
-    ClassificationOutput,
     ImagePreprocessing,
     ImageStep,
     Normalize,
@@ -26,7 +27,6 @@ from sanderling.manifest import (
     ResizeFit,
     ResizeShortest,
 )
-from sanderling.preprocess.image import ImagePipeline
 from sanderling_export import images, vision_operators
 from sanderling_export.checkpoint import Checkpoint, read_json
 from sanderling_export.description import Description, Options

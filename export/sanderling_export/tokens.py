@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sanderling.errors import CheckpointError
-from sanderling.manifest import TextPreprocessing
+from sanderling.schema.preprocessing import TextPreprocessing
 
 TOKENIZER_NAME = "tokenizer.json"
 

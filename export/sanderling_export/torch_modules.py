@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sanderling.errors import CheckpointError, RecipeError
-from sanderling.manifest import (
+from sanderling.schema.answers import ClassificationOutput
+from sanderling.schema.preprocessing import (
     CenterCrop,
-    ClassificationOutput,
-    EmbeddingOutput,
     ImagePreprocessing,
     Normalize,
     Rescale,
@@ -23,6 +22,7 @@ from sanderling.manifest import (
     ResizeFit,
     ResizeShortest,
 )
+from sanderling.schema.vectors import EmbeddingOutput
 from sanderling_export import features
 from sanderling_export.checkpoint import Checkpoint
 from sanderling_export.description import Description, Options

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sanderling.errors import CheckpointError
-from sanderling.manifest import ContrastiveOutput, EmbeddingOutput, Task
+from sanderling.schema.answers import ContrastiveOutput
+from sanderling.schema.basics import Task
+from sanderling.schema.vectors import EmbeddingOutput
 from sanderling_export import description, images, siglip_tokens, tokens
 from sanderling_export.checkpoint import Checkpoint
 from sanderling_export.description import Description, Options

@@ -55,7 +55,6 @@ if TYPE_CHECKING:
     from sanderling.index.opened import Hit
     from sanderling.index.uses import near_duplicates, recommend
     from sanderling.loading import load
-    from sanderling.manifest import GenerationSettings, VideoPreprocessing, VoiceSettings
     from sanderling.model import Model
     from sanderling.moments import Moment, Moments, video_moments
     from sanderling.pairs import TextPair
@@ -76,6 +75,9 @@ if TYPE_CHECKING:
         Timing,
         TokenReport,
     )
+    from sanderling.schema.generation import GenerationSettings
+    from sanderling.schema.preprocessing import VideoPreprocessing
+    from sanderling.schema.voices import VoiceSettings
     from sanderling.search_pipeline import SearchPipeline, SearchResult, SearchResults, Stage
     from sanderling.spaces import similarity
     from sanderling.subtitles import Segment, to_srt, to_webvtt, write_subtitles
@@ -147,20 +149,20 @@ _HOMES = {
         "VideoError",
     ),
     "sanderling.faces.results": ("Face", "FaceMatch", "Faces", "Identification"),
+    "sanderling.generation.questions": ("PictureQuestion",),
     "sanderling.generation.results": ("Generation", "GenerationTiming", "Generations", "TextStream"),
+    "sanderling.hearing.live_transcript": ("LiveTranscript",),
+    "sanderling.hearing.live_words": ("LiveReport", "LiveUpdate", "LiveWord"),
+    "sanderling.hearing.transcripts": ("Character", "SpeechSegment", "Transcript", "Transcripts", "Word"),
     "sanderling.index.index": ("Index",),
     "sanderling.index.opened": ("Hit",),
     "sanderling.index.uses": ("near_duplicates", "recommend"),
-    "sanderling.hearing.live_transcript": ("LiveTranscript",),
-    "sanderling.hearing.live_words": ("LiveReport", "LiveUpdate", "LiveWord"),
     "sanderling.loading": ("load",),
-    "sanderling.manifest": ("GenerationSettings", "VideoPreprocessing", "VoiceSettings"),
     "sanderling.model": ("Model",),
     "sanderling.moments": ("Moment", "Moments", "video_moments"),
     "sanderling.pairs": ("TextPair",),
     "sanderling.plan": ("Plan",),
     "sanderling.predictions": ("Forecast", "Forecasts", "Prediction", "Predictions"),
-    "sanderling.generation.questions": ("PictureQuestion",),
     "sanderling.results": (
         "AudioReport",
         "Classification",
@@ -176,9 +178,11 @@ _HOMES = {
         "Timing",
         "TokenReport",
     ),
+    "sanderling.schema.generation": ("GenerationSettings",),
+    "sanderling.schema.preprocessing": ("VideoPreprocessing",),
+    "sanderling.schema.voices": ("VoiceSettings",),
     "sanderling.search_pipeline": ("SearchPipeline", "SearchResult", "SearchResults", "Stage"),
     "sanderling.spaces": ("similarity",),
-    "sanderling.voices.speech": ("Phonemes", "Speech", "SpeechStream", "Speeches"),
     "sanderling.subtitles": ("Segment", "to_srt", "to_webvtt", "write_subtitles"),
     "sanderling.tasks.chosen_answers": ("AnswerClassifier",),
     "sanderling.tasks.classification": ("Classifier",),
@@ -187,8 +191,8 @@ _HOMES = {
     "sanderling.tasks.face_recognition": ("FaceRecognizer",),
     "sanderling.tasks.feature_extraction": ("EmbeddingModel",),
     "sanderling.tasks.forecasting": ("Forecaster",),
-    "sanderling.tasks.late_interaction": ("LateInteractionModel", "TokenEmbedding", "TokenEmbeddings"),
     "sanderling.tasks.image_to_text": ("ImageToText",),
+    "sanderling.tasks.late_interaction": ("LateInteractionModel", "TokenEmbedding", "TokenEmbeddings"),
     "sanderling.tasks.ranking": ("Ranker", "Ranking"),
     "sanderling.tasks.sound_embedding": ("SoundEmbeddingModel", "SoundMatch"),
     "sanderling.tasks.sparse": ("SparseEmbedding", "SparseEmbeddings", "SparseModel"),
@@ -200,10 +204,10 @@ _HOMES = {
     "sanderling.tasks.visual_questions": ("QuestionAnswerer",),
     "sanderling.tasks.wave_recognition": ("WaveRecognizer",),
     "sanderling.tasks.zero_shot": ("ZeroShotClassifier",),
-    "sanderling.hearing.transcripts": ("Character", "SpeechSegment", "Transcript", "Transcripts", "Word"),
     "sanderling.tuning.halving": ("tune",),
     "sanderling.verification": ("verify",),
     "sanderling.video": ("VideoReport",),
+    "sanderling.voices.speech": ("Phonemes", "Speech", "SpeechStream", "Speeches"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

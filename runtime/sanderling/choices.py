@@ -12,9 +12,9 @@ from sanderling import cores, verdicts
 from sanderling.bundle import Bundle
 from sanderling.counts import whole_number
 from sanderling.errors import BundleError, InputError, StalePlanWarning
-from sanderling.manifest import Decode, Window
 from sanderling.plan import MAX_THREADS, Plan, default_form, default_plan, tuned_plan
 from sanderling.providers import CPU, RUNTIME_VERSION, available
+from sanderling.schema.basics import Decode, Window
 
 # The provider of the tuned plan, or the default where there is none.
 AUTO = "auto"

@@ -6,23 +6,10 @@ import msgspec
 
 from sanderling import task_rules
 from sanderling.errors import ManifestError
-from sanderling.manifest import (
-    FORMAT,
-    MAJOR_VERSION,
-    MANIFEST_NAME,
-    MAX_MANIFEST_BYTES,
-    ContrastiveOutput,
-    EmbeddingOutput,
-    ForecastOutput,
-    Header,
-    Manifest,
-    Normalize,
-    Rescale,
-    Resize,
-    ResizeFit,
-    ResizeShortest,
-    TokenOutput,
-)
+from sanderling.manifest import FORMAT, MAJOR_VERSION, MANIFEST_NAME, MAX_MANIFEST_BYTES, Header, Manifest
+from sanderling.schema.answers import ContrastiveOutput, ForecastOutput
+from sanderling.schema.preprocessing import Normalize, Rescale, Resize, ResizeFit, ResizeShortest
+from sanderling.schema.vectors import EmbeddingOutput, TokenOutput
 from sanderling.surroundings import modality
 
 # Names that mean a device on Windows, whatever follows their first dot.

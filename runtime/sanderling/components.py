@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from sanderling.bundle import Bundle
 from sanderling.errors import BundleError
-from sanderling.manifest import Component, Manifest
+from sanderling.manifest import Manifest
+from sanderling.schema.variants import Component
 from sanderling.surroundings import TEXT_ENCODER, VISION_ENCODER, head, modality
 
 __all__ = ["TEXT_ENCODER", "VISION_ENCODER", "apart", "choose", "forms", "head", "joins", "modality", "only", "seeing"]

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from sanderling import schedule
 from sanderling.errors import ImageError, InputError, TextError
-from sanderling.manifest import Decode, ImagePreprocessing
 from sanderling.pairs import TextPair, as_pair
 from sanderling.plan import EXACT, PACKED, PADDED
 from sanderling.preprocess import blocks
 from sanderling.results import InputReport
+from sanderling.schema.basics import Decode
+from sanderling.schema.preprocessing import ImagePreprocessing
 from sanderling.session import Arrays
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from sanderling.bundle import Bundle
 from sanderling.errors import ManifestError
 from sanderling.generation.questions import PictureQuestion
-from sanderling.manifest import BundlePath, Count, Name
 from sanderling.pairs import TextPair
+from sanderling.schema.basics import BundlePath, Count, Name
 from sanderling.voices.speech import Phonemes
 
 # The dtypes of the safetensors format that a golden tensor can have, little-endian.

@@ -10,7 +10,8 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from sanderling.errors import BundleError, GraphError
-from sanderling.manifest import ClassificationOutput, EmbeddingOutput, SparseOutput, TokenOutput
+from sanderling.schema.answers import ClassificationOutput
+from sanderling.schema.vectors import EmbeddingOutput, SparseOutput, TokenOutput
 from sanderling.session import Arrays
 
 # As torch.nn.functional.normalize, so that a zero vector stays zero.

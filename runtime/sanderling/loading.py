@@ -22,26 +22,22 @@ from sanderling.engines import Engines
 from sanderling.errors import BundleError, InputError, PartialPlacementWarning, ProviderError
 from sanderling.fronts import TextFront
 from sanderling.generation.rules import ANSWERING
-from sanderling.manifest import (
-    ClassificationOutput,
-    Component,
-    ContrastiveOutput,
-    CtcOutput,
-    Decode,
-    EmbeddingOutput,
-    FaceOutput,
-    ForecastOutput,
-    Form,
-    GenerationOutput,
-    RegressionOutput,
-    SparseOutput,
-    SpeechOutput,
-    TokenOutput,
-    Window,
-)
 from sanderling.plan import Plan, default_form
 from sanderling.providers import CPU
 from sanderling.reading import check_inputs, front_of
+from sanderling.schema.answers import (
+    ClassificationOutput,
+    ContrastiveOutput,
+    CtcOutput,
+    FaceOutput,
+    ForecastOutput,
+    RegressionOutput,
+)
+from sanderling.schema.basics import Decode, Window
+from sanderling.schema.generation import GenerationOutput
+from sanderling.schema.variants import Component, Form
+from sanderling.schema.vectors import EmbeddingOutput, SparseOutput, TokenOutput
+from sanderling.schema.voices import SpeechOutput
 from sanderling.session import Engine, Session
 
 if TYPE_CHECKING:

@@ -20,10 +20,10 @@ from sanderling.counts import counted, whole_number
 from sanderling.engines import Engines
 from sanderling.errors import InferenceError, InputError
 from sanderling.fronts import Front
-from sanderling.manifest import Decode
 from sanderling.placement import Placement
 from sanderling.plan import Plan
 from sanderling.results import InputReport, Timing
+from sanderling.schema.basics import Decode
 from sanderling.session import Arrays, Engine
 
 T = TypeVar("T")

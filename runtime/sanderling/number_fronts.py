@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sanderling.errors import InputError, SeriesError, TableError
-from sanderling.manifest import SeriesPreprocessing, TabularPreprocessing
 from sanderling.preprocess.series import SeriesEncoder
 from sanderling.preprocess.tables import frame_rows, is_frame, read_rows
 from sanderling.preprocess.tabular import TableEncoder
 from sanderling.results import InputReport, RowReport
+from sanderling.schema.preprocessing import SeriesPreprocessing, TabularPreprocessing
 from sanderling.session import Arrays
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from sanderling import cache, cores
-from sanderling.manifest import Decode, Window
+from sanderling.schema.basics import Decode, Window
 
 MAX_THREADS = 1024
 MAX_ROUNDING = 4096

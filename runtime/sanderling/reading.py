@@ -9,8 +9,10 @@ from sanderling.bundle import Bundle
 from sanderling.errors import BundleError
 from sanderling.fronts import Front, ImageFront, TextFront
 from sanderling.generation.rules import ANSWERING
-from sanderling.manifest import Component, TextPreprocessing, TokenOutput
 from sanderling.plan import EXACT, PACKED, Plan
+from sanderling.schema.preprocessing import TextPreprocessing
+from sanderling.schema.variants import Component
+from sanderling.schema.vectors import TokenOutput
 
 if TYPE_CHECKING:
     from sanderling.preprocess.text import TextEncoder

@@ -12,7 +12,8 @@ from pathlib import Path
 from sanderling.bundle import Bundle, file_sha256, regular_file
 from sanderling.codec import encode, read_header
 from sanderling.errors import BundleError, StorageError
-from sanderling.manifest import MANIFEST_NAME, FileEntry, Manifest
+from sanderling.manifest import MANIFEST_NAME, Manifest
+from sanderling.schema.variants import FileEntry
 from sanderling.storage import TOKEN, is_staged, sync_file, sync_folder, write_atomic
 
 _BUILD_PREFIX = "build-"

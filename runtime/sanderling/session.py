@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from sanderling import cores, forked, providers
 from sanderling.errors import GraphError, InferenceError, ModelClosedError, ProviderError, SanderlingError
-from sanderling.manifest import Component
 from sanderling.placement import Placement, node_seconds, run_count
 from sanderling.plan import DISABLED_FUSIONS
 from sanderling.reasons import first_line
+from sanderling.schema.variants import Component
 from sanderling.single_node import Rows
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from sanderling.manifest import ContrastiveOutput, Manifest, Postprocessing
+from sanderling.manifest import Manifest, Postprocessing
+from sanderling.schema.answers import ContrastiveOutput
 
 # The two towers of a model that joins texts and images.
 TEXT_ENCODER, VISION_ENCODER = "text_encoder", "vision_encoder"

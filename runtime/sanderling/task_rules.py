@@ -5,19 +5,17 @@ from __future__ import annotations
 from sanderling.errors import ManifestError
 from sanderling.generation import rules as generation_rules
 from sanderling.hearing import rules as audio_rules
-from sanderling.manifest import (
+from sanderling.manifest import Manifest
+from sanderling.schema.answers import (
     ClassificationOutput,
-    Component,
     ContrastiveOutput,
-    EmbeddingOutput,
     FaceOutput,
     ForecastOutput,
-    GenerationOutput,
-    Manifest,
     RegressionOutput,
-    SparseOutput,
-    TokenOutput,
 )
+from sanderling.schema.generation import GenerationOutput
+from sanderling.schema.variants import Component
+from sanderling.schema.vectors import EmbeddingOutput, SparseOutput, TokenOutput
 from sanderling.voices import rules as voice_rules
 
 

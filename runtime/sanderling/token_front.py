@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from sanderling import schedule
 from sanderling.errors import TextError
 from sanderling.fronts import TextFront
-from sanderling.manifest import TextPreprocessing, TokenOutput, TokenSide
 from sanderling.pairs import TextPair
 from sanderling.plan import PADDED
 from sanderling.preprocess.text import Encoded, TextEncoder
 from sanderling.results import InputReport, TokenReport
+from sanderling.schema.preprocessing import TextPreprocessing
+from sanderling.schema.vectors import TokenOutput, TokenSide
 from sanderling.session import Arrays
 
 if TYPE_CHECKING:

@@ -17,9 +17,12 @@ from sanderling.choices import choose_threads, choose_variant
 from sanderling.errors import GraphError, InferenceError, InputError, ProviderError
 from sanderling.golden import Golden, GoldenSample, inputs_of, read_golden, samples_of
 from sanderling.loading import assemble
-from sanderling.manifest import FaceOutput, GenerationOutput, SpeechOutput, Tolerance
 from sanderling.model import Model
 from sanderling.plan import EXACT, PADDED, default_plan
+from sanderling.schema.answers import FaceOutput
+from sanderling.schema.generation import GenerationOutput
+from sanderling.schema.variants import Tolerance
+from sanderling.schema.voices import SpeechOutput
 
 # Preprocessed tensors: whole numbers are equal, floats within the last digits of float32.
 MAX_INPUT_DIFFERENCE = 1e-6

@@ -18,9 +18,9 @@ import sanderling
 from sanderling import cores, heads, schedule
 from sanderling.bundle import Bundle, open_bundle
 from sanderling.commands.drift import variant_size
-from sanderling.manifest import EmbeddingOutput
 from sanderling.plan import TOKEN_BUDGET
 from sanderling.preprocess.text import Encoded, TextEncoder
+from sanderling.schema.vectors import EmbeddingOutput
 from sanderling.verification import cosines
 from sanderling_export import texts as exported
 

@@ -12,7 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sanderling import sealing
 from sanderling.bundle import open_bundle
-from sanderling.manifest import Component, EmbeddingOutput, Form, TensorSpec, Tolerance, Variant
+from sanderling.schema.variants import Component, Form, TensorSpec, Tolerance, Variant
+from sanderling.schema.vectors import EmbeddingOutput
 from sanderling.storage import staging_folder
 
 GRAPH = "null.onnx"

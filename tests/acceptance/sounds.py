@@ -196,7 +196,7 @@ def bands(context: Context) -> list[Row]:
     import transformers
 
     from sanderling.hearing.sound_front import SoundFront
-    from sanderling.manifest import AudioPreprocessing, Filterbank
+    from sanderling.schema.sounds import AudioPreprocessing, Filterbank
 
     extractor = transformers.ASTFeatureExtractor()
     settings = Filterbank(400, 160, 512, 128, 1024, mean=extractor.mean, divisor=2 * extractor.std)

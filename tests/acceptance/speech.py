@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from sanderling import Audio, SanderlingError, Voice, load
 from sanderling.audio_wave import wave_bytes
 from sanderling.decode.speech import TIME_STEP
-from sanderling.manifest import GenerationOutput
 from sanderling.preprocess.audio import decoded
+from sanderling.schema.generation import GenerationOutput
 from sanderling.tasks.speech_recognition import SpeechRecognizer
 
 sys.path.insert(0, str(ROOT / "tests"))
@@ -71,8 +71,8 @@ def original() -> Any:
 def spectrograms(context: Context) -> list[Row]:
     from transformers import WhisperFeatureExtractor
 
-    from sanderling.manifest import LogMel
     from sanderling.preprocess.mel import MelFilter
+    from sanderling.schema.sounds import LogMel
 
     random = np.random.default_rng(8)
     sounds = [decoded(path, RATE)[0] for path in clips()]

@@ -20,8 +20,9 @@ from sanderling.bundle import Bundle, open_bundle
 from sanderling.codec import encode
 from sanderling.golden import read_golden
 from sanderling.loading import assemble
-from sanderling.manifest import MANIFEST_NAME, Form
+from sanderling.manifest import MANIFEST_NAME
 from sanderling.plan import Plan
+from sanderling.schema.variants import Form
 from sanderling.shared import Shared, graph_of
 from sanderling.tuning import candidates
 from sanderling.tuning.trials import describe

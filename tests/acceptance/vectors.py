@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import sanderling
 from sanderling.integrations.sentence_transformers import SentenceEncoder
-from sanderling.manifest import VectorLoss
+from sanderling.schema.variants import VectorLoss
 from sanderling.verification import cosines
 from sanderling_export import losses, original, samples
 from sanderling_export.description import Options

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 import sanderling
-from sanderling.manifest import ClassificationOutput, EmbeddingOutput, Manifest
+from sanderling.manifest import Manifest
+from sanderling.schema.answers import ClassificationOutput
+from sanderling.schema.vectors import EmbeddingOutput
 from sanderling.verification import cosines, verify
 from sanderling_export import original
 from sanderling_export.checkpoint import resolve

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sanderling.decode import loop, scores
 from sanderling.decode.loop import Limit, Row
 from sanderling.decode.steps import padded, positions
-from sanderling.manifest import GenerationSettings
+from sanderling.schema.generation import GenerationSettings
 
 VOCABULARY = 23
 

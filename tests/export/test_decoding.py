@@ -17,17 +17,10 @@ pytest.importorskip("torch", reason="the extra [export] is not installed")
 
 import sanderling
 from sanderling.codec import encode
-from sanderling.manifest import (
-    MANIFEST_NAME,
-    CenterCrop,
-    ImagePreprocessing,
-    Manifest,
-    Rescale,
-    Resize,
-    ResizeShortest,
-)
+from sanderling.manifest import MANIFEST_NAME, Manifest
 from sanderling.preprocess.canonical import decoded
 from sanderling.preprocess.image import ImagePipeline
+from sanderling.schema.preprocessing import CenterCrop, ImagePreprocessing, Rescale, Resize, ResizeShortest
 from sanderling_export import decoding
 from sanderling_export.recipe import DEFAULT_FLOORS, Floor
 

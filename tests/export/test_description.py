@@ -15,17 +15,10 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import LayerNorm, Normalize, Pooling, Transformer
 
 from sanderling.errors import CheckpointError, ExportError
-from sanderling.manifest import (
-    CenterCrop,
-    ClassificationOutput,
-    EmbeddingOutput,
-    Rescale,
-    Resize,
-    ResizeShortest,
-)
-from sanderling.manifest import (
-    Normalize as NormalizeStep,
-)
+from sanderling.schema.answers import ClassificationOutput
+from sanderling.schema.preprocessing import CenterCrop, Rescale, Resize, ResizeShortest
+from sanderling.schema.preprocessing import Normalize as NormalizeStep
+from sanderling.schema.vectors import EmbeddingOutput
 from sanderling_export import description, images, original
 from sanderling_export.checkpoint import resolve
 from sanderling_export.description import Options

@@ -16,7 +16,7 @@ from sentence_transformers.util.quantization import quantize_embeddings
 
 import sanderling
 from sanderling.errors import CheckpointError, ExportError, InputError
-from sanderling.manifest import EmbeddingOutput
+from sanderling.schema.vectors import EmbeddingOutput
 from sanderling.spaces import derived
 from sanderling.verification import cosines, verify
 from sanderling_export import description, losses

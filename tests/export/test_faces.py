@@ -131,7 +131,7 @@ def test_a_missing_npm_package_says_how_to_get_it(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize("shape", [(5, 9), (9, 4), (7, 7), (1, 30), (40, 33)])
 def test_the_runtime_makes_the_squares_of_the_original(shape: tuple[int, int], center: bool) -> None:
     picture = np.random.default_rng(3).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    from sanderling.manifest import SquareInput
+    from sanderling.schema.preprocessing import SquareInput
 
     settings = SquareInput(16, "center" if center else "corner", (122.782, 117.001, 104.298), 255.0)
     found = runtime_faces.square(picture, settings)
@@ -143,7 +143,7 @@ def test_the_runtime_makes_the_squares_of_the_original(shape: tuple[int, int], c
 
 
 def test_the_runtime_cuts_where_the_original_does() -> None:
-    from sanderling.manifest import FacesPreprocessing, SquareInput
+    from sanderling.schema.preprocessing import FacesPreprocessing, SquareInput
 
     one = SquareInput(16, "center", (0.0, 0.0, 0.0), 1.0)
     settings = FacesPreprocessing(one, one, one, one, 0.45, (0.5, 0.43), 0.2)

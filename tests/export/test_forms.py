@@ -92,7 +92,8 @@ _WIDE = helper.make_node("Unsqueeze", ["mask", "axes"], ["wide"])
 def _description() -> Description:
     from tiny_bundles import tokenizer
 
-    from sanderling.manifest import EmbeddingOutput, TextPreprocessing
+    from sanderling.schema.preprocessing import TextPreprocessing
+    from sanderling.schema.vectors import EmbeddingOutput
 
     head = EmbeddingOutput("hidden", "mean", True, 2)
     text = TextPreprocessing("tokenizer.json", max_tokens=64)

@@ -17,7 +17,7 @@ from PIL import Image
 import sanderling
 from sanderling.errors import CheckpointError, ExportError, RecipeError
 from sanderling.generation.results import Generation
-from sanderling.manifest import GenerationOutput, GenerationSettings
+from sanderling.schema.generation import GenerationOutput, GenerationSettings
 from sanderling.tasks.image_to_text import ImageToText
 from sanderling.tasks.text_generation import TextGenerator
 from sanderling_export.generation import settings

@@ -31,14 +31,9 @@ from sanderling.errors import (
 )
 from sanderling.hearing import memory as hearing_memory
 from sanderling.hearing.sound_front import SoundFront
-from sanderling.manifest import (
-    AudioPreprocessing,
-    ClassificationOutput,
-    CtcOutput,
-    EmbeddingOutput,
-    Filterbank,
-    Waveform,
-)
+from sanderling.schema.answers import ClassificationOutput, CtcOutput
+from sanderling.schema.sounds import AudioPreprocessing, Filterbank, Waveform
+from sanderling.schema.vectors import EmbeddingOutput
 from sanderling.tuning import candidates
 from sanderling_bench import hearing as bench_hearing
 from sanderling_bench.evaluation import EvalPlan, evaluate

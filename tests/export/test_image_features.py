@@ -14,7 +14,7 @@ from PIL import Image
 
 import sanderling
 from sanderling.errors import ExportError
-from sanderling.manifest import EmbeddingOutput
+from sanderling.schema.vectors import EmbeddingOutput
 from sanderling.verification import verify
 from sanderling_export.features import headless
 from sanderling_export.pipeline import export

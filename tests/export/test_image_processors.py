@@ -12,7 +12,9 @@ from PIL import Image
 transformers = pytest.importorskip("transformers", reason="the extra [export] is not installed")
 
 from sanderling.errors import CheckpointError, RecipeError  # noqa: E402
-from sanderling.manifest import (  # noqa: E402
+from sanderling.preprocess.canonical import canonical  # noqa: E402
+from sanderling.preprocess.image import ImagePipeline  # noqa: E402
+from sanderling.schema.preprocessing import (  # noqa: E402
     CenterCrop,
     ImagePreprocessing,
     ImageStep,
@@ -22,8 +24,6 @@ from sanderling.manifest import (  # noqa: E402
     ResizeFit,
     ResizeShortest,
 )
-from sanderling.preprocess.canonical import canonical  # noqa: E402
-from sanderling.preprocess.image import ImagePipeline  # noqa: E402
 from sanderling_export import images  # noqa: E402
 
 SIZES = ((90, 134), (133, 61), (29, 31), (20, 260))

@@ -13,7 +13,9 @@ from sklearn.metrics import accuracy_score
 
 import sanderling
 from sanderling.errors import ExportError
-from sanderling.manifest import ClassificationOutput, Distances, Drift, EmbeddingOutput, Metric
+from sanderling.schema.answers import ClassificationOutput
+from sanderling.schema.variants import Distances, Drift, Metric
+from sanderling.schema.vectors import EmbeddingOutput
 from sanderling_export import drift, export, labelled
 from sanderling_export.recipe import Floor
 from sanderling_export.search.records import Target

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 import sanderling
 from sanderling.errors import CheckpointError, ExportError
-from sanderling.manifest import TokenOutput
+from sanderling.schema.vectors import TokenOutput
 from sanderling.verification import verify
 from sanderling_export.pipeline import export
 

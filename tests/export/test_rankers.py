@@ -15,8 +15,8 @@ from sentence_transformers import CrossEncoder
 
 import sanderling
 from sanderling.errors import CheckpointError, InputError, TextError
-from sanderling.manifest import ClassificationOutput
 from sanderling.pairs import TextPair
+from sanderling.schema.answers import ClassificationOutput
 from sanderling.verification import verify
 from sanderling_export.pipeline import export
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sanderling.errors import CheckpointError, RecipeError
-from sanderling.manifest import CenterCrop, Rescale, ResizeShortest
+from sanderling.schema.preprocessing import CenterCrop, Rescale, ResizeShortest
 from sanderling_export import references
 from sanderling_export.recipe import Wanted, find_recipe, read_recipe
 

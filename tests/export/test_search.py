@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sanderling.errors import DriftError, ExportError
-from sanderling.manifest import ClassificationOutput, EmbeddingOutput, Metric
+from sanderling.schema.answers import ClassificationOutput
+from sanderling.schema.variants import Metric
+from sanderling.schema.vectors import EmbeddingOutput
 from sanderling_export.recipe import Precision
 from sanderling_export.search import aims, table
 from sanderling_export.search import state as states

@@ -14,7 +14,7 @@ from sentence_transformers.sparse_encoder.modules import SpladePooling
 
 import sanderling
 from sanderling.errors import CheckpointError, ExportError, SpaceError
-from sanderling.manifest import SparseOutput
+from sanderling.schema.vectors import SparseOutput
 from sanderling.verification import verify
 from sanderling_export.pipeline import export
 

@@ -19,7 +19,7 @@ import sanderling
 from sanderling.audio import Audio
 from sanderling.codec import decode
 from sanderling.errors import BundleError, CheckpointError, InputError, ManifestError, MemoryLimitError
-from sanderling.manifest import GenerationOutput
+from sanderling.schema.generation import GenerationOutput
 from sanderling.tasks.speech_recognition import SpeechRecognizer
 from sanderling_export.checkpoint import resolve
 from sanderling_export.pipeline import export

@@ -20,8 +20,8 @@ import torch
 import sanderling
 from sanderling import Phonemes, Voice, cli, open_bundle, verify
 from sanderling.errors import CheckpointError, ExportError, InputError
-from sanderling.manifest import SpeechOutput, VoiceSettings
 from sanderling.preprocess import phonemes
+from sanderling.schema.voices import SpeechOutput, VoiceSettings
 from sanderling_export import checkpoint, pipeline
 from sanderling_export.voices import character_tokens, speecht5
 

@@ -10,7 +10,7 @@ import pytest
 
 from sanderling import TableError, load, verify
 from sanderling.errors import ExportError
-from sanderling.manifest import Target
+from sanderling.schema.answers import Target
 
 pandas = pytest.importorskip("pandas")
 pytest.importorskip("skl2onnx")

@@ -12,8 +12,8 @@ import transformers
 
 import sanderling
 from sanderling.errors import CheckpointError, ExportError, TextError
-from sanderling.manifest import LongText
 from sanderling.pairs import TextPair
+from sanderling.schema.preprocessing import LongText
 from sanderling.verification import verify
 from sanderling_export import description, drift, original
 from sanderling_export.checkpoint import resolve

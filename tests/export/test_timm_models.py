@@ -16,8 +16,9 @@ torch = pytest.importorskip("torch", reason="the extra [export] is not installed
 
 import sanderling  # noqa: E402
 from sanderling.errors import CheckpointError, MissingExtraError  # noqa: E402
-from sanderling.manifest import CenterCrop, ClassificationOutput, ResizeFit  # noqa: E402
 from sanderling.preprocess.image import ImagePipeline  # noqa: E402
+from sanderling.schema.answers import ClassificationOutput  # noqa: E402
+from sanderling.schema.preprocessing import CenterCrop, ResizeFit  # noqa: E402
 from sanderling_export import images, original, timm_models  # noqa: E402
 from sanderling_export.checkpoint import resolve  # noqa: E402
 from sanderling_export.description import Options  # noqa: E402

@@ -14,8 +14,8 @@ pytest.importorskip("torch")
 import sanderling
 from sanderling import Phonemes, Voice, open_bundle, verify
 from sanderling.errors import CheckpointError
-from sanderling.manifest import SpeechOutput
 from sanderling.preprocess import phonemes
+from sanderling.schema.voices import SpeechOutput
 from sanderling_export import checkpoint, pipeline
 from sanderling_export.voices import kinds, sentences, vits
 
@@ -122,7 +122,7 @@ def test_the_runtime_says_what_transformers_says(folder: Path, bundle: Path, tmp
         for text in ("a", "hello there", "the quick brown fox jumps over the lazy dog - and it's said as one"):
             symbols = phonemes.spoken(text, source.said.phonemes).symbols
             for seed, options in ((7, {}), (0, {"noise": 0.0, "duration_noise": 0.0}), (3, {"speed": 0.5})):
-                settings = sanderling.manifest.VoiceSettings(**{"noise": 0.667, "duration_noise": 0.8, **options})
+                settings = sanderling.VoiceSettings(**{"noise": 0.667, "duration_noise": 0.8, **options})
                 _, expected = source.waveform(symbols, seed, settings)
                 found = voice(Phonemes((symbols,)), seed=seed, **options).audio
                 assert found.shape == expected.shape

@@ -19,7 +19,8 @@ pytest.importorskip("torch")
 import sanderling
 from sanderling import Voice, open_bundle, verify
 from sanderling.errors import CheckpointError, ExportError
-from sanderling.manifest import Distances, Drift, Metric, SpeechOutput
+from sanderling.schema.variants import Distances, Drift, Metric
+from sanderling.schema.voices import SpeechOutput
 from sanderling_export import graphs, pipeline
 from sanderling_export.recipe import Floor
 from sanderling_export.settings import Settings

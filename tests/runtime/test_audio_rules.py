@@ -9,27 +9,12 @@ from msgspec.structs import replace
 
 from sanderling import codec
 from sanderling.errors import ManifestError
-from sanderling.manifest import (
-    AudioPreprocessing,
-    ClassificationOutput,
-    Component,
-    CtcOutput,
-    EmbeddingOutput,
-    FileEntry,
-    Filterbank,
-    Form,
-    GoldenFiles,
-    LogMel,
-    Manifest,
-    Postprocessing,
-    Preprocessing,
-    Provenance,
-    TensorSpec,
-    TextPreprocessing,
-    Tolerance,
-    Variant,
-    Waveform,
-)
+from sanderling.manifest import GoldenFiles, Manifest, Postprocessing, Preprocessing, Provenance
+from sanderling.schema.answers import ClassificationOutput, CtcOutput
+from sanderling.schema.preprocessing import TextPreprocessing
+from sanderling.schema.sounds import AudioPreprocessing, Filterbank, LogMel, Waveform
+from sanderling.schema.variants import Component, FileEntry, Form, TensorSpec, Tolerance, Variant
+from sanderling.schema.vectors import EmbeddingOutput
 
 WAVE = Waveform(400)
 BANDS = Filterbank(400, 160, 512, 128, 1024)

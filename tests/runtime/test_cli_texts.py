@@ -12,7 +12,8 @@ import pytest
 import tiny_bundles
 
 import sanderling
-from sanderling.manifest import ClassificationOutput, LongText
+from sanderling.schema.answers import ClassificationOutput
+from sanderling.schema.preprocessing import LongText
 
 pytest.importorskip("typer", reason="the extra [cli] is not installed")
 

@@ -15,17 +15,8 @@ from hypothesis import strategies as st
 
 from sanderling.codec import decode, encode
 from sanderling.commands.drift import INVARIANT_WITHIN, batch_invariant
-from sanderling.manifest import (
-    Distances,
-    Drift,
-    Form,
-    Invariance,
-    Manifest,
-    Metric,
-    Tolerance,
-    Variant,
-    WorstInput,
-)
+from sanderling.manifest import Manifest
+from sanderling.schema.variants import Distances, Drift, Form, Invariance, Metric, Tolerance, Variant, WorstInput
 
 testing = pytest.importorskip("typer.testing")
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sanderling.hearing import ctc
-from sanderling.manifest import CtcOutput
+from sanderling.schema.answers import CtcOutput
 
 TOKENS = ("", "a", "b", "", "?")
 BLANK, DELIMITER = 0, 3

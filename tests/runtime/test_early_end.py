@@ -16,8 +16,8 @@ import sanderling
 from sanderling.cancellation import Cancellation
 from sanderling.cores import Budget
 from sanderling.errors import CancelledError, DeadlineError, ModelClosedError
-from sanderling.manifest import Component, Form, TensorSpec, Tolerance, Variant
 from sanderling.preprocess.text import TextEncoder
+from sanderling.schema.variants import Component, Form, TensorSpec, Tolerance, Variant
 from sanderling.session import Session
 
 NUMBERS = TensorSpec("numbers", "float32", ("n",))

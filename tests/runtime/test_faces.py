@@ -21,8 +21,8 @@ from sanderling.errors import FaceError, ImageError, InputError, ManifestError, 
 from sanderling.faces import results as answers
 from sanderling.faces.suppression import MOST_BOXES, suppress
 from sanderling.faces.verification import matched
-from sanderling.manifest import SquareInput
 from sanderling.preprocess import faces
+from sanderling.schema.preprocessing import SquareInput
 from sanderling.tasks.face_recognition import FaceRecognizer
 
 

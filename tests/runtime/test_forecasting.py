@@ -19,8 +19,8 @@ from tiny_bundles import read_manifest
 from sanderling import InputError, ManifestError, SeriesError, load, open_bundle, verify
 from sanderling.cli import build_app
 from sanderling.codec import encode
-from sanderling.manifest import SeriesPreprocessing
 from sanderling.preprocess.series import SeriesEncoder
+from sanderling.schema.preprocessing import SeriesPreprocessing
 from sanderling.tasks.forecasting import Forecaster
 
 SERIES = [9.0, 4.0, 1.0, 2.0, 3.0]

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from sanderling import heads
 from sanderling.errors import GraphError
-from sanderling.manifest import ClassificationOutput, EmbeddingOutput
+from sanderling.schema.answers import ClassificationOutput
+from sanderling.schema.vectors import EmbeddingOutput
 
 POOLINGS = ("mean", "cls", "last", "max", "mean_sqrt_len", "weighted_mean")
 RANDOM = np.random.default_rng(7)

@@ -18,21 +18,19 @@ from PIL import Image
 import sanderling
 from sanderling.codec import decode, encode
 from sanderling.errors import BundleError, ImageError, InputError, ManifestError
-from sanderling.manifest import (
-    MANIFEST_NAME,
+from sanderling.manifest import MANIFEST_NAME, Manifest
+from sanderling.preprocess.image import ImagePipeline, canonical, decoded
+from sanderling.schema.preprocessing import (
     CenterCrop,
-    Distances,
-    Drift,
     ImagePreprocessing,
     ImageStep,
-    Manifest,
     Normalize,
     Rescale,
     Resize,
     ResizeFit,
     ResizeShortest,
 )
-from sanderling.preprocess.image import ImagePipeline, canonical, decoded
+from sanderling.schema.variants import Distances, Drift
 
 CopyBundle = Callable[[Path], Path]
 FIRST: dict[str, ImageStep] = {

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sanderling.errors import ImageError, ManifestError
-from sanderling.manifest import (
+from sanderling.preprocess.canonical import Reduced
+from sanderling.preprocess.image import ImagePipeline, value_table
+from sanderling.schema.preprocessing import (
     CenterCrop,
     ImagePreprocessing,
     ImageStep,
@@ -22,8 +24,6 @@ from sanderling.manifest import (
     ResizeFit,
     ResizeShortest,
 )
-from sanderling.preprocess.canonical import Reduced
-from sanderling.preprocess.image import ImagePipeline, value_table
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

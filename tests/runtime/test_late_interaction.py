@@ -18,7 +18,7 @@ import sanderling
 from sanderling import cli
 from sanderling.codec import decode, encode
 from sanderling.errors import EvalError, InputError, ManifestError, SpaceError, TextError
-from sanderling.manifest import TokenOutput
+from sanderling.schema.vectors import TokenOutput
 from sanderling.verification import cosines, verify
 
 QUERY = "bird of the sea"

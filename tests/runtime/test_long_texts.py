@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 import sanderling
 from sanderling import codec, heads
 from sanderling.errors import InputError, ManifestError, TextError
-from sanderling.manifest import ClassificationOutput, LongText, Manifest, TextPreprocessing
+from sanderling.manifest import Manifest
 from sanderling.pairs import TextPair
 from sanderling.preprocess.text import TextEncoder
+from sanderling.schema.answers import ClassificationOutput
+from sanderling.schema.preprocessing import LongText, TextPreprocessing
 
 TOKENIZER = tiny_bundles.tokenizer().to_str().encode()
 

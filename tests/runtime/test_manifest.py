@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from sanderling.codec import decode, encode, read_header
 from sanderling.errors import ManifestError
-from sanderling.manifest import MAX_MANIFEST_BYTES, Manifest, Normalize, Resize
+from sanderling.manifest import MAX_MANIFEST_BYTES, Manifest
+from sanderling.schema.preprocessing import Normalize, Resize
 
 Change = Callable[[dict[str, Any]], Any]
 

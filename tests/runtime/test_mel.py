@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sanderling.manifest import LogMel
 from sanderling.preprocess.mel import MelFilter, slaney
+from sanderling.schema.sounds import LogMel
 
 RATE = 16_000
 SMALL = LogMel(fft=64, hop=16, bands=8, frames=20)

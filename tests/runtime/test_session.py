@@ -16,8 +16,8 @@ from onnx import helper
 import sanderling
 from sanderling import loading, providers
 from sanderling.errors import GraphError, InferenceError, ModelClosedError, ProviderError
-from sanderling.manifest import Component, Form, TensorSpec, Tolerance, Variant
 from sanderling.placement import Placement
+from sanderling.schema.variants import Component, Form, TensorSpec, Tolerance, Variant
 from sanderling.session import Session
 
 CopyBundle = Callable[[Path], Path]

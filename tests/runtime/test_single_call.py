@@ -12,7 +12,7 @@ import sanderling
 from sanderling import heads
 from sanderling.cancellation import Cancellation
 from sanderling.errors import CancelledError, InferenceError
-from sanderling.manifest import EmbeddingOutput
+from sanderling.schema.vectors import EmbeddingOutput
 
 TEXTS = ["the small bird runs along the edge of the sea", "", "a bird", "the sea " * 40]
 

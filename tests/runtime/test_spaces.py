@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 import sanderling
 from sanderling.errors import InputError, MixedVariantsWarning, SpaceError
-from sanderling.manifest import Distances, Drift
 from sanderling.results import Embedding, Embeddings, TextReport, Timing
+from sanderling.schema.variants import Distances, Drift
 from sanderling.spaces import lowest_cosine
 
 SPACE = "a" * 64

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import sanderling
 from sanderling import cli, heads
 from sanderling.errors import EvalError, InputError, ManifestError
-from sanderling.manifest import SparseOutput
+from sanderling.schema.vectors import SparseOutput
 from sanderling.verification import verify
 
 TEXTS = ["a small bird", "the edge of the sea", "", "word " * 40]
@@ -118,7 +118,7 @@ def test_a_ranker_is_evaluated_on_a_folder_alone(ranking_bundle: Path, tmp_path:
 
 def test_contradictions_are_refused(sparse_bundle: Path, ranking_bundle: Path) -> None:
     from sanderling.codec import decode, encode
-    from sanderling.manifest import ClassificationOutput
+    from sanderling.schema.answers import ClassificationOutput
 
     sparse, ranker = tiny_bundles.read_manifest(sparse_bundle), tiny_bundles.read_manifest(ranking_bundle)
     two = ClassificationOutput("logits", "softmax", ("a", "b"))

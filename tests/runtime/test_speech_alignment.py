@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sanderling.hearing.alignment import path, smoothed, token_frames, words
 from sanderling.hearing.voice_activity import VoiceStream, between, chances_of, spoken, voiced
 from sanderling.hearing.windows import Window
-from sanderling.manifest import VoiceActivity
+from sanderling.schema.sounds import VoiceActivity
 
 VOICE = VoiceActivity(frame=100, context=10, size=4, min_silence=0.05, min_speech=0.03, pad=0.02)
 RATE = 8000

@@ -13,8 +13,8 @@ from sanderling.decode.speech import SpeechRules
 from sanderling.generation.results import GenerationTiming
 from sanderling.hearing.transcripts import SpeechSegment, Transcript
 from sanderling.hearing.windows import quiet_cuts
-from sanderling.manifest import SpeechTokens
 from sanderling.results import AudioReport
+from sanderling.schema.generation import SpeechTokens
 
 END, NO_TIMES, TIMES, SIZE = 10, 14, 15, 26
 TOKENS = SpeechTokens(

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from sanderling import InputError, MissingExtraError
-from sanderling.manifest import PhonemesPreprocessing
 from sanderling.preprocess import phonemes
 from sanderling.preprocess.english import written_out
+from sanderling.schema.sounds import PhonemesPreprocessing
 from sanderling.voices.front import VoiceFront
 from sanderling.voices.phonemizer import Phonemizer
 

@@ -18,8 +18,9 @@ from tiny_bundles import read_manifest, reseal
 from sanderling import InputError, ManifestError, TableError, load, open_bundle, tune, verify
 from sanderling.cli import build_app
 from sanderling.codec import encode
-from sanderling.manifest import ClassificationOutput, ColumnSpec, TabularPreprocessing
 from sanderling.preprocess.tabular import TableEncoder
+from sanderling.schema.answers import ClassificationOutput
+from sanderling.schema.preprocessing import ColumnSpec, TabularPreprocessing
 from sanderling.tasks.tabular import Regressor, TableClassifier
 from sanderling.verification import Report
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
 from sanderling.errors import BundleError, TextError
-from sanderling.manifest import TextPreprocessing
 from sanderling.preprocess.text import Encoded, TextEncoder
 from sanderling.results import TextReport
+from sanderling.schema.preprocessing import TextPreprocessing
 
 TOKENIZER = tiny_bundles.tokenizer().to_str().encode()
 HARD_TEXTS = [

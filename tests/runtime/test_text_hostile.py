@@ -9,10 +9,10 @@ import pytest
 import tiny_bundles
 
 from sanderling.errors import BundleError, TextError
-from sanderling.manifest import TextPreprocessing
 from sanderling.preprocess import text as module
 from sanderling.preprocess.text import TextEncoder
 from sanderling.results import TextReport
+from sanderling.schema.preprocessing import TextPreprocessing
 
 TOKENIZER = tiny_bundles.tokenizer().to_str().encode()
 TEN_MEGABYTES = 10 * 2**20

@@ -15,9 +15,9 @@ from tokenizers.processors import TemplateProcessing
 import sanderling
 from sanderling.errors import ManifestError, TextError
 from sanderling.golden import read_golden
-from sanderling.manifest import TextPreprocessing
 from sanderling.pairs import TextPair
 from sanderling.preprocess.text import TextEncoder
+from sanderling.schema.preprocessing import TextPreprocessing
 
 
 def _tokenizer() -> Tokenizer:

@@ -20,8 +20,8 @@ import sanderling
 from sanderling.codec import decode
 from sanderling.errors import BundleError, ImageError, InputError, ManifestError, SpaceError, TextError
 from sanderling.loading import assemble
-from sanderling.manifest import Tolerance
 from sanderling.plan import Plan
+from sanderling.schema.variants import Tolerance
 from sanderling.tasks import label_cache
 from sanderling.trimming import trim
 

@@ -15,7 +15,8 @@ import sanderling
 from sanderling import sealing, trimming
 from sanderling.codec import encode
 from sanderling.errors import BundleError, IntegrityError, StorageError
-from sanderling.manifest import MANIFEST_NAME, Form
+from sanderling.manifest import MANIFEST_NAME
+from sanderling.schema.variants import Form
 from sanderling.trimming import trim
 
 CopyBundle = Callable[[Path], Path]

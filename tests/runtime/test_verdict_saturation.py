@@ -22,7 +22,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 import sanderling
 from sanderling.errors import VerdictError, VerdictWarning
-from sanderling.manifest import EmbeddingOutput, Preprocessing, TensorSpec, Tolerance
+from sanderling.manifest import Preprocessing
+from sanderling.schema.variants import TensorSpec, Tolerance
+from sanderling.schema.vectors import EmbeddingOutput
 from sanderling.verification import cosines
 
 DEPTH = 64

@@ -32,7 +32,7 @@ from sanderling import (
     Voice,
     cli,
 )
-from sanderling.manifest import SpeechOutput
+from sanderling.schema.voices import SpeechOutput
 
 SENTENCES = ("a bad cab.", "ha!", "each bed, dead.", "a")
 

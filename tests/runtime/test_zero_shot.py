@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import sanderling
 from sanderling.errors import InputError, TextError
-from sanderling.manifest import ClassificationOutput
 from sanderling.pairs import TextPair
+from sanderling.schema.answers import ClassificationOutput
 from sanderling.tasks import zero_shot
 
 LABELS = ["the sea", "bird", "word"]

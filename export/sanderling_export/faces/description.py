@@ -10,20 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sanderling import sealing
-from sanderling.manifest import (
-    FORMAT,
-    MAJOR_VERSION,
-    MINOR_VERSION,
-    Component,
-    FaceOutput,
-    FacesPreprocessing,
-    FaceThreshold,
-    GoldenFiles,
-    Manifest,
-    Preprocessing,
-    Provenance,
-    SquareInput,
-)
+from sanderling.manifest import FORMAT, MAJOR_VERSION, MINOR_VERSION, GoldenFiles, Manifest, Preprocessing, Provenance
+from sanderling.schema.answers import FaceOutput, FaceThreshold
+from sanderling.schema.preprocessing import FacesPreprocessing, SquareInput
+from sanderling.schema.variants import Component
 from sanderling_export import assembly, references
 from sanderling_export.faces import conversion, library
 from sanderling_export.faces.attributes import EXPRESSIONS, GENDERS, SIZE

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.errors import ExportError
-from sanderling.manifest import FaceThreshold
+from sanderling.schema.answers import FaceThreshold
 from sanderling_export.faces.library import Sight
 from sanderling_export.faces.photographs import ALTERATIONS, Photograph
 

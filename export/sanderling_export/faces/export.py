@@ -18,7 +18,9 @@ from sanderling.errors import ExportError, StorageError
 from sanderling.faces.verification import replay_faces
 from sanderling.golden import read_golden
 from sanderling.loading import load
-from sanderling.manifest import MANIFEST_NAME, Component, FaceThreshold, Form, Manifest
+from sanderling.manifest import MANIFEST_NAME, Manifest
+from sanderling.schema.answers import FaceThreshold
+from sanderling.schema.variants import Component, Form
 from sanderling.storage import staging_folder
 from sanderling.tasks.face_recognition import FaceRecognizer
 from sanderling_export import assembly, drift, graphs, quantize, references, speed

@@ -9,7 +9,8 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from sanderling.manifest import Drift, FaceThreshold, Invariance, Metric, Tolerance
+from sanderling.schema.answers import FaceThreshold
+from sanderling.schema.variants import Drift, Invariance, Metric, Tolerance
 from sanderling.tasks.face_recognition import FaceRecognizer
 from sanderling.verification import Check, cosines
 from sanderling_export import drift

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from sanderling.decode.names import INPUT_IDS
 from sanderling.errors import CheckpointError
 from sanderling.generation.questions import PictureQuestion
-from sanderling.manifest import ClassificationOutput, Task
+from sanderling.schema.answers import ClassificationOutput
+from sanderling.schema.basics import Task
 from sanderling_export import description, images, tokens
 from sanderling_export.checkpoint import Checkpoint
 from sanderling_export.description import Description, Options

@@ -24,14 +24,13 @@ from sanderling.manifest import (
     MAJOR_VERSION,
     MANIFEST_NAME,
     MINOR_VERSION,
-    Component,
-    Form,
     GoldenFiles,
     Manifest,
     Preprocessing,
 )
 from sanderling.plan import PADDED
 from sanderling.reasons import first_line
+from sanderling.schema.variants import Component, Form
 from sanderling.storage import staging_folder
 from sanderling_export import assembly, convert, graphs, quantize, samples
 from sanderling_export.generation import golden, measures, originals, questions, ranges

@@ -15,7 +15,8 @@ from safetensors.numpy import save
 from sanderling.audio import Audio
 from sanderling.generation.questions import PictureQuestion
 from sanderling.golden import GoldenSample
-from sanderling.manifest import GenerationOutput, GoldenFiles
+from sanderling.manifest import GoldenFiles
+from sanderling.schema.generation import GenerationOutput
 from sanderling_export.generation.originals import Original
 
 FOLDER = "golden"

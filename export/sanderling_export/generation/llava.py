@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sanderling.decode.names import INPUT_IDS
 from sanderling.errors import CheckpointError, ExportError
 from sanderling.generation.questions import PictureQuestion
-from sanderling.manifest import GenerationOutput, PicturePrompt
+from sanderling.schema.generation import GenerationOutput, PicturePrompt
 from sanderling_export import description, images, tokens
 from sanderling_export.checkpoint import Checkpoint
 from sanderling_export.description import Description, Options

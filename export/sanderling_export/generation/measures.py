@@ -16,8 +16,9 @@ from sanderling.codec import encode
 from sanderling.generation.rules import DECODER
 from sanderling.golden import Golden, read_golden
 from sanderling.loading import assemble, load
-from sanderling.manifest import MANIFEST_NAME, Drift, Invariance, Manifest, Tolerance
+from sanderling.manifest import MANIFEST_NAME, Manifest
 from sanderling.plan import default_plan
+from sanderling.schema.variants import Drift, Invariance, Tolerance
 from sanderling.verification import cosines
 from sanderling_export import assembly, drift, speed
 from sanderling_export.plan import Plan

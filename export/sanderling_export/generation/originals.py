@@ -15,7 +15,8 @@ from PIL import Image
 
 from sanderling.errors import CheckpointError
 from sanderling.generation.rules import ANSWERING
-from sanderling.manifest import GenerationOutput, Task
+from sanderling.schema.basics import Task
+from sanderling.schema.generation import GenerationOutput
 from sanderling_export import description, images, tokens
 from sanderling_export.checkpoint import Checkpoint
 from sanderling_export.description import Description, Options

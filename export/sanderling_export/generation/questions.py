@@ -9,9 +9,9 @@ from PIL import Image
 
 from sanderling.errors import ExportError, ImageError
 from sanderling.generation.questions import PictureQuestion
-from sanderling.manifest import GenerationOutput
 from sanderling.preprocess.canonical import canonical
 from sanderling.preprocess.text import TextEncoder
+from sanderling.schema.generation import GenerationOutput
 from sanderling_export import photographs, references, samples, texts
 from sanderling_export.description import Description
 from sanderling_export.plan import Plan

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sanderling.generation import prompt_front
 from sanderling.generation.rules import DECODER
 from sanderling.hearing.audio_front import FEATURES
-from sanderling.manifest import Component
+from sanderling.schema.variants import Component
 from sanderling_export import graphs
 from sanderling_export.generation.measures import last
 from sanderling_export.generation.originals import CausalLM, Original

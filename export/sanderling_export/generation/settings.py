@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sanderling.errors import CheckpointError, ExportError
-from sanderling.manifest import Chat, GenerationSettings, Turn
+from sanderling.schema.generation import Chat, GenerationSettings, Turn
 
 # Formats of conversations that are known by name. They are written out here: no template is executed.
 CHATS = {

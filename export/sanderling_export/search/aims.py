@@ -5,7 +5,8 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from sanderling.errors import ExportError
-from sanderling.manifest import ClassificationOutput, Postprocessing
+from sanderling.manifest import Postprocessing
+from sanderling.schema.answers import ClassificationOutput
 from sanderling_export.search.records import Target
 
 _DEFAULT = 0.99

@@ -14,8 +14,8 @@ import onnx
 from numpy.typing import NDArray
 
 from sanderling import cores
-from sanderling.manifest import Component
 from sanderling.processor import processor
+from sanderling.schema.variants import Component
 from sanderling_export import assembly
 from sanderling_export.labelled import Labelled
 from sanderling_export.original import Original

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from sanderling.codec import encode
 from sanderling.errors import ExportError, GraphError, InferenceError, SanderlingError
 from sanderling.loading import load
-from sanderling.manifest import MANIFEST_NAME, ClassificationOutput, Component, Form, GoldenFiles, Metric
+from sanderling.manifest import MANIFEST_NAME, GoldenFiles
 from sanderling.model import Model
+from sanderling.schema.answers import ClassificationOutput
+from sanderling.schema.variants import Component, Form, Metric
 from sanderling.session import Session
 from sanderling.verification import cosines
 from sanderling_export import assembly, golden, graphs, quantize, rounding, smooth

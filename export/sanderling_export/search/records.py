@@ -7,7 +7,7 @@ import hashlib
 import msgspec
 from msgspec import Struct
 
-from sanderling.manifest import Metric
+from sanderling.schema.variants import Metric
 from sanderling_export.labelled import loss, shortfall
 from sanderling_export.recipe import Floor, Precision
 from sanderling_export.settings import Settings

@@ -16,7 +16,9 @@ from sanderling.audio import Audio
 from sanderling.errors import CheckpointError, ExportError
 from sanderling.hearing import ctc
 from sanderling.hearing.sound_front import VALUES
-from sanderling.manifest import AudioPreprocessing, CtcOutput, EmbeddingOutput, Filterbank
+from sanderling.schema.answers import CtcOutput
+from sanderling.schema.sounds import AudioPreprocessing, Filterbank
+from sanderling.schema.vectors import EmbeddingOutput
 from sanderling_export import description
 from sanderling_export.checkpoint import Checkpoint
 from sanderling_export.description import Description, Options

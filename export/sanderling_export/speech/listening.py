@@ -8,7 +8,7 @@ import numpy as np
 
 from sanderling.errors import CheckpointError
 from sanderling.hearing.sound_front import VALUES, SoundFront
-from sanderling.manifest import AudioPreprocessing, Filterbank, Waveform
+from sanderling.schema.sounds import AudioPreprocessing, Filterbank, Waveform
 from sanderling.verification import MAX_AUDIO_DIFFERENCE
 from sanderling_export.speech import sounds
 

@@ -19,7 +19,7 @@ from sanderling.decode.names import CROSS, INPUT_IDS, MASK, PLACES, POSITIONS
 from sanderling.errors import CheckpointError, ExportError
 from sanderling.generation.rules import AUDIO_ENCODER, DECODER
 from sanderling.hearing.sound_front import VALUES
-from sanderling.manifest import GenerationOutput
+from sanderling.schema.generation import GenerationOutput
 from sanderling_export import graphs, tokens
 from sanderling_export.checkpoint import Checkpoint
 from sanderling_export.description import Description, Options

@@ -17,7 +17,8 @@ from sanderling.audio import Audio
 from sanderling.errors import CheckpointError
 from sanderling.generation.rules import AUDIO_ENCODER, DECODER
 from sanderling.hearing.audio_front import FEATURES
-from sanderling.manifest import AudioPreprocessing, GenerationOutput, GenerationSettings, LogMel, SpeechTokens
+from sanderling.schema.generation import GenerationOutput, GenerationSettings, SpeechTokens
+from sanderling.schema.sounds import AudioPreprocessing, LogMel
 from sanderling_export import tokens
 from sanderling_export.checkpoint import Checkpoint
 from sanderling_export.description import Description, Options

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sanderling.errors import CheckpointError
-from sanderling.manifest import CtcOutput
+from sanderling.schema.answers import CtcOutput
 from sanderling_export.checkpoint import read_json
 
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from sanderling.errors import CheckpointError
 from sanderling.hearing.voice_activity import INPUTS, OUTPUTS, chances_of
-from sanderling.manifest import Component, Form, Tolerance, Variant, VoiceActivity
 from sanderling.plan import PADDED
 from sanderling.providers import CPU
+from sanderling.schema.sounds import VoiceActivity
+from sanderling.schema.variants import Component, Form, Tolerance, Variant
 from sanderling.session import Session
 from sanderling_export import graphs
 

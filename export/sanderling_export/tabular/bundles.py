@@ -27,20 +27,15 @@ from sanderling.manifest import (
     MAJOR_VERSION,
     MANIFEST_NAME,
     MINOR_VERSION,
-    ClassificationOutput,
-    Component,
-    Form,
     GoldenFiles,
-    Invariance,
     Manifest,
     Postprocessing,
     Preprocessing,
     Provenance,
-    Task,
-    TensorSpec,
-    Tolerance,
-    Variant,
 )
+from sanderling.schema.answers import ClassificationOutput
+from sanderling.schema.basics import Task
+from sanderling.schema.variants import Component, Form, Invariance, TensorSpec, Tolerance, Variant
 from sanderling.storage import staging_folder
 from sanderling_export import drift
 from sanderling_export.progress import Progress

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from sanderling.errors import ExportError, InputError
 from sanderling.golden import GoldenSample
-from sanderling.manifest import ForecastOutput, IntervalSpec, Preprocessing, SeriesPreprocessing
+from sanderling.manifest import Preprocessing
 from sanderling.preprocess.series import SeriesEncoder
+from sanderling.schema.answers import ForecastOutput, IntervalSpec
+from sanderling.schema.preprocessing import SeriesPreprocessing
 from sanderling_export.progress import Progress, silent
 from sanderling_export.tabular.bundles import Sealing, seal
 from sanderling_export.tabular.columns import Column

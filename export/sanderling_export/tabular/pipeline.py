@@ -11,15 +11,9 @@ import numpy as np
 
 from sanderling.errors import ExportError
 from sanderling.golden import GoldenSample
-from sanderling.manifest import (
-    ClassificationOutput,
-    ColumnSpec,
-    Postprocessing,
-    Preprocessing,
-    RegressionOutput,
-    TabularPreprocessing,
-    Target,
-)
+from sanderling.manifest import Postprocessing, Preprocessing
+from sanderling.schema.answers import ClassificationOutput, RegressionOutput, Target
+from sanderling.schema.preprocessing import ColumnSpec, TabularPreprocessing
 from sanderling_export.progress import Progress, silent
 from sanderling_export.tabular.bundles import Sealing, seal
 from sanderling_export.tabular.columns import Column, Row, as_original, complete, read_table

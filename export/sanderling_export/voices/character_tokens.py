@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from sanderling.errors import CheckpointError, MissingExtraError
-from sanderling.manifest import PhonemesPreprocessing
 from sanderling.reasons import first_line
+from sanderling.schema.sounds import PhonemesPreprocessing
 from sanderling_export.checkpoint import read_json
 
 NAME = "spm_char.model"

@@ -22,13 +22,12 @@ from sanderling.manifest import (
     MAJOR_VERSION,
     MANIFEST_NAME,
     MINOR_VERSION,
-    Component,
-    Form,
     GoldenFiles,
     Manifest,
     Preprocessing,
-    SpeechOutput,
 )
+from sanderling.schema.variants import Component, Form
+from sanderling.schema.voices import SpeechOutput
 from sanderling.storage import staging_folder
 from sanderling.voices.front import VoiceFront
 from sanderling.voices.rules import (

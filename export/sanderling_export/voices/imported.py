@@ -12,9 +12,10 @@ import onnx
 from numpy.typing import NDArray
 
 from sanderling.errors import CheckpointError
-from sanderling.manifest import PhonemesPreprocessing, VoiceSettings
 from sanderling.preprocess import phonemes
 from sanderling.reasons import first_line
+from sanderling.schema.sounds import PhonemesPreprocessing
+from sanderling.schema.voices import VoiceSettings
 from sanderling_export import graphs
 from sanderling_export.voices import piper, surgery
 from sanderling_export.voices.original import VoiceWords, reach

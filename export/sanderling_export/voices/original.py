@@ -11,7 +11,8 @@ import onnx
 from numpy.typing import NDArray
 
 from sanderling.errors import CheckpointError
-from sanderling.manifest import FrameSteps, PhonemesPreprocessing, VoiceSettings
+from sanderling.schema.sounds import PhonemesPreprocessing
+from sanderling.schema.voices import FrameSteps, VoiceSettings
 from sanderling.voices.rules import SPEAKER, SPECTRUM
 from sanderling_export import graphs
 

@@ -9,7 +9,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from sanderling.errors import CheckpointError
-from sanderling.manifest import PhonemesPreprocessing, VoiceSettings
+from sanderling.schema.sounds import PhonemesPreprocessing
+from sanderling.schema.voices import VoiceSettings
 from sanderling_export.voices.original import VoiceWords
 
 SUFFIX = ".onnx"

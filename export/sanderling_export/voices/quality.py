@@ -14,8 +14,9 @@ from sanderling.bundle import open_bundle
 from sanderling.codec import encode
 from sanderling.golden import read_golden
 from sanderling.loading import load
-from sanderling.manifest import MANIFEST_NAME, Drift, Invariance, Manifest, Metric, Tolerance
+from sanderling.manifest import MANIFEST_NAME, Manifest
 from sanderling.preprocess import phonemes
+from sanderling.schema.variants import Drift, Invariance, Metric, Tolerance
 from sanderling.tasks.text_to_speech import Voice
 from sanderling.voices.rules import DECODER, VOCODER
 from sanderling.voices.speech import Phonemes

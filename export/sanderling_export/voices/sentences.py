@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sanderling.manifest import PhonemesPreprocessing
+from sanderling.schema.sounds import PhonemesPreprocessing
 
 # The share of the letters of English sentences from which a voice of letters is asked to say them.
 _ENGLISH = 0.9

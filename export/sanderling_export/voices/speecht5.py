@@ -20,9 +20,9 @@ import torch
 from numpy.typing import NDArray
 
 from sanderling.errors import CheckpointError
-from sanderling.manifest import FrameSteps, VoiceSettings
 from sanderling.preprocess import phonemes
 from sanderling.reasons import first_line
+from sanderling.schema.voices import FrameSteps, VoiceSettings
 from sanderling.voices.rules import VOCODER
 from sanderling.voices.stepped_frames import dropout, most_steps
 from sanderling_export.checkpoint import Checkpoint

@@ -19,9 +19,10 @@ import torch
 from numpy.typing import NDArray
 
 from sanderling.errors import CheckpointError
-from sanderling.manifest import PhonemesPreprocessing, VoiceSettings
 from sanderling.preprocess import phonemes
 from sanderling.reasons import first_line
+from sanderling.schema.sounds import PhonemesPreprocessing
+from sanderling.schema.voices import VoiceSettings
 from sanderling.voices import rules
 from sanderling_export.checkpoint import Checkpoint, read_json
 from sanderling_export.voices.original import VoiceWords, reach

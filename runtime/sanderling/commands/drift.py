@@ -9,7 +9,8 @@ from msgspec import Struct
 
 from sanderling.bundle import Bundle
 from sanderling.commands.console import plain, print_json, stdout, table
-from sanderling.manifest import Decode, Drift, Invariance, Tolerance, Variant, VectorLoss
+from sanderling.schema.basics import Decode
+from sanderling.schema.variants import Drift, Invariance, Tolerance, Variant, VectorLoss
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -12,7 +12,7 @@ from sanderling.commands.console import clean, plain, print_json, stderr, stdout
 from sanderling.counts import counted
 from sanderling.errors import InputError, SanderlingError
 from sanderling.generation.results import Generation
-from sanderling.manifest import GenerationOutput
+from sanderling.schema.generation import GenerationOutput
 
 if TYPE_CHECKING:
     from sanderling.commands.items import Item

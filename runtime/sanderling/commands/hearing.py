@@ -12,7 +12,7 @@ from sanderling.commands.generating import GenerationAsk
 from sanderling.counts import counted
 from sanderling.errors import InputError, SanderlingError
 from sanderling.hearing.transcripts import Transcript
-from sanderling.manifest import GenerationOutput
+from sanderling.schema.generation import GenerationOutput
 
 if TYPE_CHECKING:
     from sanderling.commands.items import Item

@@ -12,17 +12,17 @@ from sanderling.bundle import Bundle, open_bundle
 from sanderling.commands.console import plain, print_json, stdout, table
 from sanderling.commands.drift import show_drift, variant_size
 from sanderling.counts import counted, megabytes
-from sanderling.manifest import (
+from sanderling.schema.answers import (
     ClassificationOutput,
     ContrastiveOutput,
-    EmbeddingOutput,
     FaceOutput,
     ForecastOutput,
-    GenerationOutput,
     RegressionOutput,
-    SpeechOutput,
-    Variant,
 )
+from sanderling.schema.generation import GenerationOutput
+from sanderling.schema.variants import Variant
+from sanderling.schema.vectors import EmbeddingOutput
+from sanderling.schema.voices import SpeechOutput
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -22,7 +22,7 @@ from sanderling.commands.speaking import SpeechAsk
 from sanderling.components import TEXT_ENCODER, VISION_ENCODER, joins
 from sanderling.errors import InputError, SanderlingError
 from sanderling.loading import load
-from sanderling.manifest import GenerationOutput
+from sanderling.schema.generation import GenerationOutput
 from sanderling.voices.rules import TASK
 
 if TYPE_CHECKING:

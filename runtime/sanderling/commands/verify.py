@@ -15,7 +15,7 @@ from sanderling.counts import counted
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from sanderling.manifest import Tolerance
+    from sanderling.schema.variants import Tolerance
 
 
 def register(app: typer.Typer) -> None:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from sanderling.decode.scores import Scores, Tokens
-from sanderling.manifest import GenerationSettings
+from sanderling.schema.generation import GenerationSettings
 
 # A score that no sequence reaches: of what may not be chosen.
 _OUT = np.float32(-1e9)

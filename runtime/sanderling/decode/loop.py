@@ -14,7 +14,7 @@ from sanderling.decode import scores
 from sanderling.decode.beams import Beams, Finished, Stops
 from sanderling.decode.scores import Scores, Tokens
 from sanderling.errors import InferenceError
-from sanderling.manifest import GenerationSettings
+from sanderling.schema.generation import GenerationSettings
 
 # Why a sequence ended: a stop token, a stop string, as many new tokens as were allowed, or no more room in the context.
 FinishReason = Literal["stop_token", "stop_string", "length", "context"]

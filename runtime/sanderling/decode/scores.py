@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.manifest import GenerationSettings
+from sanderling.schema.generation import GenerationSettings
 
 Scores = NDArray[np.float32]
 Tokens = NDArray[np.int64]

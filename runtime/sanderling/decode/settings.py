@@ -8,7 +8,7 @@ from typing import Any, Literal, TypedDict
 import msgspec
 
 from sanderling.errors import InputError
-from sanderling.manifest import GenerationSettings
+from sanderling.schema.generation import GenerationSettings
 
 # Settings that say how tokens are drawn, and how beams are searched.
 _OF_DRAWING = ("temperature", "top_k", "top_p")

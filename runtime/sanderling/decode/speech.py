@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.decode.scores import Scores, log_softmax
-from sanderling.manifest import SpeechTokens
+from sanderling.schema.generation import SpeechTokens
 
 _NEVER = np.float32(-np.inf)
 # Seconds from one token of time to the next: what a step of the encoder stands for.

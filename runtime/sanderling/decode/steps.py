@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sanderling.decode.names import DECODER_INPUTS, PAST, PLACES, PRESENT
 from sanderling.decode.scores import Scores, Tokens
 from sanderling.errors import BundleError
-from sanderling.manifest import Component
+from sanderling.schema.variants import Component
 
 if TYPE_CHECKING:
     from sanderling.cancellation import Cancellation

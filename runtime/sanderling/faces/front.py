@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.fronts import Pictures
-from sanderling.manifest import FacesPreprocessing
 from sanderling.preprocess import faces
 from sanderling.results import ImageReport, InputReport
+from sanderling.schema.preprocessing import FacesPreprocessing
 from sanderling.session import Arrays
 
 if TYPE_CHECKING:

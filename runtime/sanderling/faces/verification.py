@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from sanderling.errors import ManifestError
 from sanderling.golden import Golden, GoldenSample, sample_input
-from sanderling.manifest import Tolerance
 from sanderling.model import Model
 from sanderling.preprocess import faces
+from sanderling.schema.variants import Tolerance
 from sanderling.tasks.face_recognition import FaceRecognizer
 from sanderling.verification import Check, apart, cosines, within
 

@@ -22,10 +22,12 @@ from sanderling.generation.rules import (
     VISION_ENCODER,
     VOICE_ACTIVITY,
 )
-from sanderling.manifest import Component, GenerationOutput, Waveform
 from sanderling.plan import Plan
 from sanderling.preprocess.text import TextEncoder
 from sanderling.providers import CPU
+from sanderling.schema.generation import GenerationOutput
+from sanderling.schema.sounds import Waveform
+from sanderling.schema.variants import Component
 from sanderling.session import Engine, Session
 
 if TYPE_CHECKING:

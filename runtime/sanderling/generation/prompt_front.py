@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from sanderling.decode import steps
 from sanderling.errors import TextError
 from sanderling.fronts import TextFront
-from sanderling.manifest import Component
 from sanderling.results import InputReport
+from sanderling.schema.variants import Component
 from sanderling.session import Arrays
 
 if TYPE_CHECKING:

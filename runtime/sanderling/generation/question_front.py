@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from sanderling.errors import InputError, TextError
 from sanderling.fronts import ImageFront
 from sanderling.generation.questions import PictureQuestion, as_question, joined
-from sanderling.manifest import PicturePrompt
 from sanderling.results import InputReport, QuestionReport, TextReport
+from sanderling.schema.generation import PicturePrompt
 from sanderling.session import Arrays
 
 if TYPE_CHECKING:

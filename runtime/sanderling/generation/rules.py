@@ -6,17 +6,11 @@ from collections.abc import Mapping
 
 from sanderling.decode.names import CROSS, IMAGE, INPUT_IDS, PAST, PRESENT
 from sanderling.errors import ManifestError
-from sanderling.manifest import (
-    AudioPreprocessing,
-    Component,
-    CtcOutput,
-    GenerationOutput,
-    LogMel,
-    Manifest,
-    TensorSpec,
-    VoiceActivity,
-    Waveform,
-)
+from sanderling.manifest import Manifest
+from sanderling.schema.answers import CtcOutput
+from sanderling.schema.generation import GenerationOutput
+from sanderling.schema.sounds import AudioPreprocessing, LogMel, VoiceActivity, Waveform
+from sanderling.schema.variants import Component, TensorSpec
 
 DECODER, VISION_ENCODER, TEXT_ENCODER = "decoder", "vision_encoder", "text_encoder"
 AUDIO_ENCODER = "audio_encoder"

@@ -12,9 +12,9 @@ from sanderling.errors import ManifestError
 from sanderling.golden import Golden, GoldenSample, sample_input
 from sanderling.hearing.audio_front import FEATURES
 from sanderling.hearing.sound_front import VALUES
-from sanderling.manifest import Tolerance
 from sanderling.model import Model
 from sanderling.preprocess.audio import decoded
+from sanderling.schema.variants import Tolerance
 from sanderling.session import Held
 from sanderling.tasks.generating import Generator
 from sanderling.tasks.image_to_text import ImageToText

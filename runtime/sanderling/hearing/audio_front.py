@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from sanderling.audio import Audio
 from sanderling.errors import AudioError, InputError
-from sanderling.manifest import AudioPreprocessing, Window
 from sanderling.preprocess.audio import decoded
 from sanderling.preprocess.mel import MelFilter
 from sanderling.results import InputReport
+from sanderling.schema.basics import Window
+from sanderling.schema.sounds import AudioPreprocessing
 from sanderling.session import Arrays
 
 if TYPE_CHECKING:

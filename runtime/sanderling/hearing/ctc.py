@@ -13,7 +13,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from sanderling.decode.pieces import without_blanks
-from sanderling.manifest import CtcOutput
+from sanderling.schema.answers import CtcOutput
 
 
 class Stretch(Struct, frozen=True):

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.manifest import VoiceActivity
+from sanderling.schema.sounds import VoiceActivity
 
 # Decibels of full scale: what is below the first is silence, whatever was before; what is above the second is taken for
 # speech, however loud it always is.

@@ -9,9 +9,10 @@ import numpy as np
 from sanderling.audio import Audio
 from sanderling.bundle import Bundle
 from sanderling.errors import InputError
-from sanderling.manifest import AudioPreprocessing, CtcOutput, Waveform
 from sanderling.model import Model
 from sanderling.plan import Plan
+from sanderling.schema.answers import CtcOutput
+from sanderling.schema.sounds import AudioPreprocessing, Waveform
 from sanderling.tasks.ctc_recognition import CtcRecognizer
 from sanderling.tasks.speech_recognition import SpeechRecognizer
 from sanderling.tasks.wave_recognition import WaveRecognizer

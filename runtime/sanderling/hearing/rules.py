@@ -4,7 +4,10 @@ its answers."""
 from __future__ import annotations
 
 from sanderling.errors import ManifestError
-from sanderling.manifest import AudioPreprocessing, CtcOutput, EmbeddingOutput, Filterbank, LogMel, Manifest, Waveform
+from sanderling.manifest import Manifest
+from sanderling.schema.answers import CtcOutput
+from sanderling.schema.sounds import AudioPreprocessing, Filterbank, LogMel, Waveform
+from sanderling.schema.vectors import EmbeddingOutput
 
 CLASSIFICATION = "audio-classification"
 RECOGNITION = "automatic-speech-recognition"

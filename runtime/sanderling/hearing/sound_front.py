@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from sanderling.counts import counted
 from sanderling.errors import AudioError
 from sanderling.hearing.audio_front import Sounds
-from sanderling.manifest import AudioPreprocessing, Filterbank, Waveform
 from sanderling.preprocess.audio import decoded
 from sanderling.preprocess.filterbank import BandFilter
 from sanderling.results import AudioReport, InputReport
+from sanderling.schema.sounds import AudioPreprocessing, Filterbank, Waveform
 from sanderling.session import Arrays
 
 # The input of a graph that hears sound as it is, or its bands.

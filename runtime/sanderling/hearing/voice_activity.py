@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sanderling.errors import GraphError
 from sanderling.hearing.windows import Window, quiet_cuts
-from sanderling.manifest import VoiceActivity
+from sanderling.schema.sounds import VoiceActivity
 
 if TYPE_CHECKING:
     from sanderling.cancellation import Cancellation

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.manifest import FacesPreprocessing, SquareInput
+from sanderling.schema.preprocessing import FacesPreprocessing, SquareInput
 
 # Left, top, right and bottom, in pixels.
 Box = tuple[float, float, float, float]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.manifest import Filterbank
+from sanderling.schema.sounds import Filterbank
 
 # Below this the logarithm is cut: the smallest step of float32 at 1, as in Kaldi.
 _LEAST = 2.0**-23

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.errors import ImageError, ManifestError
-from sanderling.manifest import (
+from sanderling.preprocess.canonical import ImageInput, Reduced, canonical, decoded
+from sanderling.schema.preprocessing import (
     CenterCrop,
     ImagePreprocessing,
     ImageStep,
@@ -22,7 +23,6 @@ from sanderling.manifest import (
     ResizeLongest,
     ResizeShortest,
 )
-from sanderling.preprocess.canonical import ImageInput, Reduced, canonical, decoded
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.manifest import LogMel
+from sanderling.schema.sounds import LogMel
 
 # Frames that are transformed in one go: their spectra stay in the processor's cache.
 _BLOCK = 128

@@ -11,7 +11,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from sanderling.manifest import PhonemesPreprocessing
+from sanderling.schema.sounds import PhonemesPreprocessing
 
 # Languages that the phonemizer switched to and back, as it writes them: "(de)haʊs(en)".
 _SWITCH = re.compile(r"\(([^)]+)\)")

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.errors import SeriesError
-from sanderling.manifest import SeriesPreprocessing
 from sanderling.results import SeriesReport
+from sanderling.schema.preprocessing import SeriesPreprocessing
 
 MAX_VALUES = 10_000_000
 

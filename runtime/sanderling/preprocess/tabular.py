@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.errors import TableError
-from sanderling.manifest import ColumnSpec, TabularPreprocessing
 from sanderling.results import RowReport
+from sanderling.schema.preprocessing import ColumnSpec, TabularPreprocessing
 
 Row: TypeAlias = Mapping[str, Any] | Sequence[Any] | NDArray[Any]
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from sanderling.errors import BundleError, TextError
-from sanderling.manifest import TextPreprocessing
 from sanderling.pairs import TextPair
 from sanderling.results import TextReport
+from sanderling.schema.preprocessing import TextPreprocessing
 
 if TYPE_CHECKING:
     from sanderling.cancellation import Cancellation

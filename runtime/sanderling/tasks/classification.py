@@ -16,10 +16,10 @@ from sanderling.counts import whole_number
 from sanderling.engines import Engines
 from sanderling.errors import InputError
 from sanderling.fronts import Front, TextFront
-from sanderling.manifest import ClassificationOutput
 from sanderling.model import Answers, Model, in_thread, windows
 from sanderling.plan import Plan
 from sanderling.results import Classification, Classifications
+from sanderling.schema.answers import ClassificationOutput
 from sanderling.session import Arrays
 
 if TYPE_CHECKING:

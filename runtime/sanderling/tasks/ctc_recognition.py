@@ -18,10 +18,10 @@ from sanderling.generation.results import GenerationTiming
 from sanderling.hearing import ctc
 from sanderling.hearing.sound_front import VALUES, SoundFront
 from sanderling.hearing.transcripts import Character, SpeechSegment, Transcript, Transcripts, Word
-from sanderling.manifest import CtcOutput
 from sanderling.model import Answers, Model, in_thread
 from sanderling.plan import Plan
 from sanderling.results import AudioReport, InputReport, Timing
+from sanderling.schema.answers import CtcOutput
 
 if TYPE_CHECKING:
     from sanderling.audio import AudioInput

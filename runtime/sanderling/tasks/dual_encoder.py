@@ -16,7 +16,6 @@ from sanderling.bundle import Bundle
 from sanderling.cancellation import Cancellation
 from sanderling.counts import whole_number
 from sanderling.errors import InputError
-from sanderling.manifest import ContrastiveOutput
 from sanderling.model import in_thread, windows
 from sanderling.plan import Plan
 from sanderling.results import (
@@ -28,6 +27,7 @@ from sanderling.results import (
     TextReport,
     Timing,
 )
+from sanderling.schema.answers import ContrastiveOutput
 from sanderling.tasks import label_cache
 from sanderling.tasks.feature_extraction import EmbeddingModel
 from sanderling.tasks.towers import Towers

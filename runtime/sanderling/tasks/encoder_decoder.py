@@ -18,12 +18,12 @@ from sanderling.decode.names import CROSS
 from sanderling.engines import Engines
 from sanderling.fronts import Front
 from sanderling.generation.rules import AUDIO_ENCODER, DECODER, VISION_ENCODER
-from sanderling.manifest import GenerationOutput
 from sanderling.model import Answers
 from sanderling.placement import Placement, together
 from sanderling.plan import Plan
 from sanderling.preprocess.text import TextEncoder
 from sanderling.results import InputReport, Timing
+from sanderling.schema.generation import GenerationOutput
 from sanderling.session import Arrays, Engine, Held
 from sanderling.tasks.generating import Clock, Generator
 

@@ -18,12 +18,12 @@ from sanderling.errors import FaceError, GraphError, InputError, SpaceError
 from sanderling.faces.front import INPUT, FaceFront
 from sanderling.faces.results import Face, FaceMatch, Faces, Identification
 from sanderling.faces.suppression import suppress
-from sanderling.manifest import FaceOutput, FaceThreshold
 from sanderling.model import Answers, Model, in_thread, windows
 from sanderling.placement import Placement, together
 from sanderling.plan import Plan
 from sanderling.preprocess import faces
 from sanderling.results import Embedding, Embeddings, Timing, summed
+from sanderling.schema.answers import FaceOutput, FaceThreshold
 
 if TYPE_CHECKING:
     from sanderling.fronts import ImageInput

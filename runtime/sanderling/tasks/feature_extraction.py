@@ -16,11 +16,11 @@ from sanderling.counts import whole_number
 from sanderling.engines import Engines
 from sanderling.fronts import Front
 from sanderling.heads import Layer
-from sanderling.manifest import EmbeddingOutput
 from sanderling.model import Model, in_thread, windows
 from sanderling.plan import Plan
 from sanderling.precisions import Precision
 from sanderling.results import Embedding, Embeddings, InputReport, TextReport
+from sanderling.schema.vectors import EmbeddingOutput
 from sanderling.session import Arrays
 
 if TYPE_CHECKING:

@@ -13,11 +13,12 @@ from sanderling.counts import whole_number
 from sanderling.engines import Engines
 from sanderling.errors import GraphError, InputError
 from sanderling.fronts import Front
-from sanderling.manifest import ForecastOutput, IntervalSpec, SeriesPreprocessing
 from sanderling.model import Model, in_thread
 from sanderling.plan import Plan
 from sanderling.predictions import Forecast, Forecasts
 from sanderling.results import SeriesReport
+from sanderling.schema.answers import ForecastOutput, IntervalSpec
+from sanderling.schema.preprocessing import SeriesPreprocessing
 from sanderling.session import Arrays
 
 

@@ -22,11 +22,11 @@ from sanderling.errors import GraphError, InputError
 from sanderling.fronts import Front
 from sanderling.generation.results import Generation, GenerationTiming
 from sanderling.generation.rules import DECODER
-from sanderling.manifest import GenerationOutput, GenerationSettings
 from sanderling.model import Model
 from sanderling.plan import Plan
 from sanderling.preprocess.text import TextEncoder
 from sanderling.results import InputReport
+from sanderling.schema.generation import GenerationOutput, GenerationSettings
 from sanderling.session import Arrays, Engine, Held
 
 if TYPE_CHECKING:

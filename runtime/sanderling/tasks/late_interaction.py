@@ -17,10 +17,10 @@ from sanderling.counts import counted, whole_number
 from sanderling.engines import Engines
 from sanderling.errors import InputError, TextError
 from sanderling.heads import Layer
-from sanderling.manifest import TokenOutput
 from sanderling.model import Model, in_thread, windows
 from sanderling.plan import Plan
 from sanderling.results import Batch, InputReport, Timing, TokenReport, summed
+from sanderling.schema.vectors import TokenOutput
 from sanderling.session import Arrays
 from sanderling.tasks.ranking import Ranking
 from sanderling.token_front import DOCUMENT, QUERY, TokenFront

@@ -22,9 +22,9 @@ from sanderling.hearing.alignment import words as words_of
 from sanderling.hearing.audio_front import AudioFront
 from sanderling.hearing.transcripts import Word
 from sanderling.hearing.windows import Window, unfinished
-from sanderling.manifest import GenerationOutput, SpeechTokens
 from sanderling.plan import Plan
 from sanderling.preprocess.text import TextEncoder
+from sanderling.schema.generation import GenerationOutput, SpeechTokens
 from sanderling.session import Engine, Held
 from sanderling.tasks.encoder_decoder import EncoderDecoder
 from sanderling.tasks.generating import Asked, Clock

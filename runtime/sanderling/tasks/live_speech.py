@@ -21,7 +21,7 @@ from sanderling.hearing.live_transcript import LiveTranscript
 from sanderling.hearing.live_windows import Borders, Hypothesis, LiveWindows
 from sanderling.hearing.voice_activity import VoiceStream
 from sanderling.hearing.windows import Window
-from sanderling.manifest import VoiceActivity
+from sanderling.schema.sounds import VoiceActivity
 from sanderling.tasks.generating import Clock
 from sanderling.tasks.listening import (
     COMPRESSED,

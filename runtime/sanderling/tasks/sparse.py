@@ -15,10 +15,10 @@ from sanderling.cancellation import Cancellation
 from sanderling.counts import whole_number
 from sanderling.engines import Engines
 from sanderling.fronts import TextFront
-from sanderling.manifest import SparseOutput
 from sanderling.model import Model, in_thread, windows
 from sanderling.plan import Plan
 from sanderling.results import Batch, InputReport, Timing, summed
+from sanderling.schema.vectors import SparseOutput
 from sanderling.session import Arrays
 
 if TYPE_CHECKING:

@@ -15,11 +15,12 @@ from sanderling.counts import whole_number
 from sanderling.engines import Engines
 from sanderling.errors import GraphError
 from sanderling.fronts import Front
-from sanderling.manifest import ClassificationOutput, ColumnSpec, RegressionOutput
 from sanderling.model import Model, in_thread, windows
 from sanderling.plan import Plan
 from sanderling.predictions import Prediction, Predictions
 from sanderling.results import Classification, Classifications
+from sanderling.schema.answers import ClassificationOutput, RegressionOutput
+from sanderling.schema.preprocessing import ColumnSpec
 from sanderling.session import Arrays
 
 

@@ -16,10 +16,10 @@ from sanderling.engines import Engines
 from sanderling.errors import InputError, TextError
 from sanderling.generation.prompt_front import PromptFront, first_step
 from sanderling.generation.results import Generation, Generations, TextStream
-from sanderling.manifest import GenerationOutput
 from sanderling.model import in_thread
 from sanderling.plan import Plan
 from sanderling.results import TextReport
+from sanderling.schema.generation import GenerationOutput
 from sanderling.tasks.generating import Asked, Clock, Generator, Given
 
 # Tokens of a text whose logits are made in one run.

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from sanderling.cancellation import Cancellation
 from sanderling.counts import whole_number
 from sanderling.errors import InputError
-from sanderling.manifest import SpeechOutput, VoiceSettings
 from sanderling.model import Answers, Model, in_thread
 from sanderling.placement import Placement, together
 from sanderling.preprocess import phonemes
 from sanderling.results import SpeechReport, Timing, summed
+from sanderling.schema.voices import SpeechOutput, VoiceSettings
 from sanderling.voices.graphs import Frames, Manner, VoiceGraphs, Who
 from sanderling.voices.options import VoiceOptions, pause_of, seed_of, settings_of
 from sanderling.voices.rules import ENCODER, SPECTRUM

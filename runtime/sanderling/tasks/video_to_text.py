@@ -13,7 +13,7 @@ from sanderling.cancellation import Cancellation
 from sanderling.counts import whole_number
 from sanderling.decode.settings import GenerationOptions
 from sanderling.errors import InputError
-from sanderling.manifest import VideoPreprocessing
+from sanderling.schema.preprocessing import VideoPreprocessing
 from sanderling.shots import By, Shot, shots
 from sanderling.subtitles import Segment, to_srt, to_webvtt
 from sanderling.video import Video, VideoReport

@@ -17,10 +17,10 @@ from sanderling.errors import InputError
 from sanderling.generation.question_front import AskedPicture, QuestionFront
 from sanderling.generation.questions import PictureQuestion
 from sanderling.generation.results import Generation, Generations, TextStream
-from sanderling.manifest import GenerationOutput
 from sanderling.model import Answers, in_thread
 from sanderling.plan import Plan
 from sanderling.results import InputReport, Timing
+from sanderling.schema.generation import GenerationOutput
 from sanderling.session import Engine, Held
 from sanderling.tasks.encoder_decoder import EncoderDecoder
 from sanderling.tasks.generating import Clock, Given

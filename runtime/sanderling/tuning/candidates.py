@@ -11,9 +11,9 @@ from msgspec.structs import replace
 from sanderling import cores
 from sanderling.bundle import Bundle
 from sanderling.components import apart, forms, modality
-from sanderling.manifest import Filterbank, Waveform
 from sanderling.plan import DISABLED_FUSIONS, FORMS, IMAGE_BUDGET, PADDED, ROW_BUDGET, TOKEN_BUDGET, Plan
 from sanderling.providers import CPU, available
+from sanderling.schema.sounds import Filterbank, Waveform
 from sanderling.tuning.whole_answers import writes
 
 Purpose = Literal["latency", "throughput", "memory"]

@@ -21,10 +21,10 @@ from sanderling.counts import megabytes
 from sanderling.errors import InputError, SanderlingError, TuneError
 from sanderling.golden import Golden, read_golden
 from sanderling.loading import assemble
-from sanderling.manifest import Tolerance
 from sanderling.model import Model
 from sanderling.plan import Plan, remember_plan
 from sanderling.providers import RUNTIME_VERSION
+from sanderling.schema.variants import Tolerance
 from sanderling.shared import Shared, graph_of
 from sanderling.tuning import candidates
 from sanderling.tuning.candidates import Purpose

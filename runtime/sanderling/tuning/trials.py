@@ -13,7 +13,7 @@ from sanderling.plan import PADDED, Plan
 from sanderling.tuning.candidates import Purpose
 
 if TYPE_CHECKING:
-    from sanderling.manifest import Tolerance
+    from sanderling.schema.variants import Tolerance
     from sanderling.verification import Check
 
 

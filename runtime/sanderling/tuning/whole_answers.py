@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from sanderling.bundle import Bundle
-from sanderling.manifest import GenerationOutput
 from sanderling.model import Model
+from sanderling.schema.generation import GenerationOutput
 
 # New tokens of an answer, where the bundle's settings allow more: enough for the steps to count as much as what is read
 # before them.

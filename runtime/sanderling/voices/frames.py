@@ -26,7 +26,7 @@ from sanderling.voices.rules import (
 
 if TYPE_CHECKING:
     from sanderling.cancellation import Cancellation
-    from sanderling.manifest import SpeechOutput, VoiceSettings
+    from sanderling.schema.voices import SpeechOutput, VoiceSettings
     from sanderling.session import Arrays, Engine
 
 

@@ -9,9 +9,9 @@ from typing import Any
 from msgspec import Struct
 
 from sanderling.errors import InputError, TextError
-from sanderling.manifest import PhonemesPreprocessing
 from sanderling.preprocess import english, phonemes
 from sanderling.results import InputReport, SpeechReport
+from sanderling.schema.sounds import PhonemesPreprocessing
 from sanderling.session import Arrays
 from sanderling.voices.phonemizer import Phonemizer
 from sanderling.voices.rules import IDS

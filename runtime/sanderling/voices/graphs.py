@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from sanderling.bundle import Bundle
     from sanderling.cancellation import Cancellation
     from sanderling.engines import Engines
-    from sanderling.manifest import Component, VoiceSettings
     from sanderling.plan import Plan
+    from sanderling.schema.variants import Component
+    from sanderling.schema.voices import VoiceSettings
     from sanderling.session import Arrays, Engine
 
 # Who speaks: nobody in particular, the number of a speaker, or its vector (1, size).

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from sanderling.bundle import Bundle
 from sanderling.engines import Engines
 from sanderling.errors import BundleError
-from sanderling.manifest import SpeechOutput
 from sanderling.plan import Plan
 from sanderling.providers import CPU
+from sanderling.schema.voices import SpeechOutput
 from sanderling.session import Session
 from sanderling.tasks.text_to_speech import Voice
 from sanderling.voices.frames import FlowFrames

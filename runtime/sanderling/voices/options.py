@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from sanderling.errors import InputError
-from sanderling.manifest import VoiceSettings
+from sanderling.schema.voices import VoiceSettings
 
 _RANGES = {"speed": (0.1, 10.0), "noise": (0.0, 2.0), "duration_noise": (0.0, 2.0)}
 _MOST_PAUSE = 60.0

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from sanderling.decode.names import CROSS, PAST, PRESENT
 from sanderling.errors import ManifestError
-from sanderling.manifest import Component, FrameSteps, Manifest, PhonemesPreprocessing, SpeechOutput, TensorSpec
+from sanderling.manifest import Manifest
+from sanderling.schema.sounds import PhonemesPreprocessing
+from sanderling.schema.variants import Component, TensorSpec
+from sanderling.schema.voices import FrameSteps, SpeechOutput
 
 TASK = "text-to-speech"
 ENCODER, FLOW, DECODER = "encoder", "flow", "decoder"

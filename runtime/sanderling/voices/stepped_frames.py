@@ -34,7 +34,7 @@ from sanderling.voices.rules import (
 if TYPE_CHECKING:
     from sanderling.bundle import Bundle
     from sanderling.cancellation import Cancellation
-    from sanderling.manifest import FrameSteps, SpeechOutput, VoiceSettings
+    from sanderling.schema.voices import FrameSteps, SpeechOutput, VoiceSettings
     from sanderling.session import Arrays, Engine
 
 # A vector's largest number; those of speaker recognition are far below.

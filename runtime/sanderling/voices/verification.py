@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from sanderling.errors import ManifestError
 from sanderling.golden import Golden, GoldenSample
-from sanderling.manifest import Tolerance
 from sanderling.model import Model
 from sanderling.preprocess import phonemes
+from sanderling.schema.variants import Tolerance
 from sanderling.tasks.text_to_speech import Voice
 from sanderling.verification import Check, apart, cosines, within
 from sanderling.voices.rules import IDS

@@ -16,7 +16,7 @@ from sanderling.voices.rules import SPECTRUM
 
 if TYPE_CHECKING:
     from sanderling.cancellation import Cancellation
-    from sanderling.manifest import SpeechOutput
+    from sanderling.schema.voices import SpeechOutput
     from sanderling.session import Arrays
     from sanderling.workers import Workers
 
