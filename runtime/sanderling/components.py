@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from sanderling.bundle import Bundle
 from sanderling.errors import BundleError
 from sanderling.manifest import Manifest
-from sanderling.schema.variants import Component
 from sanderling.surroundings import TEXT_ENCODER, VISION_ENCODER, head, modality
 
 __all__ = ["TEXT_ENCODER", "VISION_ENCODER", "apart", "choose", "forms", "head", "joins", "modality", "only", "seeing"]
@@ -44,14 +43,14 @@ def apart(bundle: Bundle) -> tuple[tuple[str, ...], ...]:
     return tuple((name,) for name in there) if bundle.manifest.task in _APART else (there,)
 
 
-def only(bundle: Bundle, names: Sequence[str]) -> tuple[str, Component]:
+def only(bundle: Bundle, names: Sequence[str]) -> str:
     """The one component among `names`, for tasks of a single graph. Raises BundleError where there are several."""
     if len(names) != 1:
         raise BundleError(
             f"{bundle.path} has the components {', '.join(names)}; the task {bundle.manifest.task} runs a single one. "
             "Update Sanderling: pip install -U sanderling"
         )
-    return names[0], bundle.manifest.components[names[0]]
+    return names[0]
 
 
 def forms(bundle: Bundle, variant: str, names: Sequence[str] | None = None) -> tuple[str, ...]:

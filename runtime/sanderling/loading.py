@@ -6,20 +6,19 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 # Before ONNX Runtime: imported from inside its module, numpy takes half as long again (measured, 70 of 250 ms).
 import numpy as np  # noqa: F401
 from msgspec.structs import replace
 
-from sanderling import choices, memory, verdicts
+from sanderling import choices, memory, sessions, verdicts
 from sanderling import components as parts
 from sanderling.background import Background
 from sanderling.bundle import Bundle, Integrity, open_bundle
 from sanderling.counts import whole_number
 from sanderling.engines import Engines
-from sanderling.errors import BundleError, InputError, PartialPlacementWarning, ProviderError
+from sanderling.errors import InputError, PartialPlacementWarning, ProviderError
 from sanderling.fronts import TextFront
 from sanderling.generation.rules import ANSWERING
 from sanderling.plan import Plan, default_form
@@ -35,10 +34,9 @@ from sanderling.schema.answers import (
 )
 from sanderling.schema.basics import Decode, Window
 from sanderling.schema.generation import GenerationOutput
-from sanderling.schema.variants import Component, Form
 from sanderling.schema.vectors import EmbeddingOutput, SparseOutput, TokenOutput
 from sanderling.schema.voices import SpeechOutput
-from sanderling.session import Engine, Session
+from sanderling.session import Engine
 
 if TYPE_CHECKING:
     from sanderling.heads import Layer
@@ -204,17 +202,12 @@ def assemble(
         return _face_recognizer(bundle, plan, manifest.postprocessing)
     if isinstance(manifest.postprocessing, ContrastiveOutput) and len(names) > 1:
         return _dual_encoder(bundle, plan, manifest.postprocessing, towers or {})
-    name, component = parts.only(bundle, names)
-    form = _form(bundle, component, plan)
-    if form.inputs:
-        component = replace(component, inputs=form.inputs)
-    graph, *_ = bundle.require([form.graph, *form.data])
+    name = parts.only(bundle, names)
+    component, _ = sessions.as_planned(bundle, plan, name)
+    new = sessions.builder(bundle, plan, name)
 
     def build(threads: int) -> Engine:
         return shared.engine(plan, threads, lambda: new(threads)) if shared is not None else new(threads)
-
-    def new(threads: int) -> Session:
-        return _session(graph, component, form, plan, threads)
 
     # ONNX Runtime builds a session without the interpreter's lock: the tokenizer is read meanwhile.
     session = Background(lambda: build(plan.threads))
@@ -288,14 +281,14 @@ def _face_recognizer(bundle: Bundle, plan: Plan, head: FaceOutput) -> FaceRecogn
     faces, space = bundle.manifest.preprocessing.faces, bundle.manifest.space
     assert faces is not None  # decode() refuses a model of faces without either
     assert space is not None
-    engines: dict[str, Engines] = {}
-    for name, component in bundle.manifest.components.items():
-        check_inputs(bundle, component, ("pixel_values",), "float32")
-        form = _form(bundle, component, plan)
-        graph, *_ = bundle.require([form.graph, *form.data])
-        build = partial(_session, graph, component, form, plan)
+
+    def loaded(name: str) -> Engines:
+        check_inputs(bundle, bundle.manifest.components[name], ("pixel_values",), "float32")
+        build = sessions.builder(bundle, plan, name)
         # Faces of one picture are one batch: there is nothing for workers to share.
-        engines[name] = Engines(build(plan.threads), 1, partial(build, plan.threads))
+        return Engines(build(plan.threads), 1, partial(build, plan.threads))
+
+    engines = sessions.of_each(bundle, loaded)
     return FaceRecognizer(bundle, plan, FaceFront(faces), engines, head, space)
 
 
@@ -318,17 +311,6 @@ def _dual_encoder(bundle: Bundle, plan: Plan, head: ContrastiveOutput, tuned: Ma
     return DualEncoder(bundle, tuned.get(parts.VISION_ENCODER, plan), towers[0], towers[1], head)
 
 
-def _session(graph: Path, component: Component, form: Form, plan: Plan, threads: int) -> Session:
-    return Session(
-        graph,
-        component,
-        provider=plan.provider,
-        threads=threads,
-        optimized=form.optimized and plan.provider == CPU,
-        disabled_fusions=plan.disabled_fusions,
-    )
-
-
 def dense_layers(bundle: Bundle, head: EmbeddingOutput | TokenOutput) -> tuple[Layer, ...]:
     """The dense layers behind an embedding model's pooling; most have none. Raises BundleError."""
     if head.weights is None:
@@ -338,12 +320,3 @@ def dense_layers(bundle: Bundle, head: EmbeddingOutput | TokenOutput) -> tuple[L
 
     where = str(bundle.path / head.weights)
     return heads.layers(read_safetensors(bundle.read(head.weights), where), head, where)
-
-
-def _form(bundle: Bundle, component: Component, plan: Plan) -> Form:
-    found = component.variants[plan.variant].forms
-    if plan.form not in found:
-        raise BundleError(
-            f"{bundle.path}: the variant {plan.variant!r} has no form {plan.form!r}; it has {', '.join(found)}."
-        )
-    return found[plan.form]

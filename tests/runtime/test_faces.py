@@ -15,14 +15,24 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import sanderling
+from sanderling import sessions
 from sanderling.cli import build_app
 from sanderling.codec import decode
-from sanderling.errors import FaceError, ImageError, InputError, ManifestError, ModelClosedError, SpaceError
+from sanderling.errors import (
+    FaceError,
+    GraphError,
+    ImageError,
+    InputError,
+    ManifestError,
+    ModelClosedError,
+    SpaceError,
+)
 from sanderling.faces import results as answers
 from sanderling.faces.suppression import MOST_BOXES, suppress
 from sanderling.faces.verification import matched
 from sanderling.preprocess import faces
 from sanderling.schema.preprocessing import SquareInput
+from sanderling.session import Session
 from sanderling.tasks.face_recognition import FaceRecognizer
 
 
@@ -344,3 +354,20 @@ def test_bench_and_eval_say_that_they_do_not_measure_faces(bundle: Path, tmp_pat
         inputs_for(open_bundle(bundle))
     with pytest.raises(EvalError, match="is for face-recognition"):
         kind_of(open_bundle(bundle), tmp_path)
+
+
+def test_a_load_that_fails_midway_closes_what_it_had(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[Session] = []
+
+    def failing(*given: Any, **more: Any) -> Session:
+        if len(built) == 2:
+            raise GraphError("the third graph cannot be read")
+        built.append(Session(*given, **more))
+        return built[-1]
+
+    monkeypatch.setattr(sessions, "Session", failing)
+    with pytest.raises(GraphError, match="third"):
+        sanderling.load(bundle)
+    for session in built:
+        with pytest.raises(ModelClosedError):
+            session.run({})

@@ -153,7 +153,7 @@ def test_a_load_that_fails_leaves_no_thread_behind(
         time.sleep(0.2)
         ended.append(True)
 
-    monkeypatch.setattr("sanderling.loading.Session", slow)
+    monkeypatch.setattr("sanderling.sessions.Session", slow)
     with pytest.raises(BundleError, match="is no tokenizer"):
         sanderling.load(bundle)
     assert ended == [True]

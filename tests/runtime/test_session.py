@@ -14,7 +14,7 @@ import tiny_bundles
 from onnx import helper
 
 import sanderling
-from sanderling import loading, providers
+from sanderling import providers, sessions
 from sanderling.errors import GraphError, InferenceError, ModelClosedError, ProviderError
 from sanderling.placement import Placement
 from sanderling.schema.variants import Component, Form, TensorSpec, Tolerance, Variant
@@ -212,7 +212,7 @@ FAKES: list[Fake] = []
 
 def test_a_model_runs_on_any_engine(monkeypatch: pytest.MonkeyPatch, embedding_bundle: Path) -> None:
     FAKES.clear()
-    monkeypatch.setattr(loading, "Session", Fake)
+    monkeypatch.setattr(sessions, "Session", Fake)
     texts = ["a b c", "", "a", "word " * 40]
     with sanderling.load(embedding_bundle, threads=1) as model:
         found = model(texts).embeddings

@@ -16,7 +16,7 @@ import tiny_bundles
 from typer.testing import CliRunner
 
 import sanderling
-from sanderling import loading
+from sanderling import sessions
 from sanderling.cli import build_app
 from sanderling.errors import InputError, TuneError
 from sanderling.footprint import Footprint, footprint
@@ -257,13 +257,13 @@ def test_texts_of_one_length_run_without_a_mask_where_nothing_was_tuned(made_of_
 
 def test_plans_that_differ_in_batching_share_sessions(embedding_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[tuple[str, int]] = []
-    session = loading.Session
+    session = sessions.Session
 
     def counting(graph: Path, component: Any, **options: Any) -> Any:
         built.append((f"{graph} {options['disabled_fusions']}", options["threads"]))
         return session(graph, component, **options)
 
-    monkeypatch.setattr(loading, "Session", counting)
+    monkeypatch.setattr(sessions, "Session", counting)
     tuned = sanderling.tune(embedding_bundle, time_limit=30)
     assert tuned.complete
     assert len(tuned.trials) > len({graph_of(trial.plan) for trial in tuned.trials})

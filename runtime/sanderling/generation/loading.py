@@ -6,8 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
-
+from sanderling import sessions
 from sanderling.bundle import Bundle
 from sanderling.decode.names import CROSS, DECODER_INPUTS, IMAGE, PAST
 from sanderling.engines import Engines
@@ -24,11 +23,10 @@ from sanderling.generation.rules import (
 )
 from sanderling.plan import Plan
 from sanderling.preprocess.text import TextEncoder
-from sanderling.providers import CPU
 from sanderling.schema.generation import GenerationOutput
 from sanderling.schema.sounds import Waveform
 from sanderling.schema.variants import Component
-from sanderling.session import Engine, Session
+from sanderling.session import Engine
 
 if TYPE_CHECKING:
     from sanderling.shared import Shared
@@ -100,52 +98,22 @@ def _speech_recognizer(
 
 
 def _all(bundle: Bundle, plan: Plan, shared: Shared | None) -> dict[str, Engines]:
-    """Every graph of a bundle, one after the other."""
-    found: dict[str, Engines] = {}
-    for name in bundle.manifest.components:
-        try:
-            build = _lent(bundle, plan, name, shared)
-            # Inputs of a call are one batch of the decoder: there is nothing for workers to share.
-            found[name] = Engines(build(plan.threads), 1, partial(build, plan.threads))
-        except BaseException:
-            for built in found.values():
-                built.close()
-            raise
-    return found
+    """Every graph of a bundle."""
+
+    def engines(name: str) -> Engines:
+        build = _lent(bundle, plan, name, shared)
+        # Inputs of a call are one batch of the decoder: there is nothing for workers to share.
+        return Engines(build(plan.threads), 1, partial(build, plan.threads))
+
+    return sessions.of_each(bundle, engines)
 
 
 def _lent(bundle: Bundle, plan: Plan, name: str, shared: Shared | None) -> Callable[[int], Engine]:
     """How a graph's session with so many threads is come by."""
-    build = _builder(bundle, plan, name)
+    build = sessions.builder(bundle, plan, name)
     if shared is None:
         return build
     return lambda threads: shared.engine(plan, threads, partial(build, threads), name)
-
-
-def _builder(bundle: Bundle, plan: Plan, name: str) -> Callable[[int], Session]:
-    component = bundle.manifest.components[name]
-    forms = component.variants[plan.variant].forms
-    if plan.form not in forms:
-        raise BundleError(
-            f"{bundle.path}: {name} of the variant {plan.variant!r} has no form {plan.form!r}; it has "
-            f"{', '.join(forms)}."
-        )
-    form = forms[plan.form]
-    graph, *_ = bundle.require([form.graph, *form.data])
-    stated = replace(component, inputs=form.inputs) if form.inputs else component
-    optimized = form.optimized and plan.provider == CPU
-
-    def build(threads: int) -> Session:
-        return Session(
-            graph,
-            stated,
-            provider=plan.provider,
-            threads=threads,
-            optimized=optimized,
-            disabled_fusions=plan.disabled_fusions,
-        )
-
-    return build
 
 
 def _check_inputs(bundle: Bundle, decoder: Component) -> None:

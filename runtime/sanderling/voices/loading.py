@@ -7,13 +7,13 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from sanderling import sessions
 from sanderling.bundle import Bundle
 from sanderling.engines import Engines
 from sanderling.errors import BundleError
 from sanderling.plan import Plan
 from sanderling.providers import CPU
 from sanderling.schema.voices import SpeechOutput
-from sanderling.session import Session
 from sanderling.tasks.text_to_speech import Voice
 from sanderling.voices.frames import FlowFrames
 from sanderling.voices.front import VoiceFront
@@ -29,16 +29,13 @@ def voice(bundle: Bundle, plan: Plan, head: SpeechOutput) -> Voice:
     """
     sounds = bundle.manifest.preprocessing.phonemes
     assert sounds is not None  # decode() refuses a voice without
-    engines: dict[str, Engines] = {}
-    try:
-        for name in bundle.manifest.components:
-            build = partial(_session, bundle, plan, name)
-            threads = 1 if name in (DECODER, VOCODER) and plan.provider == CPU else plan.threads
-            engines[name] = Engines(build(threads), plan.workers, partial(build, 1))
-    except BaseException:
-        for part in engines.values():
-            part.close()
-        raise
+
+    def loaded(name: str) -> Engines:
+        build = sessions.builder(bundle, plan, name)
+        threads = 1 if name in (DECODER, VOCODER) and plan.provider == CPU else plan.threads
+        return Engines(build(threads), plan.workers, partial(build, 1))
+
+    engines = sessions.of_each(bundle, loaded)
     try:
         front, graphs = VoiceFront(sounds), VoiceGraphs(bundle, plan, engines)
         if head.steps is None:
@@ -64,23 +61,3 @@ def _vectors(bundle: Bundle, path: str) -> NDArray[np.float32]:
     if found.dtype != np.float32 or found.ndim != 2 or not np.isfinite(found).all():
         raise BundleError(f"{bundle.path}: {VECTORS} in {path} are no finite float32 of rank 2. Export it again.")
     return found
-
-
-def _session(bundle: Bundle, plan: Plan, name: str, threads: int) -> Session:
-    component = bundle.manifest.components[name]
-    forms = component.variants[plan.variant].forms
-    if plan.form not in forms:
-        raise BundleError(
-            f"{bundle.path}: {name} of the variant {plan.variant!r} has no form {plan.form!r}; it has "
-            f"{', '.join(forms)}."
-        )
-    form = forms[plan.form]
-    graph, *_ = bundle.require([form.graph, *form.data])
-    return Session(
-        graph,
-        component,
-        provider=plan.provider,
-        threads=threads,
-        optimized=form.optimized and plan.provider == CPU,
-        disabled_fusions=plan.disabled_fusions,
-    )
