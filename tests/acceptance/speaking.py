@@ -23,7 +23,7 @@ SENTENCES = (Path(__file__).parent / "data" / "spoken_sentences.txt").read_text(
 ROUNDS = 9
 TOGETHER = 10
 NEAR = 16
-TIMES = 4
+TIMES = 8
 PARAGRAPH = " ".join(SENTENCES)
 MOST_SECONDS = 120.0
 
