@@ -29,8 +29,9 @@ def vits(folder: Path, *, speakers: int = 1, full: bool = False, seed: int = 7, 
         for flow in model.duration_predictor.flows[1:]:
             flow.conv_proj.weight.normal_(std=0.3)
         model.duration_predictor.flows[0].translate.fill_(0.5)
-        model.decoder.conv_post.weight.normal_(std=0.3)
-        model.text_encoder.project.weight.normal_(std=0.2)
+        # Not so loud that samples are all 1 or -1: transformers' own in float32 and float64 would be 0.008 apart.
+        model.decoder.conv_post.weight.normal_(std=0.003 if full else 0.3)
+        model.text_encoder.project.weight.normal_(std=0.06 if full else 0.2)
     model.save_pretrained(folder)
     vocabulary = {"<pad>": 0} | {letter: number for number, letter in enumerate(LETTERS, 1)}
     settings = {

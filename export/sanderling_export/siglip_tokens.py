@@ -21,11 +21,10 @@ def load(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except (ImportError, ValueError, OSError, AttributeError, TypeError) as error:
-        # Without SentencePiece transformers has no class for SigLIP's: it then says that there is none.
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise CheckpointError(
             f"{folder} has no tokenizer that transformers can read here: {lines[0][:200].rstrip('.')}. "
-            "SigLIP's needs SentencePiece: pip install sentencepiece"
+            "Give the folder with its tokenizer's files."
         ) from error
 
 

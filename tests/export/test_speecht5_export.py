@@ -13,7 +13,6 @@ import pytest
 import tiny_transformers_voices as voices
 
 pytest.importorskip("torch")
-pytest.importorskip("sentencepiece")
 
 import torch
 
