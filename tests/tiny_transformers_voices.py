@@ -69,8 +69,8 @@ def speecht5(folder: Path, *, full: bool = False, seed: int = 7, **tokenizer: An
     vocoder = SpeechT5HifiGan(SpeechT5HifiGanConfig(**({} if full else heard))).eval()
     with torch.no_grad():
         # Some step of random weights is to end a sentence, and not the first; and what is said is to be heard.
-        model.speech_decoder_postnet.prob_out.weight.normal_(std=0.2 if full else 0.8)
-        model.speech_decoder_postnet.prob_out.bias.fill_(-1.5 if full else -1.2)
+        model.speech_decoder_postnet.prob_out.weight.normal_(std=0.05 if full else 0.8)
+        model.speech_decoder_postnet.prob_out.bias.fill_(-3.0 if full else -1.2)
         model.speech_decoder_postnet.feat_out.weight.normal_(std=0.5)
         for one in (*vocoder.upsampler, vocoder.conv_pre):
             one.weight.normal_(std=0.05 if full else 0.3)
